@@ -1,0 +1,2 @@
+//! nunatak
+fn main() {}

@@ -1,0 +1,1 @@
+//! nunatak: what several test files share.
