@@ -1,0 +1,107 @@
+//! NEON (AArch64): 4 lanes, 32 registers.
+
+use super::Isa;
+use core::arch::aarch64::*;
+
+/// Proof that the CPU has NEON, which every AArch64 application core has.
+#[derive(Clone, Copy)]
+pub(crate) struct Neon(());
+
+impl Neon {
+    /// # Safety
+    /// The CPU must have NEON.
+    #[inline(always)]
+    pub(crate) unsafe fn new() -> Self {
+        Neon(())
+    }
+}
+
+// SAFETY (every block below): a value of `Neon` exists only where the CPU has the instructions
+// (`Neon::new`); the loads and stores that take slices check their lengths first, those that take
+// pointers hand that duty to the caller.
+impl Isa for Neon {
+    type V = float32x4_t;
+    type M = uint32x4_t;
+    const LANES: usize = 4;
+    const ROWS: usize = 6;
+    const COLUMNS: usize = 16;
+    const GRADIENT_ROWS: usize = 4;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> float32x4_t {
+        // SAFETY: see above.
+        unsafe { vdupq_n_f32(x) }
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> float32x4_t {
+        assert!(x.len() >= 4);
+        // SAFETY: see above; the length was checked.
+        unsafe { vld1q_f32(x.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store(self, v: float32x4_t, y: &mut [f32]) {
+        assert!(y.len() >= 4);
+        // SAFETY: see above; the length was checked.
+        unsafe { vst1q_f32(y.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    unsafe fn load_at(self, x: *const f32) -> float32x4_t {
+        // SAFETY: the caller's duty.
+        unsafe { vld1q_f32(x) }
+    }
+    #[inline(always)]
+    unsafe fn store_at(self, v: float32x4_t, y: *mut f32) {
+        // SAFETY: the caller's duty.
+        unsafe { vst1q_f32(y, v) }
+    }
+    #[inline(always)]
+    fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: see above.
+        unsafe { vaddq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: see above.
+        unsafe { vsubq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: see above.
+        unsafe { vmulq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn fma(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        // SAFETY: see above.
+        unsafe { vfmaq_f32(c, a, b) }
+    }
+    #[inline(always)]
+    fn lt(self, a: float32x4_t, b: float32x4_t) -> uint32x4_t {
+        // SAFETY: see above.
+        unsafe { vcltq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn le(self, a: float32x4_t, b: float32x4_t) -> uint32x4_t {
+        // SAFETY: see above.
+        unsafe { vcleq_f32(a, b) }
+    }
+    #[inline(always)]
+    fn is_nan(self, a: float32x4_t) -> uint32x4_t {
+        // SAFETY: see above.
+        unsafe { vmvnq_u32(vceqq_f32(a, a)) }
+    }
+    #[inline(always)]
+    fn or(self, a: uint32x4_t, b: uint32x4_t) -> uint32x4_t {
+        // SAFETY: see above.
+        unsafe { vorrq_u32(a, b) }
+    }
+    #[inline(always)]
+    fn select(self, m: uint32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: see above.
+        unsafe { vbslq_f32(m, a, b) }
+    }
+    #[inline(always)]
+    fn sum(self, v: float32x4_t) -> f32 {
+        // SAFETY: see above.
+        unsafe { vaddvq_f32(v) }
+    }
+}
