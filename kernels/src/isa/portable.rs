@@ -76,7 +76,7 @@ impl Isa for Portable {
     }
     #[inline(always)]
     fn select(self, m: f32x8, a: f32x8, b: f32x8) -> f32x8 {
-        m.blend(a, b)
+        m.select(a, b)
     }
     #[inline(always)]
     fn sum(self, v: f32x8) -> f32 {
