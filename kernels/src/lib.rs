@@ -2,11 +2,11 @@
 #![deny(unsafe_code)]
 #![doc = include_str!("../README.md")]
 
+pub mod conv2d;
 #[allow(unsafe_code)]
 pub mod dispatch;
 #[allow(unsafe_code)]
 pub mod isa;
-pub mod conv2d;
 pub mod level;
 #[allow(unsafe_code)]
 pub mod parallel;
