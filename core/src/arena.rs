@@ -32,6 +32,9 @@ pub fn numbers(block: &mut [u8], numbers: usize) -> Result<&mut [f32], Error> {
 /// Ranges that [`lend`] can handle at once.
 const MOST: usize = 12;
 
+/// What [`lend`] gives: slices to read and slices to write.
+pub type Lent<'a, const R: usize, const W: usize> = ([&'a [f32]; R], [&'a mut [f32]; W]);
+
 /// Lends parts of `block`: `R` to read, `W` to write.
 ///
 /// Readers may share a range; an empty range is fine anywhere.
@@ -45,7 +48,7 @@ pub fn lend<const R: usize, const W: usize>(
     block: &mut [f32],
     reads: [Range<usize>; R],
     writes: [Range<usize>; W],
-) -> Result<([&[f32]; R], [&mut [f32]; W]), Error> {
+) -> Result<Lent<'_, R, W>, Error> {
     assert!(R + W <= MOST);
     let range = |i: usize| if i < R { reads[i].clone() } else { writes[i - R].clone() };
     let mut order = [0; MOST];

@@ -1,4 +1,31 @@
-//! Two-dimensional convolution (cross-correlation, as in PyTorch).
+//! Two-dimensional convolution (cross-correlation, as in PyTorch), without bias:
+//!
+//! y[n][oy][ox][k] = Σ over c, i, j: x[n][oy·stride + i − pad][ox·stride + j − pad][c] · w[k][c][i][j]
+//!
+//! where x is zero outside the image. All of ResNet18's arithmetic but one layer is here.
+//!
+//! | tensor | lies as | forward | backward_input | backward_weight |
+//! |---|---|---|---|---|
+//! | x | `[n][h][w][c]` | read | | read |
+//! | w | [`WeightLayout`] | read | read | |
+//! | y | `[n][out_h][out_w][k]` | overwritten | | |
+//! | dy | as y | | read | read |
+//! | dx | as x | | overwritten or added to | |
+//! | dw | as w | | | overwritten or added to |
+//!
+//! Scratch: [`Conv2d::scratch_len`]. Reference: [`crate::reference::conv2d`].
+
+mod backward_weight;
+mod patches;
+mod product;
+mod thin;
+mod transposed;
+
+use crate::parallel::Cpu;
+use crate::weights::WeightLayout;
+use core::fmt;
+use nunatak_core::Error;
+use nunatak_core::shape::windows;
 
 /// A convolution's numbers: `n` images of `h` x `w` with `c` channels (channels last) to `k` channels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,7 +48,108 @@ pub struct Conv2d {
     pub pad: usize,
 }
 
+/// The three passes of an operation with weights.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pass {
+    /// y from x and w.
+    Forward,
+    /// dx from dy and w.
+    BackwardInput,
+    /// dw from dy and x.
+    BackwardWeight,
+}
+
+impl Pass {
+    /// `forward`, `backward_input` or `backward_weight`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Pass::Forward => "forward",
+            Pass::BackwardInput => "backward_input",
+            Pass::BackwardWeight => "backward_weight",
+        }
+    }
+}
+
+impl fmt::Display for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a pass is computed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Algorithm {
+    /// Matrix products over patches that are gathered a piece at a time.
+    #[default]
+    Gemm,
+    /// The whole patch matrix, and the crate `matrixmultiply`. Allocates on every call; only with the
+    /// feature `matrixmultiply`, only where it is asked for.
+    #[cfg(feature = "matrixmultiply")]
+    Im2col,
+}
+
+impl Algorithm {
+    /// Every algorithm of this build.
+    pub const ALL: &[Algorithm] = &[
+        Algorithm::Gemm,
+        #[cfg(feature = "matrixmultiply")]
+        Algorithm::Im2col,
+    ];
+
+    /// The name by which it is asked for.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Algorithm::Gemm => "gemm",
+            #[cfg(feature = "matrixmultiply")]
+            Algorithm::Im2col => "im2col",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What memory may be spent on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Memory {
+    /// As little as possible without becoming slow.
+    Small,
+    /// What speed asks for.
+    #[default]
+    Fast,
+}
+
+impl Memory {
+    /// Numbers of scratch that one call may use, where it can do with so few.
+    const fn budget(self) -> usize {
+        match self {
+            Memory::Small => 128 << 10,
+            Memory::Fast => 512 << 10,
+        }
+    }
+}
+
 impl Conv2d {
+    /// A convolution of `n` images of `h` x `w` with `c` channels to `k` channels.
+    ///
+    /// # Errors
+    /// [`Error`] where a size is zero, the filter is larger than the padded image, or a tensor does
+    /// not fit the address space.
+    #[allow(clippy::too_many_arguments)] // the eight numbers of a convolution
+    pub fn new(n: usize, h: usize, w: usize, c: usize, k: usize, kernel: usize, stride: usize, pad: usize) -> Result<Self, Error> {
+        use nunatak_core::Shape;
+        Shape::new(n, c, h, w)?;
+        // A filter that is nothing but padding would compute nothing.
+        let (h_out, w_out) = (windows(h, kernel, stride, pad)?, windows(w, kernel, stride, pad)?);
+        Shape::new(n, k, h_out, w_out)?;
+        Shape::new(k.max(1).next_multiple_of(16), c.next_multiple_of(16), kernel, kernel)?;
+        Shape::new(1, c, h.saturating_add(2 * pad), w.saturating_add(2 * pad))?;
+        Ok(Conv2d { n, h, w, c, k, kernel, stride, pad })
+    }
+
     /// Output lines: ⌊(h + 2·pad − kernel) / stride⌋ + 1.
     pub const fn out_h(&self) -> usize {
         (self.h + 2 * self.pad - self.kernel) / self.stride + 1
@@ -30,4 +158,88 @@ impl Conv2d {
     pub const fn out_w(&self) -> usize {
         (self.w + 2 * self.pad - self.kernel) / self.stride + 1
     }
+    /// Numbers of x.
+    pub const fn x_len(&self) -> usize {
+        self.n * self.h * self.w * self.c
+    }
+    /// Numbers of y.
+    pub const fn y_len(&self) -> usize {
+        self.n * self.out_h() * self.out_w() * self.k
+    }
+    /// How w lies.
+    pub const fn weights(&self) -> WeightLayout {
+        WeightLayout { k: self.k, c: self.c, taps: self.kernel * self.kernel }
+    }
+    /// Products of one pass.
+    pub const fn products(&self) -> usize {
+        self.y_len() * self.c * self.kernel * self.kernel
+    }
+
+    /// The algorithm that serves a pass best.
+    pub const fn algorithm(&self, _pass: Pass) -> Algorithm {
+        Algorithm::Gemm
+    }
+
+    /// Numbers of scratch that a pass needs.
+    pub fn scratch_len(&self, pass: Pass, algorithm: Algorithm, memory: Memory) -> usize {
+        let budget = memory.budget();
+        match (algorithm, pass) {
+            (Algorithm::Gemm, Pass::Forward) => product::forward_scratch(self, budget),
+            (Algorithm::Gemm, Pass::BackwardInput) => product::backward_input_scratch(self, budget),
+            (Algorithm::Gemm, Pass::BackwardWeight) => backward_weight::scratch_len(self, budget),
+            #[cfg(feature = "matrixmultiply")]
+            (Algorithm::Im2col, _) => 0,
+        }
+    }
+
+    /// y = x ⊛ w (+ y where `add`).
+    ///
+    /// # Panics
+    /// If a slice has not the length that the table above says.
+    #[allow(clippy::too_many_arguments)] // tensors are named, not packed into a struct
+    pub fn forward(&self, cpu: &Cpu, algorithm: Algorithm, x: &[f32], w: &[f32], y: &mut [f32], add: bool, scratch: &mut [f32]) {
+        self.check(x.len(), w.len(), y.len());
+        match algorithm {
+            Algorithm::Gemm => product::forward(self, cpu, x, w, y, add, scratch),
+            #[cfg(feature = "matrixmultiply")]
+            Algorithm::Im2col => im2col::forward(self, cpu, x, w, y, add),
+        }
+    }
+
+    /// dx = the gradient of the input (+ dx where `add`).
+    ///
+    /// # Panics
+    /// If a slice has not the length that the table above says.
+    #[allow(clippy::too_many_arguments)]
+    pub fn backward_input(&self, cpu: &Cpu, algorithm: Algorithm, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
+        self.check(dx.len(), w.len(), dy.len());
+        match algorithm {
+            Algorithm::Gemm => product::backward_input(self, cpu, w, dy, dx, add, scratch),
+            #[cfg(feature = "matrixmultiply")]
+            Algorithm::Im2col => im2col::backward_input(self, cpu, w, dy, dx, add),
+        }
+    }
+
+    /// dw = the gradient of the weight (+ dw where `add`).
+    ///
+    /// # Panics
+    /// If a slice has not the length that the table above says.
+    #[allow(clippy::too_many_arguments)]
+    pub fn backward_weight(&self, cpu: &Cpu, algorithm: Algorithm, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+        self.check(x.len(), dw.len(), dy.len());
+        match algorithm {
+            Algorithm::Gemm => backward_weight::backward_weight(self, cpu, x, dy, dw, add, scratch),
+            #[cfg(feature = "matrixmultiply")]
+            Algorithm::Im2col => im2col::backward_weight(self, cpu, x, dy, dw, add),
+        }
+    }
+
+    fn check(&self, x: usize, w: usize, y: usize) {
+        assert_eq!(x, self.x_len(), "numbers of x of {self:?}");
+        assert_eq!(w, self.weights().len(), "numbers of w of {self:?}");
+        assert_eq!(y, self.y_len(), "numbers of y of {self:?}");
+    }
 }
+
+#[cfg(feature = "matrixmultiply")]
+mod im2col;

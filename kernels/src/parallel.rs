@@ -262,6 +262,7 @@ impl RowMap {
 pub struct Tiles<'a> {
     data: *mut f32,
     map: RowMap,
+    first: usize,
     m: usize,
     n: usize,
     rows: usize,
@@ -278,13 +279,22 @@ impl<'a> Tiles<'a> {
     /// # Panics
     /// If rows would overlap or leave the slice.
     pub fn new(data: &'a mut [f32], map: RowMap, m: usize, n: usize, rows: usize, columns: usize) -> Self {
+        Self::from_row(data, map, 0, m, n, rows, columns)
+    }
+
+    /// The same for `m` rows of a matrix from its row `first` on.
+    ///
+    /// # Panics
+    /// If rows would overlap or leave the slice.
+    pub fn from_row(data: &'a mut [f32], map: RowMap, first: usize, m: usize, n: usize, rows: usize, columns: usize) -> Self {
+        let end = first + m;
         assert!(rows > 0 && columns > 0 && map.w > 0 && map.h > 0);
         // Injective: a line's pixels end before the next line starts, and so for images.
         let line = (map.w - 1) * map.pixel + n;
         assert!(n <= map.pixel && (map.h == 1 || line <= map.line), "rows of a matrix overlap");
-        assert!(m <= map.w * map.h || (map.h - 1) * map.line + line <= map.image, "images of a matrix overlap");
-        assert!(m == 0 || map.row(m - 1) + n <= data.len(), "a matrix of {m} x {n} leaves its {} numbers", data.len());
-        Tiles { data: data.as_mut_ptr(), map, m, n, rows, columns, life: PhantomData }
+        assert!(end <= map.w * map.h || (map.h - 1) * map.line + line <= map.image, "images of a matrix overlap");
+        assert!(m == 0 || map.row(end - 1) + n <= data.len(), "a matrix of {end} x {n} leaves its {} numbers", data.len());
+        Tiles { data: data.as_mut_ptr(), map, first, m, n, rows, columns, life: PhantomData }
     }
 
     /// Tiles side by side.
@@ -306,7 +316,7 @@ unsafe impl<'a> Parts for Tiles<'a> {
         Tile {
             data: self.data,
             map: self.map,
-            row,
+            row: self.first + row,
             rows: self.rows.min(self.m - row),
             column,
             columns: self.columns.min(self.n - column),

@@ -1,0 +1,159 @@
+//! Gathers the patches that a convolution reads into panels: implicit im2col.
+//!
+//! Row m of the product is output pixel m, and its patch is every tap's pixel with all its channels.
+//! Nothing of the size of the whole patch matrix ever exists: panels of a few rows are packed into
+//! scratch, 16 channels at a time as plain copies, zeros where a tap lies outside the image.
+//!
+//! Images with few channels (the stem: 3) would leave most of a group of 16 empty. There a tap is a
+//! whole *line* of the filter, whose pixels lie side by side in memory: kernel·c "channels" (21 for
+//! the stem) and as many taps as the filter has lines.
+
+use super::Conv2d;
+use crate::dispatch::Task;
+use crate::gemm::micro::GROUP;
+use crate::isa::Isa;
+
+/// Where the patches of a product lie.
+#[derive(Clone, Copy)]
+pub(crate) struct Patches<'a> {
+    /// The images, channels last.
+    pub(crate) x: &'a [f32],
+    /// Lines of an image.
+    pub(crate) h: usize,
+    /// Pixels of a line.
+    pub(crate) w: usize,
+    /// Numbers of a pixel.
+    pub(crate) c: usize,
+    /// Lines of the product's rows per image.
+    pub(crate) out_h: usize,
+    /// Pixels of such a line.
+    pub(crate) out_w: usize,
+    /// Pixels from a row's patch to the next row's.
+    pub(crate) step: usize,
+    /// Lines and columns of taps.
+    pub(crate) taps: [usize; 2],
+    /// Line and column of the first tap of row 0, and the direction in which the taps go on.
+    pub(crate) origin: [isize; 2],
+    /// +1: taps move right and down; −1: left and up.
+    pub(crate) direction: isize,
+    /// Channels of a tap that lie side by side: c, or kernel·c with [`thin`] images.
+    pub(crate) span: usize,
+}
+
+/// Whether lines of the filter serve as taps.
+pub(crate) const fn thin(conv: &Conv2d) -> bool {
+    conv.c < 8 && conv.kernel > 1
+}
+
+/// The numbers of one tap of one row: `x[start..]`, of which `low..high` exist (zeros elsewhere).
+#[derive(Clone, Copy, Default)]
+struct Segment {
+    start: isize,
+    low: usize,
+    high: usize,
+}
+
+impl<'a> Patches<'a> {
+    /// The patches that the forward pass reads.
+    pub(crate) fn forward(conv: &Conv2d, x: &'a [f32]) -> Self {
+        let pad = -(conv.pad as isize);
+        let (columns, span) = if thin(conv) { (1, conv.kernel * conv.c) } else { (conv.kernel, conv.c) };
+        Patches {
+            x,
+            h: conv.h,
+            w: conv.w,
+            c: conv.c,
+            out_h: conv.out_h(),
+            out_w: conv.out_w(),
+            step: conv.stride,
+            taps: [conv.kernel, columns],
+            origin: [pad, pad],
+            direction: 1,
+            span,
+        }
+    }
+
+    /// Number of taps.
+    pub(crate) fn tap_count(&self) -> usize {
+        self.taps[0] * self.taps[1]
+    }
+
+    /// Numbers of the panel per row.
+    pub(crate) fn row_len(&self, groups: usize) -> usize {
+        groups * self.tap_count() * GROUP
+    }
+
+    #[inline(always)]
+    fn segment(&self, image: usize, y: isize, x: isize) -> Segment {
+        if y < 0 || y >= self.h as isize {
+            return Segment::default();
+        }
+        let pixel = (image * self.h + y as usize) as isize * self.w as isize + x;
+        let start = pixel * self.c as isize;
+        if self.span == self.c {
+            let inside = x >= 0 && x < self.w as isize;
+            return Segment { start, low: 0, high: if inside { self.c } else { 0 } };
+        }
+        let pixels = (self.span / self.c) as isize;
+        let low = (-x).clamp(0, pixels) as usize;
+        let high = (self.w as isize - x).clamp(0, pixels) as usize;
+        Segment { start, low: low * self.c, high: high * self.c }
+    }
+}
+
+/// Packs one panel: rows `first` … of the product, channel groups from `group`.
+pub(crate) struct PackPanel<'a, 'p> {
+    pub(crate) patches: Patches<'a>,
+    /// First row.
+    pub(crate) first: usize,
+    /// Rows: at most 16.
+    pub(crate) rows: usize,
+    /// First group of 16 channels.
+    pub(crate) group: usize,
+    /// Groups.
+    pub(crate) groups: usize,
+    /// The panel, `[groups][taps][rows][16]`. Places beyond the last channel stay as they are:
+    /// nothing reads them.
+    pub(crate) panel: &'p mut [f32],
+}
+
+impl Task for PackPanel<'_, '_> {
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let p = &self.patches;
+        let mut at = [(0, 0, 0); 16];
+        for (r, at) in at[..self.rows].iter_mut().enumerate() {
+            let m = self.first + r;
+            let (line, ox) = (m / p.out_w, m % p.out_w);
+            let (image, oy) = (line / p.out_h, line % p.out_h);
+            *at = (image, (oy * p.step) as isize + p.origin[0], (ox * p.step) as isize + p.origin[1]);
+        }
+        let taps = p.tap_count();
+        let tap_len = self.rows * GROUP;
+        for t in 0..taps {
+            let dy = p.direction * (t / p.taps[1]) as isize;
+            let dx = p.direction * (t % p.taps[1]) as isize;
+            for (r, &(image, y, x)) in at[..self.rows].iter().enumerate() {
+                let segment = p.segment(image, y + dy, x + dx);
+                for g in 0..self.groups {
+                    let to = &mut self.panel[(g * taps + t) * tap_len + r * GROUP..][..GROUP];
+                    let channel = (self.group + g) * GROUP;
+                    if segment.low <= channel && channel + GROUP <= segment.high {
+                        let from = &p.x[(segment.start + channel as isize) as usize..][..GROUP];
+                        for i in (0..GROUP).step_by(I::LANES) {
+                            isa.store(isa.load(&from[i..]), &mut to[i..]);
+                        }
+                    } else {
+                        let low = segment.low.clamp(channel, channel + GROUP);
+                        let high = segment.high.clamp(low, channel + GROUP);
+                        to.fill(0.0);
+                        if low < high {
+                            let from = (segment.start + low as isize) as usize;
+                            to[low - channel..high - channel].copy_from_slice(&p.x[from..from + high - low]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

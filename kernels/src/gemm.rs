@@ -1,0 +1,137 @@
+//! Products of a packed panel of patches and a block of weights: the heart of convolution and linear
+//! layers, forward and for the input's gradient.
+//!
+//! Goto and van de Geijn's scheme ("Anatomy of High-Performance Matrix Multiplication", 2008) with
+//! the roles that the layout asks for: the weights' sub-panel (some 18 kB) stays in the first-level
+//! cache while the rows of a tile pass by it; accumulators are stored and loaded between sub-panels,
+//! which changes no bit.
+
+#[allow(unsafe_code)]
+pub(crate) mod micro;
+
+use crate::dispatch::Task;
+use crate::isa::Isa;
+use crate::parallel::Tile;
+use micro::GROUP;
+
+/// The longest sub-panel, in products per element: 16 channels of a 3x3 filter.
+const DEPTH: usize = 288;
+
+/// How many rows a panel has when `m` rows are cut evenly into panels of at most `most`.
+pub(crate) fn panel_rows(m: usize, most: usize) -> usize {
+    m.div_ceil(m.div_ceil(most).max(1))
+}
+
+/// One tile of the output: rows times one block of columns.
+pub(crate) struct Multiply<'a, 't> {
+    /// The packed panels of the tile's rows, each `[channels / 16][taps][rows][16]`.
+    pub(crate) a: &'a [f32],
+    /// Rows of a panel; the tile's last may have fewer.
+    pub(crate) panel: usize,
+    /// The block of weights, `[channels][taps][block]`.
+    pub(crate) b: &'a [f32],
+    /// Columns of a block: 16 or 32.
+    pub(crate) block: usize,
+    /// Channels to sum over.
+    pub(crate) channels: usize,
+    /// Filter positions to sum over.
+    pub(crate) taps: usize,
+    /// Add to the output instead of overwriting it.
+    pub(crate) add: bool,
+    /// The output.
+    pub(crate) out: Tile<'t>,
+}
+
+impl Task for Multiply<'_, '_> {
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        // Constant but for the block: what does not apply to `I` is never compiled.
+        match (I::LANES, I::COLUMNS.min(self.block) / I::LANES) {
+            (16, 1) => self.columns::<I, 1>(isa),
+            (16 | 8, _) => self.columns::<I, 2>(isa),
+            _ => self.columns::<I, 4>(isa),
+        }
+    }
+}
+
+macro_rules! for_rows {
+    ($rows:expr, $call:ident!($($n:literal)+)) => {
+        match $rows {
+            $($n => if I::ROWS >= $n { $call!($n) },)+
+            _ => unreachable!("a panel of {} rows", $rows),
+        }
+    };
+}
+
+impl Multiply<'_, '_> {
+    #[inline(always)]
+    fn columns<I: Isa, const V: usize>(mut self, isa: I) {
+        let rows = self.out.rows();
+        let group = self.taps * GROUP;
+        let groups = self.channels.div_ceil(GROUP);
+        assert!(self.a.len() >= rows * groups * group && self.b.len() >= self.channels * self.taps * self.block);
+        assert!(self.panel <= I::ROWS && self.out.columns() <= self.block && V * I::LANES <= self.block);
+        // With one panel nothing is reused, and the weights are best read in one go.
+        let pass = if rows <= self.panel { groups } else { (DEPTH / group.max(1)).max(1) };
+        for first in (0..groups.max(1)).step_by(pass.max(1)) {
+            let channels = (pass * GROUP).min(self.channels - first * GROUP);
+            for row in (0..rows).step_by(self.panel) {
+                let count = self.panel.min(rows - row);
+                for column in (0..self.out.columns()).step_by(V * I::LANES) {
+                    macro_rules! tile {
+                        ($n:literal) => {
+                            self.tile::<I, $n, V>(isa, row, column, first, channels)
+                        };
+                    }
+                    for_rows!(count, tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn tile<I: Isa, const R: usize, const V: usize>(&mut self, isa: I, row: usize, column: usize, first: usize, channels: usize) {
+        let group = self.taps * GROUP;
+        let groups = self.channels.div_ceil(GROUP);
+        let a = &self.a[(row * groups + first * R) * group..][..channels.div_ceil(GROUP) * R * group];
+        let b = &self.b[first * group * self.block..][..channels * self.taps * self.block];
+        let b = b.get(column..).unwrap_or(&[]); // empty where there are no taps
+        let width = V * I::LANES;
+        let there = (self.out.columns() - column).min(width);
+        let load = self.add || first > 0;
+
+        let mut acc = [[isa.splat(0.0); V]; R];
+        let mut edge = [0.0_f32; 32];
+        if load {
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let y = &self.out.row(row + r)[column..][..there];
+                let y = if there == width {
+                    y
+                } else {
+                    edge[..there].copy_from_slice(y);
+                    &edge[..]
+                };
+                for (v, acc) in acc.iter_mut().enumerate() {
+                    *acc = isa.load(&y[v * I::LANES..]);
+                }
+            }
+        }
+        // SAFETY: the slices were cut to just what the loops read; `b` was cut by `column` numbers,
+        // and column + V·LANES ≤ block, so that the last vector of the last row still lies inside.
+        unsafe { micro::multiply::<I, R, V>(isa, a.as_ptr(), b.as_ptr(), channels, self.taps, self.block, &mut acc) };
+        for (r, acc) in acc.iter().enumerate() {
+            let y = &mut self.out.row(row + r)[column..][..there];
+            if there == width {
+                for (v, acc) in acc.iter().enumerate() {
+                    isa.store(*acc, &mut y[v * I::LANES..]);
+                }
+            } else {
+                for (v, acc) in acc.iter().enumerate() {
+                    isa.store(*acc, &mut edge[v * I::LANES..]);
+                }
+                y.copy_from_slice(&edge[..there]);
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The two innermost loops: everything else only feeds them.
+
+use crate::isa::Isa;
+
+/// Numbers of a row that lie side by side in a packed panel.
+pub(crate) const GROUP: usize = 16;
+
+/// `sum[r][v] += Σ a[r][k] · b[k][v]`: a tile of `R` rows times `V` vectors, in registers.
+///
+/// The order of k is (channel, tap). The panel `a` lies as `[channels / 16][taps][R][16]`, so that a
+/// broadcast has a constant distance from its row's first; `b` as `[channels][taps][stride]`, read
+/// from front to back. Each element is one chain of fused products, whatever `R` and `V` are, so a
+/// result does not depend on how the matrix was cut into tiles.
+///
+/// # Safety
+/// `a` must be readable for ⌈channels / 16⌉·taps·R·16 numbers, `b` for channels·taps·stride, and
+/// V·LANES ≤ stride.
+#[inline(always)]
+pub(crate) unsafe fn multiply<I: Isa, const R: usize, const V: usize>(
+    isa: I,
+    mut a: *const f32,
+    mut b: *const f32,
+    channels: usize,
+    taps: usize,
+    stride: usize,
+    sum: &mut [[I::V; V]; R],
+) {
+    // A copy that is only ever indexed by constants, so that it lives in registers.
+    let mut acc = *sum;
+    let mut left = channels;
+    while left > 0 {
+        let depth = left.min(GROUP);
+        for k in 0..depth {
+            let mut row = a.wrapping_add(k);
+            for _ in 0..taps {
+                let mut w = [isa.splat(0.0); V];
+                for (v, w) in w.iter_mut().enumerate() {
+                    // SAFETY: `b` has moved `stride` numbers for each (channel, tap) before this one.
+                    *w = unsafe { isa.load_at(b.add(v * I::LANES)) };
+                }
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    // SAFETY: k < 16 and r < R: inside this tap's R·16 numbers of this group.
+                    let x = isa.splat(unsafe { *row.add(r * GROUP) });
+                    for v in 0..V {
+                        acc[v] = isa.fma(x, w[v], acc[v]);
+                    }
+                }
+                row = row.wrapping_add(R * GROUP);
+                b = b.wrapping_add(stride);
+            }
+        }
+        a = a.wrapping_add(taps * R * GROUP);
+        left -= depth;
+    }
+    *sum = acc;
+}
+
+/// Lines of pixels for [`outer`].
+#[derive(Clone, Copy)]
+pub(crate) struct Lines {
+    /// Number of lines.
+    pub lines: usize,
+    /// Pixels a line.
+    pub pixels: usize,
+    /// Numbers from a pixel to the next, in x.
+    pub x_pixel: usize,
+    /// Numbers from a line to the next, in x.
+    pub x_line: usize,
+    /// Numbers from a pixel to the next, in dy (lines follow each other without a gap).
+    pub dy_pixel: usize,
+}
+
+/// `sum[i][v] += Σ x[pixel][i] · dy[pixel][v]` over lines of pixels: `R` input channels times `V`
+/// vectors of output channels.
+///
+/// # Safety
+/// For every pixel, `R` numbers of `x` and V·LANES of `dy` must be readable.
+#[inline(always)]
+pub(crate) unsafe fn outer<I: Isa, const R: usize, const V: usize>(
+    isa: I,
+    x: *const f32,
+    mut dy: *const f32,
+    shape: Lines,
+    sum: &mut [[I::V; V]; R],
+) {
+    let mut acc = *sum;
+    for line in 0..shape.lines {
+        let mut x = x.wrapping_add(line * shape.x_line);
+        for _ in 0..shape.pixels {
+            let mut d = [isa.splat(0.0); V];
+            for (v, d) in d.iter_mut().enumerate() {
+                // SAFETY: one of the pixels that the caller vouches for.
+                *d = unsafe { isa.load_at(dy.add(v * I::LANES)) };
+            }
+            for (i, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: as above.
+                let x = isa.splat(unsafe { *x.add(i) });
+                for v in 0..V {
+                    acc[v] = isa.fma(x, d[v], acc[v]);
+                }
+            }
+            x = x.wrapping_add(shape.x_pixel);
+            dy = dy.wrapping_add(shape.dy_pixel);
+        }
+    }
+    *sum = acc;
+}

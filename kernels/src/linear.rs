@@ -1,0 +1,124 @@
+//! A linear layer, y = x·Wᵀ + b: the convolution of one pixel with a bias.
+//!
+//! | tensor | lies as | forward | backward_input | backward_weight |
+//! |---|---|---|---|---|
+//! | x | `[n][inputs]` | read | | read |
+//! | w | [`WeightLayout`] with one tap | read | read | |
+//! | b | `[outputs]` | read | | |
+//! | y | `[n][outputs]` | overwritten | | |
+//! | dx | as x | | overwritten or added to | |
+//! | dw, db | as w, b | | | overwritten or added to |
+//!
+//! Reference: [`crate::reference::linear`].
+
+use crate::conv2d::{Algorithm, Conv2d, Memory, Pass};
+use crate::dispatch::Task;
+use crate::isa::Isa;
+use crate::parallel::{Chunks, Cpu};
+use crate::weights::WeightLayout;
+
+/// A linear layer's numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Linear {
+    /// Rows of x and y.
+    pub n: usize,
+    /// Columns of x.
+    pub inputs: usize,
+    /// Columns of y.
+    pub outputs: usize,
+}
+
+/// Columns of db that one thread sums.
+const COLUMNS: usize = 64;
+
+impl Linear {
+    /// The convolution that it is.
+    pub const fn conv(&self) -> Conv2d {
+        Conv2d { n: self.n, h: 1, w: 1, c: self.inputs, k: self.outputs, kernel: 1, stride: 1, pad: 0 }
+    }
+    /// How w lies.
+    pub const fn weights(&self) -> WeightLayout {
+        self.conv().weights()
+    }
+    /// Numbers of scratch that a pass needs.
+    pub fn scratch_len(&self, pass: Pass, memory: Memory) -> usize {
+        self.conv().scratch_len(pass, Algorithm::Gemm, memory)
+    }
+
+    /// y = x·Wᵀ + b.
+    ///
+    /// # Panics
+    /// If a slice has another length than the table above says.
+    pub fn forward(&self, cpu: &Cpu, x: &[f32], w: &[f32], b: &[f32], y: &mut [f32], scratch: &mut [f32]) {
+        assert_eq!((b.len(), y.len()), (self.outputs, self.n * self.outputs));
+        y.chunks_exact_mut(self.outputs).for_each(|y| y.copy_from_slice(b));
+        self.conv().forward(cpu, Algorithm::Gemm, x, w, y, true, scratch);
+    }
+
+    /// dx = dy·W (+ dx where `add`).
+    ///
+    /// # Panics
+    /// If a slice has another length than the table above says.
+    pub fn backward_input(&self, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
+        self.conv().backward_input(cpu, Algorithm::Gemm, w, dy, dx, add, scratch);
+    }
+
+    /// dw = dyᵀ·x (+ dw where `add`).
+    ///
+    /// # Panics
+    /// If a slice has another length than the table above says.
+    pub fn backward_weight(&self, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+        self.conv().backward_weight(cpu, Algorithm::Gemm, x, dy, dw, add, scratch);
+    }
+
+    /// db = the sum of dy's rows (+ db where `add`).
+    ///
+    /// # Panics
+    /// If a slice has another length than the table above says.
+    pub fn backward_bias(&self, cpu: &Cpu, dy: &[f32], db: &mut [f32], add: bool) {
+        assert_eq!((dy.len(), db.len()), (self.n * self.outputs, self.outputs));
+        cpu.run(Chunks::new(db, COLUMNS, self.outputs.div_ceil(COLUMNS)), &mut [], 0, |i, db, _| {
+            cpu.level.run(ColumnSums { dy, stride: self.outputs, first: i * COLUMNS, add, db });
+        });
+    }
+}
+
+struct ColumnSums<'a, 'p> {
+    dy: &'a [f32],
+    stride: usize,
+    first: usize,
+    add: bool,
+    db: &'p mut [f32],
+}
+
+impl Task for ColumnSums<'_, '_> {
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let ColumnSums { dy, stride, first, add, db } = self;
+        if !add {
+            db.fill(0.0);
+        }
+        // Rows in groups of 32, each summed from zero: the error of a long sum grows with its length.
+        for rows in dy.chunks(32 * stride) {
+            let mut columns = db.chunks_exact_mut(I::LANES);
+            for (j, db) in columns.by_ref().enumerate() {
+                let mut sum = isa.splat(0.0);
+                for row in rows.chunks_exact(stride) {
+                    sum = isa.add(sum, isa.load(&row[first + j * I::LANES..]));
+                }
+                isa.store(isa.add(isa.load(db), sum), db);
+            }
+            let rest = columns.into_remainder();
+            let from = first + db_len(stride, first, rest.len());
+            for (j, db) in rest.iter_mut().enumerate() {
+                *db += rows.chunks_exact(stride).map(|row| row[from + j]).sum::<f32>();
+            }
+        }
+    }
+}
+
+/// Columns before the last `rest` of the part that begins at `first`.
+#[inline(always)]
+fn db_len(outputs: usize, first: usize, rest: usize) -> usize {
+    COLUMNS.min(outputs - first) - rest
+}

@@ -1,0 +1,3 @@
+//! ref
+pub mod conv2d;
+pub mod linear;

@@ -1,0 +1,105 @@
+//! The layout in which weights, their gradients and their momentum live from load to save.
+//!
+//! A weight of `k` output channels, `c` input channels and `taps` filter positions (1 for a linear
+//! layer) lies as `[k / block][c][taps][block]`: blocks of 16 or 32 output channels side by side, so
+//! that one layout serves every instruction set and every pass. Forward streams a block with the
+//! vectors along its output channels; the weight's gradient is written the same way; the input's
+//! gradient reads it transposed. Output channels beyond `k` are zeros (at most 15) and stay zeros:
+//! their gradient is zero.
+
+/// The sizes of a weight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WeightLayout {
+    /// Output channels.
+    pub k: usize,
+    /// Input channels.
+    pub c: usize,
+    /// Filter positions: height times width.
+    pub taps: usize,
+}
+
+/// Block of output channels for `channels` of them: 32, or 16 where that saves a half-empty block.
+pub const fn block(channels: usize) -> usize {
+    if channels.next_multiple_of(32) == channels.next_multiple_of(16) { 32 } else { 16 }
+}
+
+impl WeightLayout {
+    /// Output channels in a block.
+    pub const fn block(&self) -> usize {
+        block(self.k)
+    }
+    /// Number of blocks.
+    pub const fn blocks(&self) -> usize {
+        self.k.div_ceil(self.block())
+    }
+    /// Numbers of one block of output channels.
+    pub const fn block_len(&self) -> usize {
+        self.c * self.taps * self.block()
+    }
+    /// Numbers in all, zeros included.
+    #[allow(clippy::len_without_is_empty)]
+    pub const fn len(&self) -> usize {
+        self.blocks() * self.block_len()
+    }
+    /// Where the weight of output channel `k`, input channel `c` and tap `t` lies.
+    pub const fn index(&self, k: usize, c: usize, t: usize) -> usize {
+        let block = self.block();
+        (((k / block) * self.c + c) * self.taps + t) * block + k % block
+    }
+
+    /// Where element `i` of PyTorch's order `[k][c][taps]` lies.
+    pub const fn index_of(&self, i: usize) -> usize {
+        let t = i % self.taps;
+        let c = i / self.taps % self.c;
+        self.index(i / self.taps / self.c, c, t)
+    }
+
+    /// From PyTorch's order `[k][c][taps]`; overwrites `packed`.
+    ///
+    /// # Panics
+    /// If a slice has another length than the layout says.
+    pub fn pack(&self, oihw: &[f32], packed: &mut [f32]) {
+        assert_eq!((oihw.len(), packed.len()), (self.k * self.c * self.taps, self.len()));
+        packed.fill(0.0);
+        let row = self.c * self.taps;
+        for (k, x) in oihw.chunks_exact(row).enumerate() {
+            let to = &mut packed[self.index(k, 0, 0)..];
+            x.iter().zip(to.iter_mut().step_by(self.block())).for_each(|(x, y)| *y = *x);
+        }
+    }
+
+    /// To PyTorch's order `[k][c][taps]`; overwrites `oihw`.
+    ///
+    /// # Panics
+    /// If a slice has another length than the layout says.
+    pub fn unpack(&self, packed: &[f32], oihw: &mut [f32]) {
+        assert_eq!((oihw.len(), packed.len()), (self.k * self.c * self.taps, self.len()));
+        let row = self.c * self.taps;
+        for (k, y) in oihw.chunks_exact_mut(row).enumerate() {
+            let from = &packed[self.index(k, 0, 0)..];
+            y.iter_mut().zip(from.iter().step_by(self.block())).for_each(|(y, x)| *y = *x);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_is_undone_by_unpacking() {
+        for (k, c, taps) in [(1, 1, 1), (10, 3, 9), (16, 5, 1), (33, 2, 4), (64, 3, 49), (48, 7, 9)] {
+            let layout = WeightLayout { k, c, taps };
+            assert!(layout.len() - layout.k * c * taps <= 15 * c * taps);
+            let x: std::vec::Vec<f32> = (0..k * c * taps).map(|i| i as f32 + 1.0).collect();
+            let (mut packed, mut y) = (std::vec![f32::NAN; layout.len()], std::vec![f32::NAN; x.len()]);
+            layout.pack(&x, &mut packed);
+            layout.unpack(&packed, &mut y);
+            assert_eq!(x, y);
+            for (i, v) in x.iter().enumerate() {
+                assert_eq!(packed[layout.index_of(i)], *v);
+            }
+            assert_eq!(packed.iter().filter(|v| **v == 0.0).count(), layout.len() - x.len());
+        }
+    }
+}

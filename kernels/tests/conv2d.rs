@@ -1,0 +1,222 @@
+//! Convolution and linear layers against their reference twins: every pass, every instruction-set
+//! level that this machine has, 1 to 3 threads, odd sizes and offsets, outputs filled with NaN.
+
+use nunatak_kernels::{Algorithm, Conv2d, Cpu, Level, Linear, Memory, Pass, Threads, WeightLayout, reference};
+use proptest::prelude::*;
+
+/// The largest error allowed, relative to the largest value of the truth.
+const TOLERANCE: f64 = 5e-6;
+
+fn random(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1_u32 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+fn compare(what: &str, got: &[f32], truth: &[f64]) {
+    assert_eq!(got.len(), truth.len());
+    let largest = truth.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+    for (i, (g, t)) in got.iter().zip(truth).enumerate() {
+        let error = (f64::from(*g) - t).abs();
+        assert!(
+            error <= TOLERANCE * largest,
+            "{what}: {g} instead of {t} at {i} of {} ({:.1e} of the largest)",
+            got.len(),
+            error / largest
+        );
+    }
+}
+
+fn threads() -> Vec<Threads> {
+    #[cfg(feature = "rayon")]
+    return [1, 2, 3].map(|n| Threads::new(n).expect("threads")).into();
+    #[cfg(not(feature = "rayon"))]
+    vec![Threads::serial()]
+}
+
+/// A copy of `x` that begins `offset` numbers after where a vector begins, to be used as
+/// `&copy[offset..]`.
+fn shifted(x: &[f32], offset: usize) -> Vec<f32> {
+    [vec![f32::NAN; offset], x.to_vec()].concat()
+}
+
+struct Truth {
+    y: Vec<f64>,
+    dx: Vec<f64>,
+    dw: Vec<f64>,
+}
+
+fn check(conv: Conv2d, offset: usize, levels: impl Iterator<Item = Level>) {
+    let layout = conv.weights();
+    let (x, dy) = (random(conv.x_len(), 1), random(conv.y_len(), 2));
+    let oihw = random(conv.k * conv.c * layout.taps, 3);
+    let mut truth = Truth { y: vec![0.0; dy.len()], dx: vec![0.0; x.len()], dw: vec![0.0; oihw.len()] };
+    reference::conv2d::forward(&conv, &x, &oihw, &mut truth.y);
+    reference::conv2d::backward_input(&conv, &dy, &oihw, &mut truth.dx);
+    reference::conv2d::backward_weight(&conv, &x, &dy, &mut truth.dw);
+    let mut w = vec![0.0; layout.len()];
+    layout.pack(&oihw, &mut w);
+    let (x, dy, w) = (shifted(&x, offset), shifted(&dy, offset), shifted(&w, offset));
+    let (x, dy, w) = (&x[offset..], &dy[offset..], &w[offset..]);
+    for level in levels {
+        for &algorithm in Algorithm::ALL {
+            for memory in [Memory::Small, Memory::Fast] {
+                let mut before: Option<[Vec<f32>; 3]> = None;
+                for threads in threads() {
+                    let cpu = Cpu { level, threads: &threads };
+                    let what = |pass: Pass| format!("{conv:?} {pass} {algorithm} {level} {memory:?} {} threads", threads.count());
+                    let scratch = |pass| vec![f32::NAN; conv.scratch_len(pass, algorithm, memory)];
+
+                    let mut y = vec![f32::NAN; truth.y.len()];
+                    conv.forward(&cpu, algorithm, x, w, &mut y, false, &mut scratch(Pass::Forward));
+                    compare(&what(Pass::Forward), &y, &truth.y);
+
+                    let mut dx = vec![f32::NAN; truth.dx.len()];
+                    conv.backward_input(&cpu, algorithm, w, dy, &mut dx, false, &mut scratch(Pass::BackwardInput));
+                    compare(&what(Pass::BackwardInput), &dx, &truth.dx);
+
+                    let mut dw = vec![f32::NAN; layout.len()];
+                    let mut unpacked = vec![0.0; truth.dw.len()];
+                    conv.backward_weight(&cpu, algorithm, x, dy, &mut dw, false, &mut scratch(Pass::BackwardWeight));
+                    layout.unpack(&dw, &mut unpacked);
+                    compare(&what(Pass::BackwardWeight), &unpacked, &truth.dw);
+                    let padding: f32 = dw.iter().sum::<f32>() - unpacked.iter().sum::<f32>();
+                    assert!(padding.is_finite());
+                    let mut zeros = vec![0.0; layout.len()];
+                    layout.pack(&unpacked, &mut zeros);
+                    assert!(
+                        zeros.iter().zip(&dw).all(|(a, b)| a.to_bits() == b.to_bits() || (*a == 0.0 && *b == 0.0)),
+                        "padding is not zero"
+                    );
+
+                    // Adding the same once more doubles everything, to a rounding.
+                    let twice = |v: &[f64]| v.iter().map(|v| 2.0 * v).collect::<Vec<_>>();
+                    let (mut y2, mut dx2, mut dw2) = (y.clone(), dx.clone(), dw.clone());
+                    conv.forward(&cpu, algorithm, x, w, &mut y2, true, &mut scratch(Pass::Forward));
+                    compare(&what(Pass::Forward), &y2, &twice(&truth.y));
+                    conv.backward_input(&cpu, algorithm, w, dy, &mut dx2, true, &mut scratch(Pass::BackwardInput));
+                    compare(&what(Pass::BackwardInput), &dx2, &twice(&truth.dx));
+                    conv.backward_weight(&cpu, algorithm, x, dy, &mut dw2, true, &mut scratch(Pass::BackwardWeight));
+                    layout.unpack(&dw2, &mut unpacked);
+                    compare(&what(Pass::BackwardWeight), &unpacked, &twice(&truth.dw));
+
+                    let now = [y, dx, dw];
+                    if let Some(before) = &before {
+                        for (a, b) in before.iter().zip(&now) {
+                            assert!(
+                                a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()),
+                                "{conv:?} at {level}: bits depend on the threads"
+                            );
+                        }
+                    }
+                    before = Some(now);
+                }
+            }
+        }
+    }
+}
+
+fn conv(n: usize, h: usize, w: usize, c: usize, k: usize, kernel: usize, stride: usize, pad: usize) -> Conv2d {
+    Conv2d::new(n, h, w, c, k, kernel, stride, pad).expect("a valid convolution")
+}
+
+/// The kinds of convolution of ResNet18, narrow and wide enough for every tile and piece.
+#[test]
+fn shapes_of_resnets() {
+    for (i, c) in [
+        conv(1, 64, 64, 3, 64, 7, 2, 3),
+        conv(2, 16, 16, 64, 64, 3, 1, 1),
+        conv(1, 16, 16, 64, 128, 3, 2, 1),
+        conv(1, 16, 16, 64, 128, 1, 2, 0),
+        conv(1, 2, 2, 512, 512, 3, 1, 1),
+        conv(3, 7, 7, 96, 33, 3, 1, 1),
+        conv(2, 32, 32, 3, 16, 3, 1, 1),
+        conv(1, 9, 5, 17, 47, 3, 2, 1),
+        conv(2, 28, 28, 1, 8, 3, 1, 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        check(c, i, Level::available());
+    }
+}
+
+/// Odd cases: no taps in a phase, windows that hang over, one pixel, long lines, many pixels.
+#[test]
+fn odd_shapes() {
+    for c in [
+        conv(1, 1, 1, 1, 1, 1, 1, 0),
+        conv(1, 1, 1, 512, 512, 3, 1, 1),
+        conv(2, 5, 7, 3, 5, 1, 3, 0),
+        conv(1, 8, 8, 10, 10, 2, 3, 0),
+        conv(1, 5, 5, 4, 20, 5, 4, 2),
+        conv(1, 3, 300, 7, 18, 3, 1, 2),
+        conv(1, 2, 2, 2, 3, 3, 2, 3),
+        conv(700, 1, 1, 24, 40, 1, 1, 0),
+        conv(1, 60, 90, 20, 16, 3, 1, 1),
+        conv(1, 6, 6, 16, 16, 5, 1, 2),
+        conv(1, 12, 12, 8, 9, 7, 2, 3),
+    ] {
+        check(c, 3, Level::available());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..Default::default() })]
+    #[test]
+    fn any_convolution(n in 1_usize..4, h in 1_usize..12, w in 1_usize..12, c in 1_usize..40, k in 1_usize..70, kernel in 1_usize..5, stride in 1_usize..4, pad in 0_usize..3, offset in 0_usize..16) {
+        let Ok(conv) = Conv2d::new(n, h, w, c, k, kernel, stride, pad) else { return Ok(()) };
+        check(conv, offset, Level::available());
+    }
+}
+
+#[test]
+fn linear_layers() {
+    for (n, inputs, outputs) in [(1, 512, 1000), (1, 512, 10), (33, 64, 10), (7, 3, 1), (70, 130, 129), (3, 1, 77)] {
+        let linear = Linear { n, inputs, outputs };
+        let layout = WeightLayout { k: outputs, c: inputs, taps: 1 };
+        let (x, dy, b, w) = (random(n * inputs, 1), random(n * outputs, 2), random(outputs, 3), random(inputs * outputs, 4));
+        let mut packed = vec![0.0; layout.len()];
+        layout.pack(&w, &mut packed);
+        let mut truth = [vec![0.0; n * outputs], vec![0.0; n * inputs], vec![0.0; inputs * outputs], vec![0.0; outputs]];
+        reference::linear::forward(n, inputs, outputs, &x, &w, Some(&b), &mut truth[0]);
+        reference::linear::backward_input(n, inputs, outputs, &dy, &w, &mut truth[1]);
+        reference::linear::backward_weight(n, inputs, outputs, &x, &dy, &mut truth[2]);
+        reference::linear::backward_bias(n, outputs, &dy, &mut truth[3]);
+        for level in Level::available() {
+            for threads in threads() {
+                let cpu = Cpu { level, threads: &threads };
+                let scratch = |pass| vec![f32::NAN; linear.scratch_len(pass, Memory::Small)];
+                let (mut y, mut dx) = (vec![f32::NAN; n * outputs], vec![f32::NAN; n * inputs]);
+                let (mut dw, mut db, mut unpacked) = (vec![f32::NAN; layout.len()], vec![f32::NAN; outputs], vec![0.0; inputs * outputs]);
+                linear.forward(&cpu, &x, &packed, &b, &mut y, &mut scratch(Pass::Forward));
+                linear.backward_input(&cpu, &packed, &dy, &mut dx, false, &mut scratch(Pass::BackwardInput));
+                linear.backward_weight(&cpu, &x, &dy, &mut dw, false, &mut scratch(Pass::BackwardWeight));
+                linear.backward_bias(&cpu, &dy, &mut db, false);
+                linear.backward_bias(&cpu, &dy, &mut db, true);
+                db.iter_mut().for_each(|v| *v /= 2.0);
+                layout.unpack(&dw, &mut unpacked);
+                for (what, got, truth) in
+                    [("y", &y, &truth[0]), ("dx", &dx, &truth[1]), ("dw", &unpacked, &truth[2]), ("db", &db, &truth[3])]
+                {
+                    compare(&format!("{linear:?} {what} {level}"), got, truth);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sizes_that_make_no_sense_are_errors() {
+    assert!(Conv2d::new(0, 8, 8, 3, 4, 3, 1, 1).is_err());
+    assert!(Conv2d::new(1, 8, 8, 3, 0, 3, 1, 1).is_err());
+    assert!(Conv2d::new(1, 2, 2, 3, 4, 5, 1, 1).is_err());
+    assert!(Conv2d::new(1, 8, 8, 3, 4, 3, 0, 1).is_err());
+    assert!(Conv2d::new(1 << 20, 1 << 20, 1 << 20, 3, 4, 3, 1, 1).is_err());
+}
