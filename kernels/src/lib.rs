@@ -2,14 +2,20 @@
 #![deny(unsafe_code)]
 #![doc = include_str!("../README.md")]
 
+pub mod avgpool;
+pub mod batchnorm;
+pub mod conv2d;
+pub mod cross_entropy;
 #[allow(unsafe_code)]
 pub mod dispatch;
 #[allow(unsafe_code)]
 pub mod isa;
-pub mod conv2d;
 pub mod level;
+pub mod maxpool;
 #[allow(unsafe_code)]
 pub mod parallel;
+pub mod reference;
+pub mod sgd;
 
 pub use dispatch::Task;
 pub use level::{Level, LevelError};
