@@ -10,11 +10,15 @@ pub mod cross_entropy;
 pub mod dispatch;
 #[allow(unsafe_code)]
 pub mod isa;
+pub mod elementwise;
+mod lanes;
 pub mod level;
 pub mod maxpool;
 #[allow(unsafe_code)]
 pub mod parallel;
+pub mod reduce;
 pub mod reference;
+pub mod relu;
 pub mod sgd;
 
 pub use dispatch::Task;
