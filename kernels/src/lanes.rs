@@ -1,4 +1,4 @@
-//! Loops that several ops share: one formula applied to every element, and padded ends.
+//! What several ops share: one formula applied to every element, padded ends, a square root.
 
 use crate::{Cpu, Task, isa::Isa, parallel::Chunks};
 
@@ -64,14 +64,37 @@ impl<const N: usize, F: Map<N>> Task for MapTask<'_, N, F> {
         let mut i = 0;
         while i < whole {
             let y = &mut self.y[i..i + I::LANES];
-            let v = self.f.of(isa, isa.load(y), x.map(#[inline(always)] |x| isa.load(&x[i..i + I::LANES])));
+            let v = self.f.of(
+                isa,
+                isa.load(y),
+                x.map(
+                    #[inline(always)]
+                    |x| isa.load(&x[i..i + I::LANES]),
+                ),
+            );
             isa.store(v, y);
             i += I::LANES;
         }
         if whole < len {
             let y = &mut self.y[whole..];
-            let v = self.f.of(isa, load_padded(isa, y, 0.0), x.map(#[inline(always)] |x| load_padded(isa, &x[whole..], 0.0)));
+            let v = self.f.of(
+                isa,
+                load_padded(isa, y, 0.0),
+                x.map(
+                    #[inline(always)]
+                    |x| load_padded(isa, &x[whole..], 0.0),
+                ),
+            );
             store_padded(isa, v, y);
         }
     }
+}
+
+/// The square root, exact to the last bit with and without `std` (where it is one instruction).
+#[inline]
+pub(crate) fn sqrt(x: f64) -> f64 {
+    #[cfg(feature = "std")]
+    return x.sqrt();
+    #[cfg(not(feature = "std"))]
+    libm::sqrt(x)
 }

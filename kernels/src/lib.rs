@@ -8,9 +8,9 @@ pub mod conv2d;
 pub mod cross_entropy;
 #[allow(unsafe_code)]
 pub mod dispatch;
+pub mod elementwise;
 #[allow(unsafe_code)]
 pub mod isa;
-pub mod elementwise;
 mod lanes;
 pub mod level;
 pub mod maxpool;

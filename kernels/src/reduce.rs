@@ -97,7 +97,10 @@ impl<const N: usize, F: Term<N>> Task for SumTask<'_, N, F> {
         let mut start = 0;
         while start < len {
             let end = len.min(start + BLOCK);
-            let x = self.x.map(#[inline(always)] |x| &x[start..end]);
+            let x = self.x.map(
+                #[inline(always)]
+                |x| &x[start..end],
+            );
             *self.sum += block(isa, self.f, x, end - start);
             start = end;
         }
@@ -112,12 +115,27 @@ fn block<I: Isa, const N: usize, F: Term<N>>(isa: I, f: F, x: [&[f32]; N], len: 
     while i + 4 * I::LANES <= len {
         for (j, sum) in sums.iter_mut().enumerate() {
             let at = i + j * I::LANES;
-            *sum = isa.add(*sum, f.of(isa, x.map(#[inline(always)] |x| isa.load(&x[at..at + I::LANES]))));
+            *sum = isa.add(
+                *sum,
+                f.of(
+                    isa,
+                    x.map(
+                        #[inline(always)]
+                        |x| isa.load(&x[at..at + I::LANES]),
+                    ),
+                ),
+            );
         }
         i += 4 * I::LANES;
     }
     while i < len {
-        let term = f.of(isa, x.map(#[inline(always)] |x| load_padded(isa, &x[i..], 0.0)));
+        let term = f.of(
+            isa,
+            x.map(
+                #[inline(always)]
+                |x| load_padded(isa, &x[i..], 0.0),
+            ),
+        );
         sums[0] = isa.add(sums[0], term);
         i += I::LANES;
     }
