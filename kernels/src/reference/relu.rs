@@ -1,0 +1,18 @@
+//! y = max(x, 0), keeping −0.0 and NaN.
+
+/// `y = x` where not `x <= 0`; −0.0 and NaN stay as they are.
+pub fn forward(x: &[f32], y: &mut [f64]) {
+    assert_eq!(x.len(), y.len());
+    for (x, y) in x.iter().zip(y) {
+        *y = if *x < 0.0 { 0.0 } else { f64::from(*x) };
+    }
+}
+
+/// `dx = dy` where not `y <= 0`, else 0.
+pub fn backward_input(y: &[f32], dy: &[f32], dx: &mut [f64]) {
+    assert_eq!(y.len(), dy.len());
+    assert_eq!(y.len(), dx.len());
+    for ((y, dy), dx) in y.iter().zip(dy).zip(dx) {
+        *dx = if *y <= 0.0 { 0.0 } else { f64::from(*dy) };
+    }
+}
