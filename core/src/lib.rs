@@ -1,1 +1,5 @@
 //! nunatak
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod rng;
