@@ -7,6 +7,7 @@ pub mod error;
 pub mod lifetime;
 pub mod needs;
 pub mod plan;
+pub mod rng;
 pub mod shape;
 pub mod tape;
 pub mod tensor;
