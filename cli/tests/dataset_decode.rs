@@ -90,25 +90,12 @@ fn grey_alpha_and_colour() {
     let grey = image::GrayImage::from_raw(2, 1, vec![7, 200]).unwrap();
     let veiled = image::GrayAlphaImage::from_raw(2, 1, vec![7, 0, 200, 128]).unwrap();
     let clear = image::RgbaImage::from_raw(2, 1, vec![1, 2, 3, 0, 4, 5, 6, 9]).unwrap();
-    for format in [
-        ImageFormat::Png,
-        ImageFormat::Pnm,
-        ImageFormat::Tiff,
-        ImageFormat::Bmp,
-    ] {
+    for format in [ImageFormat::Png, ImageFormat::Pnm, ImageFormat::Tiff, ImageFormat::Bmp] {
         let got = encode(grey.clone().into(), format);
         assert_eq!(got, [7, 7, 7, 200, 200, 200], "{format:?}");
     }
-    assert_eq!(
-        encode(veiled.into(), ImageFormat::Png),
-        [7, 7, 7, 200, 200, 200]
-    );
-    for format in [
-        ImageFormat::Png,
-        ImageFormat::Tiff,
-        ImageFormat::Bmp,
-        ImageFormat::WebP,
-    ] {
+    assert_eq!(encode(veiled.into(), ImageFormat::Png), [7, 7, 7, 200, 200, 200]);
+    for format in [ImageFormat::Png, ImageFormat::Tiff, ImageFormat::Bmp, ImageFormat::WebP] {
         let got = encode(clear.clone().into(), format);
         assert_eq!(got, [1, 2, 3, 4, 5, 6], "{format:?}");
     }
@@ -129,10 +116,7 @@ fn errors_say_what_was_found() {
     let cases: [(&[u8], &str); 6] = [
         (b"", "empty"),
         (b"GIF89a\x01\0\x01\0\0\0\0;", "GIF"),
-        (
-            b"<!DOCTYPE html><html>",
-            "no picture (begins with the bytes [3c, 21",
-        ),
+        (b"<!DOCTYPE html><html>", "no picture (begins with the bytes [3c, 21"),
         (b"version https://git-lfs.github.com/spec/v1", "no picture"),
         (b"\x89PNG\r\n\x1a\n", "PNG"),
         (b"\xFF\xD8\xFF", "cut off after 3 bytes"),
@@ -149,10 +133,7 @@ fn what_cannot_be_read_names_the_file() {
     let gone = dir.path().join("gone.jpg");
     let error = read(&gone).unwrap_err();
     assert_eq!(error.path.as_deref(), Some(&*gone));
-    assert!(
-        error.to_string().contains("gone.jpg\": cannot be read"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("gone.jpg\": cannot be read"), "{error}");
     let error = read(dir.path()).unwrap_err().to_string();
     assert!(error.contains("is not a file"), "{error}");
 }
@@ -161,13 +142,8 @@ fn what_cannot_be_read_names_the_file() {
 #[cfg(unix)]
 #[test]
 fn a_name_is_printed_harmlessly() {
-    let error = read("/nowhere/\u{1b}[2J\n.jpg".as_ref())
-        .unwrap_err()
-        .to_string();
-    assert!(
-        !error.contains('\u{1b}') && !error.contains('\n'),
-        "{error}"
-    );
+    let error = read("/nowhere/\u{1b}[2J\n.jpg".as_ref()).unwrap_err().to_string();
+    assert!(!error.contains('\u{1b}') && !error.contains('\n'), "{error}");
 }
 
 /// Large enough for many KiB, and nothing that packs well.
@@ -185,12 +161,7 @@ fn rustling(format: ImageFormat) -> Vec<u8> {
 
 #[test]
 fn cut_at_every_kib_is_an_error() {
-    for format in [
-        ImageFormat::Jpeg,
-        ImageFormat::Png,
-        ImageFormat::Bmp,
-        ImageFormat::Pnm,
-    ] {
+    for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Pnm] {
         let bytes = rustling(format);
         assert!(bytes.len() > 5 * 1024, "{format:?}: {}", bytes.len());
         decode(&bytes).unwrap();
@@ -209,16 +180,7 @@ fn cut_at_every_kib_is_an_error() {
 /// What other formats do with the rest is their business; they must not panic.
 #[test]
 fn every_prefix_of_small_files_is_survived() {
-    for name in [
-        "420.jpg",
-        "progressive.jpg",
-        "cmyk.jpg",
-        "lossy.webp",
-        "lossless.webp",
-        "interlaced.png",
-        "palette.bmp",
-        "lzw.tif",
-    ] {
+    for name in ["420.jpg", "progressive.jpg", "cmyk.jpg", "lossy.webp", "lossless.webp", "interlaced.png", "palette.bmp", "lzw.tif"] {
         let bytes = golden_bytes(name);
         for cut in (0..bytes.len()).step_by(bytes.len().div_ceil(300)) {
             let _ = decode(&bytes[..cut]);
@@ -252,19 +214,13 @@ fn a_huge_claim_is_refused_before_anything_is_reserved() {
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, &b| {
-        (0..8).fold(crc ^ u32::from(b), |c, _| {
-            (c >> 1) ^ (0xEDB8_8320 * (c & 1))
-        })
-    })
+    !bytes.iter().fold(!0, |crc, &b| (0..8).fold(crc ^ u32::from(b), |c, _| (c >> 1) ^ (0xEDB8_8320 * (c & 1))))
 }
 
 /// Below the limit of pixels, but the file has nothing of what it claims.
 #[test]
 fn a_bomb_below_the_limit_is_an_error() {
-    let error = decode(b"P6 13000 13000 255\n\0\0\0")
-        .unwrap_err()
-        .to_string();
+    let error = decode(b"P6 13000 13000 255\n\0\0\0").unwrap_err().to_string();
     assert!(error.contains("PPM"), "{error}");
 }
 

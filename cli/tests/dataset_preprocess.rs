@@ -39,11 +39,7 @@ fn the_golden_image() {
 fn evaluation_is_torchvisions_to_the_bit() {
     for line in numbers("evaluate") {
         let [w, h, resize, crop] = [0, 1, 2, 3].map(|i| int(&line[i]));
-        let preset = Evaluation {
-            resize,
-            crop,
-            normalize: Normalize::IMAGENET,
-        };
+        let preset = Evaluation { resize, crop, normalize: Normalize::IMAGENET };
         let mut out = vec![f32::NAN; 3 * crop * crop];
         preset.apply(&noise(w, h), &mut out);
         let seen = [out[0], out[out.len() / 2], out[out.len() - 1]];
@@ -88,17 +84,10 @@ fn the_default_resize_keeps_224_to_256() {
 #[test]
 fn a_thread_of_pixels_costs_no_more_than_its_crop() {
     for (w, h) in [(1, 60_000), (60_000, 1)] {
-        let picture = Rgb8 {
-            width: w,
-            height: h,
-            pixels: vec![255; w * h * 3],
-        };
+        let picture = Rgb8 { width: w, height: h, pixels: vec![255; w * h * 3] };
         let mut out = vec![f32::NAN; 3 * 224 * 224];
         Evaluation::new(224).apply(&picture, &mut out);
-        assert!(
-            out.iter().all(|v| *v == out[0] || *v > 2.0),
-            "white stays white"
-        );
+        assert!(out.iter().all(|v| *v == out[0] || *v > 2.0), "white stays white");
         Training::new(224).apply(&picture, &mut Generator::manual_seed(0), &mut out);
         assert!(out.iter().all(|v| v.is_finite()));
     }

@@ -36,10 +36,7 @@ pub struct Generator {
 /// The 2.5 KiB of the engine tell a reader nothing; the position does.
 impl core::fmt::Debug for Generator {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Generator")
-            .field("draws", &self.draws)
-            .field("spare_normal", &self.spare)
-            .finish_non_exhaustive()
+        f.debug_struct("Generator").field("draws", &self.draws).field("spare_normal", &self.spare).finish_non_exhaustive()
     }
 }
 
@@ -143,13 +140,7 @@ impl Generator {
     ///
     /// Below 16 elements it makes one double normal at a time, keeping the second of each
     /// pair for the next call, also across tensors. Draws 4 for each pair begun.
-    pub fn normal_fill(
-        &mut self,
-        len: usize,
-        mean: f32,
-        std: f32,
-        mut put: impl FnMut(usize, f32),
-    ) {
+    pub fn normal_fill(&mut self, len: usize, mean: f32, std: f32, mut put: impl FnMut(usize, f32)) {
         if len < 16 {
             for i in 0..len {
                 let normal = self.normal_f64();
@@ -210,20 +201,13 @@ impl Generator {
     /// If `out` has more than 2³² elements, whose indices a `u32` cannot hold.
     pub fn permutation(&mut self, out: &mut [u32]) {
         let n = out.len();
-        assert!(
-            n as u64 <= 1 << 32,
-            "a permutation of {n} elements does not fit u32 indices"
-        );
+        assert!(n as u64 <= 1 << 32, "a permutation of {n} elements does not fit u32 indices");
         for (i, slot) in out.iter_mut().enumerate() {
             *slot = i as u32;
         }
         for i in 0..n.saturating_sub(1) {
             let left = (n - i) as u64;
-            let z = if n < WIDE_PERMUTATION {
-                u64::from(self.random32()) % left
-            } else {
-                self.random64() % left
-            };
+            let z = if n < WIDE_PERMUTATION { u64::from(self.random32()) % left } else { self.random64() % left };
             out.swap(i, i + z as usize);
         }
     }
@@ -284,14 +268,7 @@ mod tests {
     fn uniform_is_torchs_to_the_bit() {
         let mut g = Generator::manual_seed(0);
         let got: [u32; 6] = core::array::from_fn(|_| g.uniform(-0.044_194_17, 0.3).to_bits());
-        let want = [
-            1_040_295_736,
-            1_046_577_719,
-            3_160_482_021,
-            983_815_560,
-            1_031_562_285,
-            1_043_479_217,
-        ];
+        let want = [1_040_295_736, 1_046_577_719, 3_160_482_021, 983_815_560, 1_031_562_285, 1_043_479_217];
         assert_eq!(got, want);
     }
 
@@ -355,11 +332,7 @@ mod tests {
     fn normal_of_a_hundred() {
         let mut g = Generator::manual_seed(3);
         let got = normals::<100>(&mut g, 0.5, 2.0);
-        close(
-            &got[..4],
-            &[0.346_711_4, 1.219_763, -1.064_033_6, 0.643_055_44],
-            2.0,
-        );
+        close(&got[..4], &[0.346_711_4, 1.219_763, -1.064_033_6, 0.643_055_44], 2.0);
         let tail = [
             0.874_085_66,
             0.137_354_37,
@@ -411,13 +384,7 @@ mod tests {
     fn short_normals_share_their_pairs() {
         let mut g = Generator::manual_seed(3);
         let a = normals::<5>(&mut g, 0.5, 2.0);
-        let want = [
-            2.106_552_1,
-            0.849_666_8,
-            0.677_956_16,
-            -0.727_436,
-            0.592_364_9,
-        ];
+        let want = [2.106_552_1, 0.849_666_8, 0.677_956_16, -0.727_436, 0.592_364_9];
         assert_eq!(a, want);
         assert_eq!(g.draws(), 12);
         let mut resumed = Generator::resume(3, g.draws());
@@ -464,11 +431,7 @@ mod tests {
     #[test]
     fn three_epochs_of_a_shuffled_loader() {
         let mut g = Generator::manual_seed(0);
-        let want = [
-            [6, 7, 1, 4, 2, 0, 9, 8, 3, 5],
-            [2, 4, 7, 0, 8, 9, 5, 3, 6, 1],
-            [7, 4, 5, 1, 9, 3, 8, 2, 0, 6],
-        ];
+        let want = [[6, 7, 1, 4, 2, 0, 9, 8, 3, 5], [2, 4, 7, 0, 8, 9, 5, 3, 6, 1], [7, 4, 5, 1, 9, 3, 8, 2, 0, 6]];
         for (epoch, want) in want.into_iter().enumerate() {
             let mut out = [0; 10];
             epoch_permutation(&mut g, &mut out);

@@ -1,1 +1,33 @@
-//! nunatak
+#![no_std]
+#![forbid(unsafe_code)]
+#![doc = include_str!("../README.md")]
+
+#[cfg(feature = "std")]
+extern crate std;
+
+mod backward;
+pub mod blueprint;
+pub mod error;
+mod forward;
+pub mod graph;
+mod init;
+pub mod op;
+pub mod optimizer;
+pub mod params;
+pub mod recipe;
+pub mod resnet;
+pub mod schedule;
+mod store;
+pub mod trainer;
+
+pub use blueprint::{Blueprint, Options};
+pub use error::Error;
+pub use graph::{CrossEntropyOptions, Graph, Var};
+pub use nunatak_core::{ParamId, ParamSet, Update, ValueId};
+pub use nunatak_kernels::{Algorithm, Level, Memory, Pass, Threads};
+pub use optimizer::{Optimizer, Sgd};
+pub use params::{Entry, Name, Network, NormId, Param};
+pub use recipe::{Recipe, Stem};
+pub use resnet::{Mode, NormPolicy, ResNet};
+pub use schedule::Schedule;
+pub use trainer::Trainer;

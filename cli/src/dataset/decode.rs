@@ -54,10 +54,7 @@ pub struct DecodeError {
 
 impl DecodeError {
     fn new(reason: impl Into<String>) -> Self {
-        Self {
-            path: None,
-            reason: reason.into(),
-        }
+        Self { path: None, reason: reason.into() }
     }
 }
 
@@ -75,10 +72,7 @@ impl std::error::Error for DecodeError {}
 
 /// Reads and decodes a file.
 pub fn read(path: &Path) -> Result<Rgb8, DecodeError> {
-    let with_path = |e: DecodeError| DecodeError {
-        path: Some(path.to_owned()),
-        ..e
-    };
+    let with_path = |e: DecodeError| DecodeError { path: Some(path.to_owned()), ..e };
     let bytes = read_bytes(path).map_err(with_path)?;
     decode(&bytes).map_err(with_path)
 }
@@ -90,20 +84,14 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, DecodeError> {
     if !meta.is_file() {
         return Err(DecodeError::new("is not a file"));
     }
-    let too_big = |len: u64| {
-        DecodeError::new(format!(
-            "the file has {len} bytes; at most {MAX_FILE} are read"
-        ))
-    };
+    let too_big = |len: u64| DecodeError::new(format!("the file has {len} bytes; at most {MAX_FILE} are read"));
     if meta.len() > MAX_FILE {
         return Err(too_big(meta.len()));
     }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(cannot)?;
     // The length may be out of date, so the limit holds while reading too.
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(cannot)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(too_big(bytes.len() as u64));
     }
@@ -116,10 +104,7 @@ pub fn decode(bytes: &[u8]) -> Result<Rgb8, DecodeError> {
     // The decoders are meant not to panic on any bytes; should one do so all the same, one
     // broken picture must not end a night of training.
     catch_unwind(AssertUnwindSafe(|| decode_as(bytes, format))).unwrap_or_else(|_| {
-        Err(DecodeError::new(format!(
-            "the {} decoder failed on it (a bug there); remove the file or save it anew",
-            name(format)
-        )))
+        Err(DecodeError::new(format!("the {} decoder failed on it (a bug there); remove the file or save it anew", name(format))))
     })
 }
 
@@ -144,22 +129,12 @@ fn recognise(bytes: &[u8]) -> Result<ImageFormat, DecodeError> {
     }
     match image::guess_format(bytes) {
         Ok(
-            format @ (ImageFormat::Jpeg
-            | ImageFormat::Png
-            | ImageFormat::Bmp
-            | ImageFormat::Pnm
-            | ImageFormat::Tiff
-            | ImageFormat::WebP),
+            format @ (ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::Bmp | ImageFormat::Pnm | ImageFormat::Tiff | ImageFormat::WebP),
         ) => Ok(format),
-        Ok(other) => Err(DecodeError::new(format!(
-            "holds a picture in {} format; {KNOWN}",
-            name(other)
-        ))),
+        Ok(other) => Err(DecodeError::new(format!("holds a picture in {} format; {KNOWN}", name(other)))),
         Err(_) => {
             let head = &bytes[..bytes.len().min(8)];
-            Err(DecodeError::new(format!(
-                "is no picture (begins with the bytes {head:02x?}); {KNOWN}"
-            )))
+            Err(DecodeError::new(format!("is no picture (begins with the bytes {head:02x?}); {KNOWN}")))
         }
     }
 }
@@ -167,21 +142,13 @@ fn recognise(bytes: &[u8]) -> Result<ImageFormat, DecodeError> {
 fn decode_as(bytes: &[u8], format: ImageFormat) -> Result<Rgb8, DecodeError> {
     let broken = |e: image::ImageError| DecodeError::new(format!("broken {}: {e}", name(format)));
     if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
-        return Err(DecodeError::new(format!(
-            "broken JPEG: cut off after {} bytes, before its end mark",
-            bytes.len()
-        )));
+        return Err(DecodeError::new(format!("broken JPEG: cut off after {} bytes, before its end mark", bytes.len())));
     }
-    let mut decoder = ImageReader::with_format(Cursor::new(bytes), format)
-        .into_decoder()
-        .map_err(broken)?;
+    let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 {
-        return Err(DecodeError::new(format!(
-            "broken {}: claims {width} x {height} pixels",
-            name(format)
-        )));
+        return Err(DecodeError::new(format!("broken {}: claims {width} x {height} pixels", name(format))));
     }
     if pixels > MAX_PIXELS {
         return Err(DecodeError::new(format!(
@@ -199,11 +166,7 @@ fn decode_as(bytes: &[u8], format: ImageFormat) -> Result<Rgb8, DecodeError> {
     }
     decoder.set_limits(limits).map_err(broken)?;
     let picture = DynamicImage::from_decoder(decoder).map_err(broken)?;
-    Ok(Rgb8 {
-        width: width as usize,
-        height: height as usize,
-        pixels: to_rgb(picture, format),
-    })
+    Ok(Rgb8 { width: width as usize, height: height as usize, pixels: to_rgb(picture, format) })
 }
 
 /// PIL's `convert("RGB")`.
@@ -225,10 +188,7 @@ fn to_rgb(picture: DynamicImage, format: ImageFormat) -> Vec<u8> {
         DynamicImage::ImageLuma16(p) => p.pixels().flat_map(|p| [grey(p[0]); 3]).collect(),
         DynamicImage::ImageLumaA16(p) => p.pixels().flat_map(|p| [high(p[0]); 3]).collect(),
         DynamicImage::ImageRgb16(p) => p.as_raw().iter().map(|&v| colour(v)).collect(),
-        DynamicImage::ImageRgba16(p) => p
-            .pixels()
-            .flat_map(|p| [colour(p[0]), colour(p[1]), colour(p[2])])
-            .collect(),
+        DynamicImage::ImageRgba16(p) => p.pixels().flat_map(|p| [colour(p[0]), colour(p[1]), colour(p[2])]).collect(),
         // Colour in floats, which PIL does not read, and whatever the crate learns next.
         other => other.into_rgb8().into_raw(),
     }
@@ -240,10 +200,7 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
     let mut at = 2; // past the start mark, which `recognise` has seen
     loop {
         // Between segments and in scans alike: on to the next mark, over fill bytes.
-        let Some(skip) = bytes
-            .get(at..)
-            .and_then(|b| b.iter().position(|&x| x == 0xFF))
-        else {
+        let Some(skip) = bytes.get(at..).and_then(|b| b.iter().position(|&x| x == 0xFF)) else {
             return false;
         };
         at += skip + 1;

@@ -16,9 +16,7 @@ use std::path::{Path, PathBuf};
 use nunatak_core::rng::Generator;
 
 /// The endings of image files, in any case: torchvision's list.
-pub const EXTENSIONS: [&str; 9] = [
-    "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp",
-];
+pub const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
 
 /// One image and its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,10 +38,7 @@ pub struct SplitOptions {
 
 impl Default for SplitOptions {
     fn default() -> Self {
-        Self {
-            seed: 0,
-            val_fraction: 0.2,
-        }
+        Self { seed: 0, val_fraction: 0.2 }
     }
 }
 
@@ -77,10 +72,7 @@ impl fmt::Display for FolderError {
 impl std::error::Error for FolderError {}
 
 fn error<T>(path: &Path, reason: impl Into<String>) -> Result<T, FolderError> {
-    Err(FolderError {
-        path: path.to_owned(),
-        reason: reason.into(),
-    })
+    Err(FolderError { path: path.to_owned(), reason: reason.into() })
 }
 
 impl ImageFolder {
@@ -108,11 +100,7 @@ impl ImageFolder {
             );
         }
         let (classes, val) = scan(dir)?;
-        Ok(Self {
-            classes,
-            train: Vec::new(),
-            val,
-        })
+        Ok(Self { classes, train: Vec::new(), val })
     }
 
     fn of_parts(train_dir: &Path, val_dir: &Path) -> Result<Self, FolderError> {
@@ -130,26 +118,15 @@ impl ImageFolder {
             }
             return error(val_dir, reason);
         }
-        Ok(Self {
-            classes,
-            train,
-            val,
-        })
+        Ok(Self { classes, train, val })
     }
 
     /// Only one of the parts is there: the other was forgotten, unless it is a class that
     /// happens to be called "train", beside "bus" and "car".
-    fn half(
-        dir: &Path,
-        part: &Path,
-        other: &str,
-        options: &SplitOptions,
-    ) -> Result<Self, FolderError> {
+    fn half(dir: &Path, part: &Path, other: &str, options: &SplitOptions) -> Result<Self, FolderError> {
         let aside = ["test", "valid", "validation"];
         let folders = class_folders(dir)?;
-        let alone = folders
-            .iter()
-            .all(|(name, path)| path == part || aside.contains(&name.as_str()));
+        let alone = folders.iter().all(|(name, path)| path == part || aside.contains(&name.as_str()));
         if alone {
             return error(
                 dir,
@@ -183,39 +160,24 @@ impl ImageFolder {
                 if aside { &mut val } else { &mut train }.push(sample.clone());
             }
         }
-        Ok(Self {
-            classes,
-            train,
-            val,
-        })
+        Ok(Self { classes, train, val })
     }
 }
 
 /// Which of a class's images are put aside. Seeded by the class's name too, so that a new
 /// class leaves the division of the others as it was.
-fn set_aside(
-    n: usize,
-    fraction: f64,
-    seed: u64,
-    class: &str,
-    samples: &[Sample],
-) -> Result<Vec<bool>, FolderError> {
+fn set_aside(n: usize, fraction: f64, seed: u64, class: &str, samples: &[Sample]) -> Result<Vec<bool>, FolderError> {
     let mut aside = vec![false; n];
     if n < 2 || fraction == 0.0 {
         return Ok(aside);
     }
     if u32::try_from(n).is_err() {
-        return error(
-            &samples[0].path,
-            format!("class of {n} images; 2^32 at most"),
-        );
+        return error(&samples[0].path, format!("class of {n} images; 2^32 at most"));
     }
     let wanted = ((n as f64 * fraction).round() as usize).clamp(1, n - 1);
     let mut order = vec![0; n];
     // FNV-1a: any fixed hash would do, but it must stay the same for ever.
-    let hash = class.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3)
-    });
+    let hash = class.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
     let mixed = super::loader::mix(seed ^ hash);
     Generator::manual_seed(mixed).permutation(&mut order);
     for &i in &order[..wanted] {
@@ -226,20 +188,13 @@ fn set_aside(
 
 fn difference<'a>(of: &'a [String], without: &[String]) -> Vec<&'a str> {
     let without: HashSet<&String> = without.iter().collect();
-    of.iter()
-        .filter(|name| !without.contains(name))
-        .map(String::as_str)
-        .collect()
+    of.iter().filter(|name| !without.contains(name)).map(String::as_str).collect()
 }
 
 /// Names in quotes, and no more of them than one wants to read.
 fn list(names: &[&str]) -> String {
     const SHOWN: usize = 20;
-    let shown: Vec<String> = names
-        .iter()
-        .take(SHOWN)
-        .map(|name| format!("{name:?}"))
-        .collect();
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("{name:?}")).collect();
     let mut text = shown.join(", ");
     if names.len() > SHOWN {
         text += &format!(" and {} more", names.len() - SHOWN);
@@ -272,11 +227,7 @@ fn scan(dir: &Path) -> Result<(Vec<String>, Vec<Sample>), FolderError> {
         let names: Vec<&str> = empty.iter().map(String::as_str).collect();
         return error(
             dir,
-            format!(
-                "no image in the class {}; images end in .{}; add some or remove the folder",
-                list(&names),
-                EXTENSIONS.join(" .")
-            ),
+            format!("no image in the class {}; images end in .{}; add some or remove the folder", list(&names), EXTENSIONS.join(" .")),
         );
     }
     Ok((classes, samples))
@@ -294,10 +245,7 @@ fn class_folders(dir: &Path) -> Result<Vec<(String, PathBuf)>, FolderError> {
             Some(Ok(name)) => folders.push((name.to_owned(), entry.path)),
             other => {
                 let name = other.and_then(Result::err).unwrap_or_default();
-                return error(
-                    dir,
-                    format!("the class folder {name:?} has a name that is not UTF-8; rename it"),
-                );
+                return error(dir, format!("the class folder {name:?} has a name that is not UTF-8; rename it"));
             }
         }
     }
@@ -315,10 +263,7 @@ struct Entry {
 
 /// What lies in a folder, links followed, unsorted, without names that begin with a dot.
 fn entries(dir: &Path) -> Result<Vec<Entry>, FolderError> {
-    let cannot = |e: std::io::Error| FolderError {
-        path: dir.to_owned(),
-        reason: format!("can't be listed: {e}"),
-    };
+    let cannot = |e: std::io::Error| FolderError { path: dir.to_owned(), reason: format!("can't be listed: {e}") };
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(cannot)? {
         let entry = entry.map_err(cannot)?;
@@ -348,8 +293,7 @@ fn images_below(top: &Path) -> Result<Vec<PathBuf>, FolderError> {
     let mut images = Vec::new();
     while let Some(dir) = waiting.pop() {
         // By its real name: a link back up, or two links to one folder, are seen through.
-        let real =
-            fs::canonicalize(&dir).or_else(|e| error(&dir, format!("can't be opened: {e}")))?;
+        let real = fs::canonicalize(&dir).or_else(|e| error(&dir, format!("can't be opened: {e}")))?;
         if !entered.insert(real) {
             continue;
         }

@@ -63,13 +63,7 @@ pub struct LoaderOptions {
 impl LoaderOptions {
     /// One decoding thread, one batch ahead.
     pub fn new(batch: usize, preset: Preset) -> Self {
-        Self {
-            batch,
-            preset,
-            seed: 0,
-            threads: 1,
-            ahead: batch.max(1),
-        }
+        Self { batch, preset, seed: 0, threads: 1, ahead: batch.max(1) }
     }
 }
 
@@ -108,10 +102,7 @@ impl fmt::Display for LoaderError {
             Self::Order { index, samples } => {
                 write!(f, "the order names sample {index} of {samples}")
             }
-            Self::Start { batch, batches } => write!(
-                f,
-                "an epoch of {batches} batches can't start at batch {batch}"
-            ),
+            Self::Start { batch, batches } => write!(f, "an epoch of {batches} batches can't start at batch {batch}"),
         }
     }
 }
@@ -142,20 +133,14 @@ pub struct Loader {
 
 impl Loader {
     /// Checks the options.
-    pub fn new(
-        samples: impl Into<Arc<[Sample]>>,
-        options: LoaderOptions,
-    ) -> Result<Self, LoaderError> {
+    pub fn new(samples: impl Into<Arc<[Sample]>>, options: LoaderOptions) -> Result<Self, LoaderError> {
         let samples = samples.into();
         let size = options.preset.size();
         if options.batch == 0 {
             return Err(LoaderError::EmptyBatch);
         }
         // No vector may exceed isize::MAX bytes.
-        let bytes = size
-            .checked_mul(size)
-            .and_then(|n| n.checked_mul(12))
-            .and_then(|n| n.checked_mul(options.batch));
+        let bytes = size.checked_mul(size).and_then(|n| n.checked_mul(12)).and_then(|n| n.checked_mul(options.batch));
         if size == 0 || bytes.is_none_or(|n| isize::try_from(n).is_err()) {
             return Err(LoaderError::Size(size));
         }
@@ -184,10 +169,7 @@ impl Loader {
         }
         let batches = order.len().div_ceil(self.options.batch);
         if start > batches {
-            return Err(LoaderError::Start {
-                batch: start,
-                batches,
-            });
+            return Err(LoaderError::Start { batch: start, batches });
         }
         let first = (start * self.options.batch).min(order.len());
         let work = Arc::new(Work {
@@ -196,12 +178,7 @@ impl Loader {
             seed: mix(mix(self.options.seed) ^ epoch),
             ahead: self.options.ahead.max(1),
             order,
-            queue: Mutex::new(Queue {
-                next: first,
-                given: first,
-                slots: VecDeque::new(),
-                closed: false,
-            }),
+            queue: Mutex::new(Queue { next: first, given: first, slots: VecDeque::new(), closed: false }),
             room: Condvar::new(),
             ready: Condvar::new(),
         });
@@ -211,19 +188,10 @@ impl Loader {
                 let work = Arc::clone(&work);
                 // A machine that has no thread to spare still trains: the consumer then
                 // does what no worker has begun.
-                std::thread::Builder::new()
-                    .name(format!("nunatak-load-{i}"))
-                    .spawn(move || work.run())
-                    .ok()
+                std::thread::Builder::new().name(format!("nunatak-load-{i}")).spawn(move || work.run()).ok()
             })
             .collect();
-        Ok(Batches {
-            work,
-            workers,
-            batch: self.options.batch,
-            at: first,
-            number: start,
-        })
+        Ok(Batches { work, workers, batch: self.options.batch, at: first, number: start })
     }
 }
 
@@ -275,10 +243,7 @@ impl Work {
                 return;
             }
             if queue.slots.len() >= self.ahead {
-                queue = self
-                    .room
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
+                queue = self.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             let place = queue.begin();
@@ -296,8 +261,7 @@ impl Work {
 
     /// Never panics: the consumer would wait for ever for a place whose worker is gone.
     fn load(&self, place: usize) -> Loaded {
-        catch_unwind(AssertUnwindSafe(|| self.load_or_panic(place)))
-            .unwrap_or_else(|_| Err("made the loader fail (a bug)".into()))
+        catch_unwind(AssertUnwindSafe(|| self.load_or_panic(place))).unwrap_or_else(|_| Err("made the loader fail (a bug)".into()))
     }
 
     fn load_or_panic(&self, place: usize) -> Loaded {
@@ -328,10 +292,7 @@ impl Work {
                 self.room.notify_one();
                 return loaded.unwrap_or_else(|| Err("was lost by the loader".into()));
             }
-            queue = self
-                .ready
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -347,12 +308,7 @@ pub struct Batches {
 
 impl fmt::Debug for Batches {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Batches(next {}, {} threads)",
-            self.number,
-            self.workers.len()
-        )
+        write!(f, "Batches(next {}, {} threads)", self.number, self.workers.len())
     }
 }
 

@@ -22,10 +22,7 @@ pub struct Normalize {
 
 impl Normalize {
     /// What torchvision's ResNets were trained with.
-    pub const IMAGENET: Self = Self {
-        mean: [0.485, 0.456, 0.406],
-        std: [0.229, 0.224, 0.225],
-    };
+    pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
     fn apply(&self, channel: usize, byte: u8) -> f32 {
         (f32::from(byte) / 255.0 - self.mean[channel]) / self.std[channel]
@@ -89,11 +86,7 @@ impl Evaluation {
     /// The usual preset for a crop of `size`: resize to `size · 256 / 224`, ImageNet's mean
     /// and deviation.
     pub fn new(size: usize) -> Self {
-        Self {
-            resize: size.saturating_mul(256) / 224,
-            crop: size,
-            normalize: Normalize::IMAGENET,
-        }
+        Self { resize: size.saturating_mul(256) / 224, crop: size, normalize: Normalize::IMAGENET }
     }
 
     /// Fills `out` with the planes of the one crop there is.
@@ -104,18 +97,10 @@ impl Evaluation {
         let size = self.crop;
         assert_len(out, size);
         let resize_to = self.resize.max(1);
-        let (short, long) = if picture.width <= picture.height {
-            (picture.width, picture.height)
-        } else {
-            (picture.height, picture.width)
-        };
+        let (short, long) = if picture.width <= picture.height { (picture.width, picture.height) } else { (picture.height, picture.width) };
         // torchvision: int(size * long / short), cut, not rounded.
         let long = (resize_to as u128 * long as u128 / short as u128) as usize;
-        let (width, height) = if picture.width <= picture.height {
-            (resize_to, long)
-        } else {
-            (long, resize_to)
-        };
+        let (width, height) = if picture.width <= picture.height { (resize_to, long) } else { (long, resize_to) };
         let (pad_x, x) = centre(width, size);
         let (pad_y, y) = centre(height, size);
         // Only what the crop shows is ever computed.
@@ -143,14 +128,7 @@ fn centre(full: usize, crop: usize) -> (usize, Axis) {
     } else {
         // Python's round: a half goes to the even neighbour (341 → 58, 343 → 60, 345 → 60).
         let first = ((full - crop) as f64 / 2.0).round_ties_even() as usize;
-        (
-            0,
-            Axis {
-                full,
-                first,
-                len: crop,
-            },
-        )
+        (0, Axis { full, first, len: crop })
     }
 }
 
@@ -187,13 +165,7 @@ pub struct Cut {
 impl Training {
     /// torchvision's defaults: 8 % to 100 % of the area, 3:4 to 4:3, mirrored half the time.
     pub fn new(size: usize) -> Self {
-        Self {
-            size,
-            scale: (0.08, 1.0),
-            ratio: (3.0 / 4.0, 4.0 / 3.0),
-            flip: 0.5,
-            normalize: Normalize::IMAGENET,
-        }
+        Self { size, scale: (0.08, 1.0), ratio: (3.0 / 4.0, 4.0 / 3.0), flip: 0.5, normalize: Normalize::IMAGENET }
     }
 
     /// What `RandomResizedCrop` and `RandomHorizontalFlip` would choose for a picture of
@@ -203,13 +175,7 @@ impl Training {
     /// for the mirror.
     pub fn cut(&self, width: usize, height: usize, generator: &mut Generator) -> Cut {
         let (top, left, height, width) = self.part(width, height, generator);
-        Cut {
-            top,
-            left,
-            height,
-            width,
-            flip: generator.rand_f32() < self.flip,
-        }
+        Cut { top, left, height, width, flip: generator.rand_f32() < self.flip }
     }
 
     fn part(&self, width: usize, height: usize, g: &mut Generator) -> (usize, usize, usize, usize) {
@@ -279,9 +245,5 @@ fn source(picture: &Rgb8) -> Source<'_> {
 
 #[track_caller]
 fn assert_len(out: &[f32], size: usize) {
-    assert_eq!(
-        out.len(),
-        3 * size * size,
-        "a picture of {size} x {size} needs another number of floats"
-    );
+    assert_eq!(out.len(), 3 * size * size, "a picture of {size} x {size} needs another number of floats");
 }

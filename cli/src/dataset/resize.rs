@@ -37,17 +37,8 @@ impl<'a> Source<'a> {
     /// If a side is 0 or `pixels` has another length than `width · height · 3`.
     pub fn new(pixels: &'a [u8], width: usize, height: usize) -> Self {
         let bytes = width.checked_mul(height).and_then(|n| n.checked_mul(3));
-        assert!(
-            bytes == Some(pixels.len()) && !pixels.is_empty(),
-            "{width} x {height} RGB pixels can't lie in {} bytes",
-            pixels.len()
-        );
-        Self {
-            pixels,
-            stride: width * 3,
-            width,
-            height,
-        }
+        assert!(bytes == Some(pixels.len()) && !pixels.is_empty(), "{width} x {height} RGB pixels can't lie in {} bytes", pixels.len());
+        Self { pixels, stride: width * 3, width, height }
     }
 
     /// The part of it that begins at (`left`, `top`), like PIL's `crop`.
@@ -56,21 +47,14 @@ impl<'a> Source<'a> {
     /// If the part is empty or reaches past the picture.
     #[must_use]
     pub fn crop(self, left: usize, top: usize, width: usize, height: usize) -> Self {
-        let inside = |from: usize, len: usize, all: usize| {
-            len > 0 && from.checked_add(len).is_some_and(|end| end <= all)
-        };
+        let inside = |from: usize, len: usize, all: usize| len > 0 && from.checked_add(len).is_some_and(|end| end <= all);
         assert!(
             inside(left, width, self.width) && inside(top, height, self.height),
             "a crop of {width} x {height} at ({left}, {top}) leaves the {} x {} picture",
             self.width,
             self.height
         );
-        Self {
-            pixels: &self.pixels[top * self.stride + left * 3..],
-            width,
-            height,
-            ..self
-        }
+        Self { pixels: &self.pixels[top * self.stride + left * 3..], width, height, ..self }
     }
 
     fn row(&self, y: usize) -> &'a [u8] {
@@ -92,11 +76,7 @@ pub struct Axis {
 impl Axis {
     /// The whole axis.
     pub fn all(full: usize) -> Self {
-        Self {
-            full,
-            first: 0,
-            len: full,
-        }
+        Self { full, first: 0, len: full }
     }
 }
 
@@ -171,11 +151,7 @@ impl Taps {
     /// other side changes bytes.
     fn new(input: usize, axis: Axis) -> Self {
         assert!(
-            axis.len > 0
-                && axis
-                    .first
-                    .checked_add(axis.len)
-                    .is_some_and(|e| e <= axis.full),
+            axis.len > 0 && axis.first.checked_add(axis.len).is_some_and(|e| e <= axis.full),
             "a window of {} pixels from {} on is not in a result of {}",
             axis.len,
             axis.first,
@@ -184,11 +160,7 @@ impl Taps {
         let scale = input as f64 / axis.full as f64;
         let support = scale.max(1.0);
         let stride = support.ceil() as usize * 2 + 1;
-        let mut taps = Self {
-            bounds: Vec::with_capacity(axis.len),
-            weights: vec![0; axis.len * stride],
-            stride,
-        };
+        let mut taps = Self { bounds: Vec::with_capacity(axis.len), weights: vec![0; axis.len * stride], stride };
         let mut exact = Vec::with_capacity(stride);
         let slots = taps.weights.chunks_exact_mut(stride);
         for (i, slot) in (axis.first..).zip(slots) {
@@ -212,10 +184,7 @@ impl Taps {
 
     fn iter(&self) -> impl Iterator<Item = Tap<'_>> {
         let slots = self.weights.chunks_exact(self.stride);
-        self.bounds.iter().zip(slots).map(|(&(first, n), w)| Tap {
-            first,
-            weights: &w[..n],
-        })
+        self.bounds.iter().zip(slots).map(|(&(first, n), w)| Tap { first, weights: &w[..n] })
     }
 
     /// The source pixels that any of the weights touches.

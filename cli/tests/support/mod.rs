@@ -7,9 +7,7 @@ use nunatak_cli::dataset::Rgb8;
 
 /// A file of tests/golden/images.
 pub fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/golden/images")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/images").join(name)
 }
 
 pub fn golden_bytes(name: &str) -> Vec<u8> {
@@ -36,18 +34,12 @@ pub fn int(text: &str) -> usize {
 
 /// make.py's `noise`.
 pub fn noise(width: usize, height: usize) -> Rgb8 {
-    Rgb8 {
-        width,
-        height,
-        pixels: (0..width * height * 3).map(|i| (i % 251) as u8).collect(),
-    }
+    Rgb8 { width, height, pixels: (0..width * height * 3).map(|i| (i % 251) as u8).collect() }
 }
 
 /// make.py's `fnv`.
 pub fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
-    bytes.into_iter().fold(0xCBF2_9CE4_8422_2325, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3)
-    })
+    bytes.into_iter().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3))
 }
 
 pub fn fnv_f32(values: &[f32]) -> u64 {
@@ -61,9 +53,7 @@ pub fn tiny_png(width: u32, height: u32, colour: [u8; 3]) -> Vec<u8> {
 
 pub fn encode(width: u32, height: u32, colour: [u8; 3], format: image::ImageFormat) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    image::RgbImage::from_pixel(width, height, image::Rgb(colour))
-        .write_to(&mut bytes, format)
-        .unwrap();
+    image::RgbImage::from_pixel(width, height, image::Rgb(colour)).write_to(&mut bytes, format).unwrap();
     bytes.into_inner()
 }
 

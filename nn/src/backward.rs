@@ -1,0 +1,287 @@
+//! The backward walk: for each node that needs one, from the last to the first, lends memory and
+//! calls kernels. No arithmetic here.
+//!
+//! At a node the parameters' gradients come first (dy may be written over by dx), then the inputs',
+//! with the weights as forward saw them, then, in plans that update during the walk, the update.
+
+use crate::Error;
+use crate::op::{Op, sums_room};
+use crate::optimizer::Optimizer;
+use crate::trainer::Trainer;
+use core::ops::Range;
+use nunatak_core::arena::lend;
+use nunatak_core::{Need, Node, ParamId, ValueId};
+use nunatak_kernels::batchnorm::{self, BatchNorm};
+use nunatak_kernels::{Cpu, Pass, avgpool, cross_entropy, elementwise, maxpool, mse, reduce, relu, sgd};
+
+impl Trainer<'_> {
+    pub(crate) fn backward_walk(&mut self, update: Option<&Optimizer>) -> Result<(), Error> {
+        let Some(root) = self.blueprint.needs.root() else { return Ok(()) };
+        for v in self.blueprint.tape.values().rev().skip_while(|v| *v != root) {
+            let need = *self.blueprint.needs.at(v);
+            if !need.backward() {
+                continue;
+            }
+            self.weights(v, &need)?;
+            self.inputs(v, &need)?;
+            if let Some(optimizer) = update {
+                for id in self.blueprint.tape.node(v)?.op.trained(need.dw) {
+                    self.update(id, optimizer)?;
+                    self.gradients.remove(id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One parameter's step of SGD.
+    pub(crate) fn update(&mut self, id: ParamId, optimizer: &Optimizer) -> Result<(), Error> {
+        let threads = self.threads.clone();
+        let cpu = &Cpu { level: self.level, threads: &threads };
+        let (lasting, network) = (&self.blueprint.lasting, &self.blueprint.network);
+        let settings = optimizer.of(id);
+        let gradient = self.passing(self.blueprint.plan.param_gradient(id));
+        let writes = [lasting.param(network, id), lasting.momentum(network, id)];
+        let ([gradient], [p, momentum]) = lend(self.block, core::array::from_ref(&gradient).clone(), writes)?;
+        let first = !self.momenta.contains(id);
+        if settings.momentum != 0.0 {
+            sgd::step(cpu, &settings, p, gradient, Some(momentum), first);
+            self.momenta.insert(id);
+        } else {
+            sgd::step(cpu, &settings, p, gradient, None, first);
+        }
+        Ok(())
+    }
+
+    fn input_place(&self, node: &Node<Op>, i: usize) -> Range<usize> {
+        node.input(i).map_or(0..0, |x| self.passing(self.blueprint.plan.value(x)))
+    }
+
+    /// The parameters' gradients of a node.
+    fn weights(&mut self, v: ValueId, need: &Need) -> Result<(), Error> {
+        let node = *self.blueprint.tape.node(v)?;
+        if let Op::BatchNorm { .. } = node.op {
+            self.sums(v)?; // dx needs them too
+        }
+        if need.dw == [false; 2] {
+            return Ok(());
+        }
+        let threads = self.threads.clone();
+        let cpu = &Cpu { level: self.level, threads: &threads };
+        let plan = &self.blueprint.plan;
+        let x = self.input_place(&node, 0);
+        let dy = self.passing(plan.gradient(v));
+        let scratch = self.passing(plan.backward_scratch(v));
+        let gradient = |id: ParamId| self.passing(plan.param_gradient(id));
+        let adds = |id: ParamId| self.gradients.contains(id);
+        match node.op {
+            Op::Conv2d { conv, algorithms, weight } => {
+                let (dw, add) = (gradient(weight), adds(weight));
+                let ([x, dy], [dw, scratch]) = lend(self.block, [x, dy], [dw, scratch])?;
+                conv.backward_weight(cpu, algorithms[Pass::BackwardWeight as usize], x, dy, dw, add, scratch);
+            }
+            Op::Linear { size, weight, bias } => {
+                if need.dw[0] {
+                    let (dw, add) = (gradient(weight), adds(weight));
+                    let ([x, dy], [dw, scratch]) = lend(self.block, [x, dy.clone()], [dw, scratch])?;
+                    size.backward_weight(cpu, x, dy, dw, add, scratch);
+                }
+                if need.dw[1] {
+                    let (db, add) = (self.passing(self.blueprint.plan.param_gradient(bias)), self.gradients.contains(bias));
+                    let ([dy], [db]) = lend(self.block, [dy; 1], [db])?;
+                    size.backward_bias(cpu, dy, db, add);
+                }
+            }
+            Op::BatchNorm { size, gamma, beta, .. } => {
+                let c = size.channels;
+                for (id, from, wanted) in [(gamma, 0..c, need.dw[0]), (beta, c..2 * c, need.dw[1])] {
+                    if wanted {
+                        let (to, add) = (self.passing(self.blueprint.plan.param_gradient(id)), self.gradients.contains(id));
+                        let ([sums], [to]) = lend(self.block, [scratch.clone(); 1], [to])?;
+                        match add {
+                            true => elementwise::add_assign(cpu, &sums[from], to),
+                            false => to.copy_from_slice(&sums[from]),
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+        node.op.trained(need.dw).for_each(|id| self.gradients.insert(id));
+        Ok(())
+    }
+
+    /// A normalisation's two sums per channel, into the front of its scratch.
+    fn sums(&mut self, v: ValueId) -> Result<(), Error> {
+        let threads = self.threads.clone();
+        let cpu = &Cpu { level: self.level, threads: &threads };
+        let node = *self.blueprint.tape.node(v)?;
+        let Op::BatchNorm { size, norm, batch, .. } = node.op else { return Ok(()) };
+        let need = *self.blueprint.needs.at(v);
+        if !batch && need.dw == [false; 2] {
+            return Ok(()); // constants: nothing reads the sums
+        }
+        let (plan, lasting, network) = (&self.blueprint.plan, &self.blueprint.lasting, &self.blueprint.network);
+        let x = self.input_place(&node, 0);
+        let dy = self.passing(plan.gradient(v));
+        let scratch = self.passing(plan.backward_scratch(v));
+        if batch {
+            let saved = self.passing(plan.saved(v));
+            let ([x, dy, saved], [scratch]) = lend(self.block, [x, dy, saved], [scratch; 1])?;
+            let (sums, scratch) = sums_of(&size, scratch);
+            batchnorm::backward_sums(cpu, &size, x, dy, &saved[..2 * size.channels], sums, scratch);
+        } else {
+            let statistics = [lasting.running_mean(network, norm), lasting.running_var(network, norm)];
+            let [mean, var] = statistics;
+            let ([x, dy, mean, var], [scratch]) = lend(self.block, [x, dy, mean, var], [scratch; 1])?;
+            let (sums, scratch) = sums_of(&size, scratch);
+            batchnorm::backward_sums_running(cpu, &size, x, dy, mean, var, sums, scratch);
+        }
+        Ok(())
+    }
+
+    /// The inputs' gradients of a node. The input whose gradient lies where dy lies comes last.
+    fn inputs(&mut self, v: ValueId, need: &Need) -> Result<(), Error> {
+        let node = *self.blueprint.tape.node(v)?;
+        let dy = self.blueprint.plan.gradient(v);
+        let over_dy = |x: ValueId, i: usize| !need.dx_adds[i] && self.blueprint.plan.gradient(x) == dy;
+        let mut order = [(0, None); 2];
+        for (i, x) in node.inputs().filter(|&(i, _)| need.dx[i]) {
+            order[i] = (over_dy(x, i) as usize, Some((i, x)));
+        }
+        // The first pass takes those that leave dy alone.
+        for pass in 0..2 {
+            for (_, item) in order.iter().filter(|(last, _)| *last == pass) {
+                if let Some((i, x)) = *item {
+                    self.input(v, &node, need, i, x)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The gradient of one input.
+    fn input(&mut self, v: ValueId, node: &Node<Op>, need: &Need, i: usize, x: ValueId) -> Result<(), Error> {
+        let threads = self.threads.clone();
+        let cpu = &Cpu { level: self.level, threads: &threads };
+        let (plan, lasting, network) = (&self.blueprint.plan, &self.blueprint.lasting, &self.blueprint.network);
+        let dy_place = self.passing(plan.gradient(v));
+        let target = self.passing(plan.gradient(x));
+        let add = need.dx_adds[i];
+        // What can't add writes to a place of its own, which is added below.
+        let apart = add && !nunatak_core::Operation::accumulates(&node.op, i);
+        let dx = if apart {
+            let place = self.passing(plan.addend(v));
+            place.start..place.start + target.len()
+        } else {
+            target.clone()
+        };
+        let (dx_place, in_place) = (dx.clone(), dx == dy_place);
+        let dy = if in_place { 0..0 } else { dy_place };
+        let (a, b) = (self.input_place(node, 0), self.input_place(node, 1));
+        let y = self.passing(plan.value(v));
+        let saved = self.passing(plan.saved(v));
+        let scratch = self.passing(plan.backward_scratch(v));
+        let param = |id| lasting.param(network, id);
+        let block = &mut *self.block;
+        match node.op {
+            Op::Nothing | Op::Input | Op::Labels => {}
+            Op::Conv2d { conv, algorithms, weight } => {
+                let ([w, dy], [dx, scratch]) = lend(block, [param(weight), dy], [dx, scratch])?;
+                conv.backward_input(cpu, algorithms[Pass::BackwardInput as usize], w, dy, dx, add, scratch);
+            }
+            Op::Linear { size, weight, .. } => {
+                let ([w, dy], [dx, scratch]) = lend(block, [param(weight), dy], [dx, scratch])?;
+                size.backward_input(cpu, w, dy, dx, add, scratch);
+            }
+            Op::BatchNorm { size, norm, gamma, batch, .. } => {
+                if batch {
+                    let ([x, dy, saved, gamma], [dx, scratch]) = lend(block, [a, dy, saved, param(gamma)], [dx, scratch])?;
+                    let (sums, scratch) = sums_of(&size, scratch);
+                    let saved = &saved[..2 * size.channels];
+                    batchnorm::backward_input(cpu, &size, x, (!in_place).then_some(dy), gamma, saved, sums, dx, scratch);
+                } else {
+                    let var = lasting.running_var(network, norm);
+                    let ([dy, var, gamma], [dx, scratch]) = lend(block, [dy, var, param(gamma)], [dx, scratch])?;
+                    let (_, scratch) = sums_of(&size, scratch);
+                    batchnorm::backward_input_running(cpu, &size, (!in_place).then_some(dy), gamma, var, dx, scratch);
+                }
+            }
+            Op::Relu => {
+                let ([y, dy], [dx]) = lend(block, [y, dy], [dx; 1])?;
+                relu::backward_input(cpu, y, (!in_place).then_some(dy), dx);
+            }
+            Op::MaxPool(p) => {
+                let ([saved, dy], [dx]) = lend(block, [saved, dy], [dx; 1])?;
+                maxpool::backward_input(cpu, &p, dy, &bytemuck::cast_slice(saved)[..dy.len()], dx);
+            }
+            Op::AvgPool(p) => {
+                let ([dy], [dx]) = lend(block, [dy; 1], [dx; 1])?;
+                avgpool::backward_input(cpu, &p, dy, dx);
+            }
+            Op::Add => {
+                let ([dy], [dx]) = lend(block, [dy; 1], [dx; 1])?;
+                match (in_place, add) {
+                    (true, _) => {}
+                    (false, true) => elementwise::add_assign(cpu, dy, dx),
+                    (false, false) => dx.copy_from_slice(dy),
+                }
+            }
+            Op::Sub => {
+                let sign = if i == 0 { 1.0 } else { -1.0 };
+                let ([dy], [dx]) = lend(block, [dy; 1], [dx; 1])?;
+                match (in_place, add) {
+                    (true, _) => {}
+                    (false, true) => elementwise::scaled_add_assign(cpu, sign, dy, dx),
+                    (false, false) => elementwise::scale(cpu, dy, sign, dx),
+                }
+            }
+            Op::Mul => {
+                let other = if i == 0 { b } else { a };
+                let ([dy, other], [dx]) = lend(block, [dy, other], [dx; 1])?;
+                match add {
+                    true => elementwise::mul_add_assign(cpu, dy, other, dx),
+                    false => elementwise::mul(cpu, dy, other, dx),
+                }
+            }
+            Op::Scale(factor) => {
+                let ([dy], [dx]) = lend(block, [dy; 1], [dx; 1])?;
+                match (in_place, add) {
+                    (true, _) => elementwise::scale_assign(cpu, factor, dx),
+                    (false, true) => elementwise::scaled_add_assign(cpu, factor, dy, dx),
+                    (false, false) => elementwise::scale(cpu, dy, factor, dx),
+                }
+            }
+            Op::Sum(n) | Op::Mean(n) => {
+                let ([dy], [dx]) = lend(block, [dy; 1], [dx; 1])?;
+                let each = if let Op::Mean(_) = node.op { dy[0] / n as f32 } else { dy[0] };
+                match add {
+                    true => reduce::fill_accumulate(cpu, each, dx),
+                    false => reduce::fill(cpu, each, dx),
+                }
+            }
+            Op::MeanSquaredError(_) => {
+                let (first, second) = if i == 0 { (a, b) } else { (b, a) };
+                let ([a, b, dy], [dx]) = lend(block, [first, second, dy], [dx; 1])?;
+                mse::backward_input(cpu, a, b, dy[0], dx);
+            }
+            Op::CrossEntropy(p) | Op::CrossEntropyProbabilities(p) => {
+                let ([saved, dy], [dx]) = lend(block, [saved, dy], [dx; 1])?;
+                match add {
+                    true => elementwise::scaled_add_assign(cpu, dy[0], &saved[..p.saved_len()], dx),
+                    false => cross_entropy::backward_input(cpu, &saved[..p.saved_len()], dy[0], dx),
+                }
+            }
+        }
+        if apart {
+            let ([addend], [target]) = lend(self.block, [dx_place; 1], [target; 1])?;
+            elementwise::add_assign(cpu, addend, target);
+        }
+        Ok(())
+    }
+}
+
+fn sums_of<'a>(size: &BatchNorm, scratch: &'a mut [f32]) -> (&'a mut [f32], &'a mut [f32]) {
+    let (sums, scratch) = scratch.split_at_mut(sums_room(size));
+    (&mut sums[..2 * size.channels], scratch)
+}

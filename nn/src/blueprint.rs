@@ -1,0 +1,320 @@
+//! A step, decided in every detail before it runs: what is computed, which gradients exist, where
+//! every number lies, how many bytes that takes.
+
+use crate::Error;
+use crate::graph::{Graph, MAX_NODES, NetTape};
+use crate::op::{Context, Op};
+use crate::params::{MAX_NORMS, Network, NormId};
+use crate::resnet::ResNet;
+use core::ops::Range;
+use nunatak_core::arena::{UNIT, block_bytes};
+use nunatak_core::lifetime::{Kind, Slots};
+use nunatak_core::{Needs, ParamId, ParamSet, Plan, Update, ValueId};
+use nunatak_kernels::Memory;
+
+/// Buffers that a step can have.
+pub const MAX_BUFFERS: usize = 1024;
+
+/// The plan of a step.
+pub type NetPlan = Plan<MAX_NODES>;
+/// The needs of a step.
+pub type NetNeeds = Needs<MAX_NODES>;
+/// The buffers of a step.
+pub type NetSlots = Slots<MAX_BUFFERS>;
+
+/// The choices of a plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Threads that will work on it.
+    pub threads: usize,
+    /// Memory or speed.
+    pub memory: Memory,
+    /// When parameters are updated.
+    pub update: Update,
+    /// Whether there is a momentum buffer for every trainable parameter.
+    pub momentum: bool,
+}
+
+impl Default for Options {
+    /// One thread, speed, update after the walk, momentum.
+    fn default() -> Self {
+        Options { threads: 1, memory: Memory::Fast, update: Update::After, momentum: true }
+    }
+}
+
+/// Values that a plan can keep readable.
+const MAX_KEPT: usize = 8;
+
+/// A planned step.
+#[derive(Clone)]
+pub struct Blueprint {
+    pub(crate) network: Network,
+    pub(crate) tape: NetTape,
+    pub(crate) needs: NetNeeds,
+    pub(crate) plan: NetPlan,
+    pub(crate) lasting: Lasting,
+    pub(crate) trainable: ParamSet,
+    pub(crate) options: Options,
+    kept: [Option<ValueId>; MAX_KEPT],
+}
+
+impl Blueprint {
+    /// Plans the step that `graph` records: forward, and back from `root` for the parameters of
+    /// `trainable`. Without a root it is inference. `keep` names the values that must be readable
+    /// after the step; the root always is.
+    ///
+    /// # Errors
+    /// Those of the recording; [`Error::Core`] where the plan is too large; [`Error::Length`] where
+    /// more than 7 values are to be kept.
+    pub fn new(
+        resnet: &ResNet,
+        graph: &Graph,
+        root: Option<ValueId>,
+        keep: &[ValueId],
+        trainable: ParamSet,
+        options: Options,
+    ) -> Result<Blueprint, Error> {
+        Self::with_slots(resnet, graph, root, keep, trainable, options).map(|(blueprint, _)| blueprint)
+    }
+
+    /// The same, with the list of buffers, to be printed.
+    ///
+    /// # Errors
+    /// As for [`Blueprint::new`].
+    pub fn with_slots(
+        resnet: &ResNet,
+        graph: &Graph,
+        root: Option<ValueId>,
+        keep: &[ValueId],
+        trainable: ParamSet,
+        options: Options,
+    ) -> Result<(Blueprint, NetSlots), Error> {
+        let tape = graph.tape()?;
+        let network = resnet.network().clone();
+        let trainable = trainable.intersection(network.all());
+        if keep.len() >= MAX_KEPT {
+            return Err(Error::Length { what: "values to keep", expected: MAX_KEPT - 1, got: keep.len() });
+        }
+        let mut kept = [None; MAX_KEPT];
+        for (place, value) in kept.iter_mut().zip(root.iter().chain(keep)) {
+            tape.node(*value)?;
+            *place = Some(*value);
+        }
+        let mut list = [tape.values().next().ok_or(Error::NothingToTrain)?; MAX_KEPT];
+        let count = kept.iter().flatten().zip(list.iter_mut()).map(|(v, place)| *place = *v).count();
+        let needs = Needs::new(&tape, root, trainable);
+        let context = Context { threads: options.threads.max(1), memory: options.memory };
+        let param_len = |id: ParamId| network.param_at(id).len();
+        let (plan, slots) = Plan::new(&tape, &needs, &context, &param_len, &list[..count], options.update)?;
+        let lasting = Lasting::new(&network, if options.momentum { trainable } else { ParamSet::EMPTY })?;
+        Ok((Blueprint { network, tape, needs, plan, lasting, trainable, options, kept }, slots))
+    }
+
+    /// Bytes of the block that the step needs: one byte less is an error.
+    pub fn bytes(&self) -> usize {
+        block_bytes(self.numbers())
+    }
+
+    pub(crate) fn numbers(&self) -> usize {
+        self.lasting.len() + self.plan.len()
+    }
+
+    /// Whether `value` stays readable after the step.
+    pub fn keeps(&self, value: ValueId) -> bool {
+        self.kept.contains(&Some(value))
+    }
+
+    /// Whether there is a backward walk.
+    pub fn trains(&self) -> bool {
+        self.needs.root().is_some_and(|root| self.needs.at(root).backward())
+    }
+
+    /// The parameters.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+    /// The recording.
+    pub fn tape(&self) -> &NetTape {
+        &self.tape
+    }
+    /// Which gradients exist.
+    pub fn needs(&self) -> &NetNeeds {
+        &self.needs
+    }
+    /// Where the buffers lie.
+    pub fn plan(&self) -> &NetPlan {
+        &self.plan
+    }
+    /// The parameters that are trained.
+    pub fn trainable(&self) -> ParamSet {
+        self.trainable
+    }
+    /// The choices.
+    pub fn options(&self) -> Options {
+        self.options
+    }
+
+    /// Bytes by kind; what shares memory is counted as it is at the busiest moment.
+    pub fn summary(&self, slots: &NetSlots) -> Bytes {
+        let (peak, _) = slots.peak();
+        let mut bytes = Bytes {
+            weights: 4 * self.lasting.weights,
+            statistics: 4 * self.lasting.statistics,
+            momentum: 4 * self.lasting.momentum_len,
+            tables: size_of::<crate::Trainer>(),
+            block: self.bytes(),
+            ..Bytes::default()
+        };
+        for slot in slots.as_slice().iter().filter(|s| s.begin <= peak && peak <= s.end) {
+            let size = slot.units as usize * UNIT * 4;
+            match slot.kind {
+                Kind::Value(_) | Kind::Saved(_) | Kind::Gradient(_) | Kind::Addend(_) => bytes.activations += size,
+                Kind::ForwardScratch(_) | Kind::BackwardScratch(_) => bytes.scratch += size,
+                Kind::ParamGradient(_) => bytes.gradients += size,
+            }
+        }
+        bytes.padding =
+            bytes.block - bytes.weights - bytes.statistics - bytes.momentum - bytes.activations - bytes.scratch - bytes.gradients;
+        bytes
+    }
+
+    /// The node and the pass at which most memory is in use.
+    pub fn peak_node(&self) -> (ValueId, bool) {
+        let (len, time) = (self.tape.nodes().len(), self.plan.peak() as usize);
+        let (index, backward) = if time < len { (time, false) } else { (len - 1 - (time.min(3 * len - 1) - len) / 2, true) };
+        (self.tape.values().nth(index).unwrap_or_else(|| unreachable!("a plan has values")), backward)
+    }
+}
+
+/// Where the bytes of a step go.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bytes {
+    /// Parameters.
+    pub weights: usize,
+    /// Running statistics.
+    pub statistics: usize,
+    /// Momentum.
+    pub momentum: usize,
+    /// Gradients of parameters.
+    pub gradients: usize,
+    /// Activations, their gradients, and what forward leaves for backward.
+    pub activations: usize,
+    /// What single calls use.
+    pub scratch: usize,
+    /// Alignment, and gaps between buffers.
+    pub padding: usize,
+    /// The trainer itself: tape, plan, names. Not in the block.
+    pub tables: usize,
+    /// The whole block.
+    pub block: usize,
+}
+
+impl Bytes {
+    /// Everything: block and tables.
+    pub const fn total(&self) -> usize {
+        self.block + self.tables
+    }
+}
+
+/// What is kept from step to step: one thing of the lasting region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Thing {
+    Param(ParamId),
+    /// Running mean, then running variance.
+    Statistics(NormId),
+    Momentum(ParamId),
+}
+
+/// The lasting region: parameters, running statistics, momentum. In this order, so that a plan which
+/// trains less only cuts off its end.
+#[derive(Clone)]
+pub(crate) struct Lasting {
+    params: [u32; ParamSet::CAPACITY + 1],
+    norms: [u32; MAX_NORMS + 1],
+    momentum: [u32; ParamSet::CAPACITY + 1],
+    weights: usize,
+    statistics: usize,
+    momentum_len: usize,
+}
+
+impl Lasting {
+    fn new(network: &Network, with_momentum: ParamSet) -> Result<Lasting, Error> {
+        let mut lasting = Lasting {
+            params: [0; ParamSet::CAPACITY + 1],
+            norms: [0; MAX_NORMS + 1],
+            momentum: [0; ParamSet::CAPACITY + 1],
+            weights: 0,
+            statistics: 0,
+            momentum_len: 0,
+        };
+        let units = |numbers: usize| numbers.div_ceil(UNIT) as u64;
+        let mut at = 0_u64;
+        let mut next = |numbers: usize| {
+            at += units(numbers);
+            u32::try_from(at).map_err(|_| nunatak_core::Error::TooLarge { shape: [1, 1, 1, usize::MAX] })
+        };
+        for (i, param) in network.params().iter().enumerate() {
+            lasting.params[i + 1] = next(param.len())?;
+        }
+        lasting.norms[0] = next(0)?;
+        for (i, norm) in network.norms().iter().enumerate() {
+            lasting.norms[i + 1] = next(2 * norm.channels)?;
+        }
+        lasting.momentum[0] = next(0)?;
+        for id in network.param_ids() {
+            let len = if with_momentum.contains(id) { network.param_at(id).len() } else { 0 };
+            lasting.momentum[id.index() + 1] = next(len)?;
+        }
+        let end = next(0)? as usize * UNIT;
+        lasting.weights = lasting.norms[0] as usize * UNIT;
+        lasting.statistics = lasting.momentum[0] as usize * UNIT - lasting.weights;
+        lasting.momentum_len = end - lasting.weights - lasting.statistics;
+        Ok(lasting)
+    }
+
+    /// Numbers of the region.
+    pub(crate) fn len(&self) -> usize {
+        self.weights + self.statistics + self.momentum_len
+    }
+
+    /// Where a thing lies; `len` is its length. Empty where there is none.
+    fn range(table: &[u32], i: usize, len: usize) -> Range<usize> {
+        let start = table[i] as usize * UNIT;
+        start..start + if table[i] == table[i + 1] { 0 } else { len }
+    }
+    pub(crate) fn param(&self, network: &Network, id: ParamId) -> Range<usize> {
+        Self::range(&self.params, id.index(), network.param_at(id).len())
+    }
+    pub(crate) fn momentum(&self, network: &Network, id: ParamId) -> Range<usize> {
+        Self::range(&self.momentum, id.index(), network.param_at(id).len())
+    }
+    pub(crate) fn running_mean(&self, network: &Network, id: NormId) -> Range<usize> {
+        Self::range(&self.norms, id.index(), network.norms()[id.index()].channels)
+    }
+    pub(crate) fn running_var(&self, network: &Network, id: NormId) -> Range<usize> {
+        let mean = self.running_mean(network, id);
+        mean.end..mean.end + mean.len()
+    }
+
+    pub(crate) fn place(&self, network: &Network, thing: Thing) -> Range<usize> {
+        match thing {
+            Thing::Param(id) => self.param(network, id),
+            Thing::Momentum(id) => self.momentum(network, id),
+            Thing::Statistics(id) => self.running_mean(network, id).start..self.running_var(network, id).end,
+        }
+    }
+
+    /// Everything in the region, in its order.
+    pub(crate) fn things(network: &Network) -> impl DoubleEndedIterator<Item = Thing> + use<> {
+        let norms = (0..network.norms().len() as u16).map(|i| Thing::Statistics(NormId(i)));
+        network.param_ids().map(Thing::Param).chain(norms).chain(network.param_ids().map(Thing::Momentum))
+    }
+}
+
+impl Op {
+    /// The parameters whose gradients this operation computes, given which are needed.
+    pub(crate) fn trained(&self, dw: [bool; 2]) -> impl Iterator<Item = ParamId> + use<> {
+        let params = nunatak_core::Operation::params(self);
+        (0..2).filter(move |&i| dw[i]).filter_map(move |i| params[i])
+    }
+}

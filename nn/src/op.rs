@@ -1,0 +1,212 @@
+//! The operations that can stand on a tape, and what the planner must know of each.
+
+use crate::params::NormId;
+use nunatak_core::tape::Operation;
+use nunatak_core::{ParamId, Reads};
+use nunatak_kernels::avgpool::AdaptiveAvgPool;
+use nunatak_kernels::batchnorm::BatchNorm;
+use nunatak_kernels::cross_entropy::CrossEntropy;
+use nunatak_kernels::maxpool::MaxPool;
+use nunatak_kernels::{Algorithm, Conv2d, Linear, Memory, Pass, reduce};
+
+/// One step of a recording.
+#[derive(Clone, Copy, Debug)]
+pub enum Op {
+    /// An unused place.
+    Nothing,
+    /// A tensor from outside.
+    Input,
+    /// Class indices from outside: n numbers of 64 bits, in the room of 2·n.
+    Labels,
+    /// Convolution.
+    Conv2d {
+        /// Its numbers.
+        conv: Conv2d,
+        /// How each pass is computed, in the order of [`Pass`].
+        algorithms: [Algorithm; 3],
+        /// Its weight.
+        weight: ParamId,
+    },
+    /// Batch normalisation.
+    BatchNorm {
+        /// Its numbers.
+        size: BatchNorm,
+        /// Which of the network's normalisations.
+        norm: NormId,
+        /// gamma.
+        gamma: ParamId,
+        /// beta.
+        beta: ParamId,
+        /// Statistics of the batch (which also move the running ones), or the running ones.
+        batch: bool,
+    },
+    /// max(x, 0)
+    Relu,
+    /// Largest value of a window.
+    MaxPool(MaxPool),
+    /// Mean of a window.
+    AvgPool(AdaptiveAvgPool),
+    /// x·Wᵀ + b
+    Linear {
+        /// Its numbers.
+        size: Linear,
+        /// W.
+        weight: ParamId,
+        /// b.
+        bias: ParamId,
+    },
+    /// a + b
+    Add,
+    /// a − b
+    Sub,
+    /// a · b, element by element
+    Mul,
+    /// x times a number
+    Scale(f32),
+    /// The sum of so many numbers.
+    Sum(usize),
+    /// The mean of so many numbers.
+    Mean(usize),
+    /// The mean of (a − b)² over so many numbers.
+    MeanSquaredError(usize),
+    /// Cross entropy of logits and class indices.
+    CrossEntropy(CrossEntropy),
+    /// Cross entropy of logits and class probabilities.
+    CrossEntropyProbabilities(CrossEntropy),
+}
+
+impl Op {
+    /// The field's name of the operation.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Op::Nothing => "nothing",
+            Op::Input => "input",
+            Op::Labels => "labels",
+            Op::Conv2d { .. } => "conv2d",
+            Op::BatchNorm { .. } => "batchnorm",
+            Op::Relu => "relu",
+            Op::MaxPool(_) => "maxpool",
+            Op::AvgPool(_) => "avgpool",
+            Op::Linear { .. } => "linear",
+            Op::Add => "add",
+            Op::Sub => "sub",
+            Op::Mul => "mul",
+            Op::Scale(_) => "scale",
+            Op::Sum(_) => "sum",
+            Op::Mean(_) => "mean",
+            Op::MeanSquaredError(_) => "mse",
+            Op::CrossEntropy(_) | Op::CrossEntropyProbabilities(_) => "cross_entropy",
+        }
+    }
+}
+
+/// What sizes of scratch depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// Threads that will work.
+    pub threads: usize,
+    /// Memory or speed.
+    pub memory: Memory,
+}
+
+const fn reads(x0: bool, x1: bool, y: bool, saved: bool) -> Reads {
+    Reads { x: [x0, x1], y, saved }
+}
+
+impl Operation for Op {
+    type Context = Context;
+    const NOTHING: Op = Op::Nothing;
+
+    fn params(&self) -> [Option<ParamId>; 2] {
+        match *self {
+            Op::Conv2d { weight, .. } => [Some(weight), None],
+            Op::BatchNorm { gamma, beta, .. } => [Some(gamma), Some(beta)],
+            Op::Linear { weight, bias, .. } => [Some(weight), Some(bias)],
+            _ => [None, None],
+        }
+    }
+
+    fn backward_input_reads(&self) -> Reads {
+        match self {
+            // Through the batch's statistics x comes back; running statistics are constants.
+            Op::BatchNorm { batch, .. } => reads(*batch, false, false, *batch),
+            Op::Relu => reads(false, false, true, false),
+            Op::MaxPool(_) | Op::CrossEntropy(_) | Op::CrossEntropyProbabilities(_) => reads(false, false, false, true),
+            Op::Mul | Op::MeanSquaredError(_) => reads(true, true, false, false),
+            _ => Reads::default(),
+        }
+    }
+
+    fn backward_weight_reads(&self) -> Reads {
+        match self {
+            Op::BatchNorm { batch, .. } => reads(true, false, false, *batch),
+            Op::Conv2d { .. } | Op::Linear { .. } => reads(true, false, false, false),
+            _ => Reads::default(),
+        }
+    }
+
+    fn differentiable(&self, input: usize) -> bool {
+        !(matches!(self, Op::CrossEntropy(_) | Op::CrossEntropyProbabilities(_)) && input == 1)
+    }
+
+    fn overwrites(&self, input: usize) -> bool {
+        match self {
+            Op::BatchNorm { batch, .. } => !batch,
+            Op::Relu => true,
+            Op::Add | Op::Sub | Op::Mul | Op::Scale(_) => input == 0,
+            _ => false,
+        }
+    }
+
+    fn gradient_overwrites(&self, input: usize) -> bool {
+        match self {
+            Op::BatchNorm { .. } | Op::Relu | Op::Scale(_) => true,
+            Op::Add => true,
+            Op::Sub => input == 0,
+            _ => false,
+        }
+    }
+
+    fn accumulates(&self, _: usize) -> bool {
+        !matches!(self, Op::BatchNorm { .. } | Op::Relu | Op::MaxPool(_) | Op::AvgPool(_) | Op::MeanSquaredError(_))
+    }
+
+    fn saved_len(&self, _: &Context) -> usize {
+        match self {
+            Op::BatchNorm { size, batch: true, .. } => 2 * size.channels,
+            Op::MaxPool(p) => (p.n * p.out_h() * p.out_w() * p.c).div_ceil(4),
+            Op::CrossEntropy(p) | Op::CrossEntropyProbabilities(p) => p.saved_len(),
+            _ => 0,
+        }
+    }
+
+    fn forward_scratch_len(&self, context: &Context) -> usize {
+        match self {
+            Op::Conv2d { conv, algorithms, .. } => conv.scratch_len(Pass::Forward, algorithms[0], context.memory),
+            Op::Linear { size, .. } => size.scratch_len(Pass::Forward, context.memory),
+            Op::BatchNorm { size, .. } => size.scratch_len(context.threads),
+            Op::Sum(n) | Op::Mean(n) | Op::MeanSquaredError(n) => reduce::scratch_len(*n),
+            Op::CrossEntropy(p) | Op::CrossEntropyProbabilities(p) => p.scratch_len(),
+            _ => 0,
+        }
+    }
+
+    fn backward_scratch_len(&self, context: &Context, input: bool, weight: bool) -> usize {
+        let either = |f: &dyn Fn(Pass) -> usize| {
+            let dx = if input { f(Pass::BackwardInput) } else { 0 };
+            dx.max(if weight { f(Pass::BackwardWeight) } else { 0 })
+        };
+        match self {
+            Op::Conv2d { conv, algorithms, .. } => either(&|pass| conv.scratch_len(pass, algorithms[pass as usize], context.memory)),
+            Op::Linear { size, .. } => either(&|pass| size.scratch_len(pass, context.memory)),
+            // The sums come first in the scratch, in a room of whole units.
+            Op::BatchNorm { size, .. } => sums_room(size) + size.scratch_len(context.threads),
+            _ => 0,
+        }
+    }
+}
+
+/// Room for a normalisation's two sums per channel, so that what follows is aligned.
+pub(crate) const fn sums_room(size: &BatchNorm) -> usize {
+    (2 * size.channels).next_multiple_of(nunatak_core::arena::UNIT)
+}
