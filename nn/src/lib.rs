@@ -1,1 +1,4 @@
 //! nunatak
+
+#[cfg(feature = "std")]
+pub mod checkpoint;
