@@ -150,7 +150,10 @@ fn pickle(tensors: &[TensorOut<'_>]) -> Vec<u8> {
         for d in 0..tensor.shape.len() {
             // PyTorch counts an empty dimension as 1 here.
             let below = tensor.shape[d + 1..].iter();
-            int(&mut out, below.fold(1usize, |n, &d| n.saturating_mul(d.max(1))));
+            int(
+                &mut out,
+                below.fold(1usize, |n, &d| n.saturating_mul(d.max(1))),
+            );
         }
         // No gradient; no hooks: an empty OrderedDict.
         out.extend(b"t\x89h\0)RtR");
