@@ -228,7 +228,10 @@ fn what_torch_saves_and_we_refuse() {
             "refused_complex.pth",
             &["torch.ComplexFloatStorage", "does not convert"],
         ),
-        ("refused_negative_bit.pth", &["_rebuild_tensor_v2 with 7 arguments", "no metadata"]),
+        (
+            "refused_negative_bit.pth",
+            &["_rebuild_tensor_v2 with 7 arguments", "no metadata"],
+        ),
         (
             "refused_nesting.pth",
             &["\"net\"", "no tensor", "under `model`"],
@@ -415,7 +418,12 @@ fn the_oracles_read_what_is_written() {
     for i in 0..oracle.len() {
         let mut file = oracle.by_index(i).unwrap();
         assert_eq!(file.compression(), zip::CompressionMethod::Stored);
-        assert_eq!(file.data_start().unwrap() % 64, 0, "{}", file.name().unwrap());
+        assert_eq!(
+            file.data_start().unwrap() % 64,
+            0,
+            "{}",
+            file.name().unwrap()
+        );
         // The oracle checks the CRC at the end.
         file.read_to_end(&mut Vec::new()).unwrap();
     }

@@ -493,7 +493,9 @@ fn local_part<'f>(
         .and_then(|rest| rest.get(..LOCAL_LEN))
         .filter(|h| h.starts_with(LOCAL));
     let Some(header) = header else {
-        return Err(fail("no local header at its offset".into()));
+        return Err(fail(format!(
+            "no local header before byte {end}, where the next part begins"
+        )));
     };
     let short = |offset| u16_at(header, offset).unwrap_or(0);
     let long = |offset| u32_at(header, offset).unwrap_or(0);
