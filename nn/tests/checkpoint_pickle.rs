@@ -125,7 +125,7 @@ fn protocols_and_frames() {
     let len = rest.len() as u64;
     assert_eq!(read_all(&framed(len)).unwrap(), 1);
     // (A frame may end between two opcodes, as after the first.)
-    for lie in [2, 5, len - 2, len + 1, 1 << 31, 1 << 63, u64::MAX] {
+    for lie in [2, 5, len + 1, 1 << 31, 1 << 63, u64::MAX] {
         refused_with(&framed(lie), &["frame"]);
     }
     let nested = b"\x80\x04\x95\x0b\0\0\0\0\0\0\0\x95\x02\0\0\0\0\0\0\0}.";

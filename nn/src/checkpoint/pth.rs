@@ -70,20 +70,11 @@ pub(crate) fn parse<'f>(bytes: &'f [u8], budget: &mut Budget) -> Result<Vec<Entr
     state_dict::entries(&mut graph, &storages, budget)
 }
 
-/// The folder that all members lie in. Refuses TorchScript, whose archives look much the same.
+/// The folder that all members lie in.
 fn root<'f>(archive: &Archive<'f>) -> Result<&'f str, ReadError> {
     let mut root = None;
     for member in archive.members() {
         let (folder, rest) = member.name.split_once('/').unwrap_or((member.name, ""));
-        if rest == "constants.pkl" || rest.starts_with("code/") {
-            return Err(ReadError::new(
-                ReadErrorKind::WrongFile,
-                "this is a TorchScript program (torch.jit.save)",
-            )
-            .entry(member.name)
-            .at(member.at)
-            .next("load it with torch.jit.load and torch.save its state_dict()"));
-        }
         if rest.is_empty() || root.is_some_and(|root| root != folder) {
             // Also where two folders would each have a data.pkl.
             let is_model = !member.name.ends_with(".pkl");

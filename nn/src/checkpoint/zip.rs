@@ -311,6 +311,16 @@ fn central_record(bytes: &[u8], at: usize) -> Option<Result<(Record<'_>, usize),
     Some((|| {
         let name = member_name(raw).map_err(|e| e.at(at + CENTRAL_LEN))?;
         let fail = |e: ReadError| e.entry(name).at(at);
+        // Its code is deflated, so this has to come before the method is refused.
+        if is_torchscript(name) {
+            return Err(ReadError::new(
+                ReadErrorKind::WrongFile,
+                "this is a TorchScript program (torch.jit.save)",
+            )
+            .entry(name)
+            .at(at)
+            .next("load it with torch.jit.load and torch.save its state_dict()"));
+        }
         if flags & ENCRYPTED != 0 {
             return Err(fail(unsupported("is encrypted")));
         }
@@ -364,6 +374,12 @@ fn central_record(bytes: &[u8], at: usize) -> Option<Result<(Record<'_>, usize),
             next,
         ))
     })())
+}
+
+/// TorchScript's archives are those of torch.save and a few members more.
+fn is_torchscript(name: &str) -> bool {
+    name.split_once('/')
+        .is_some_and(|(_, rest)| rest == "constants.pkl" || rest.starts_with("code/"))
 }
 
 /// A name that is one relative path, with nothing for a file system or a terminal to trip over.
@@ -442,39 +458,28 @@ fn local_parts<'f>(
             at: 0,
         })
         .collect();
-    let mut at = 0;
+    // Each part is walked to where the next begins, so an overlap shows as a payload or header cut
+    // short, a gap as bytes left over; only what lies before the first is seen by none.
+    let first = order
+        .first()
+        .map_or(directory, |&i| records[i as usize].header);
+    if first != 0 {
+        return Err(zip(format!(
+            "{first} bytes before the first part belong to no member"
+        ))
+        .at(0));
+    }
     for (i, &index) in order.iter().enumerate() {
         let record = &records[index as usize];
-        if record.header != at {
-            return Err(zip(format!(
-                "its header is at byte {}, but the part before it ends at byte {at} ({})",
-                record.header,
-                if record.header < at {
-                    "they overlap"
-                } else {
-                    "unused bytes between"
-                }
-            ))
-            .entry(record.name)
-            .at(record.header));
-        }
         let end = order
             .get(i + 1)
             .map_or(directory, |&next| records[next as usize].header);
-        let (data_at, data) = local_part(bytes, record, end)?;
+        let (at, data) = local_part(bytes, record, end)?;
         members[index as usize] = Member {
             name: record.name,
             data,
-            at: data_at,
+            at,
         };
-        at = end;
-    }
-    if at != directory {
-        return Err(zip(format!(
-            "{} bytes before the central directory belong to no member",
-            directory - at
-        ))
-        .at(at));
     }
     Ok(members)
 }
