@@ -29,7 +29,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `sniff` | which format, or which other thing |
-//! | `zip`, `pickle`, `graph` | the container, the opcodes, the tables they fill |
+//! | `zip`, `pickle`, `pickle::globals`, `graph` | the container, the opcodes, what they may name, the tables they fill |
 //! | `pth`, `legacy`, `state_dict` | the two forms of `.pth`; which tensors are handed out |
 //! | `safetensors`, `json` | the header |
 //! | `entry` | one tensor; conversion |
