@@ -7,6 +7,8 @@ extern crate std;
 
 mod backward;
 pub mod blueprint;
+#[cfg(feature = "std")]
+pub mod checkpoint;
 pub mod error;
 mod forward;
 pub mod graph;
