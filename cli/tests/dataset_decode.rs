@@ -357,7 +357,7 @@ mod unix {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret.png");
         put(&path, &tiny_png(1, 1, [0; 3]));
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
         // To root everything is readable.
         if std::fs::read(&path).is_err() {
             let error = read(&path).unwrap_err().to_string();
