@@ -277,3 +277,51 @@ proptest! {
         }
     }
 }
+
+/// A small JPEG that claims much and ends properly: pixels or an error, in bounded memory.
+#[test]
+#[ignore = "takes half a gigabyte and more; run by hand"]
+fn a_jpeg_bomb_below_the_limit_ends() {
+    for name in ["420.jpg", "progressive.jpg"] {
+        let mut jpeg = golden_bytes(name);
+        let frame = jpeg.windows(2).position(|w| w[0] == 0xFF && (w[1] == 0xC0 || w[1] == 0xC2)).unwrap();
+        let side = 13_000_u16.to_be_bytes();
+        jpeg[frame + 5..frame + 9].copy_from_slice(&[side[0], side[1], side[0], side[1]]);
+        let begun = std::time::Instant::now();
+        let got = decode(&jpeg);
+        println!("{name}: {got:?} after {:?}", begun.elapsed());
+        if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
+            let peak = status.lines().find(|l| l.starts_with("VmHWM")).unwrap_or("");
+            println!("{peak}");
+        }
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn an_unreadable_file_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret.png");
+        put(&path, &tiny_png(1, 1, [0; 3]));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
+        // To root everything is readable.
+        if std::fs::read(&path).is_err() {
+            let error = read(&path).unwrap_err().to_string();
+            assert!(error.contains("cannot be read"), "{error}");
+        }
+    }
+
+    /// Not opened at all: a pipe would wait for ever, a device would never end.
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("zero.jpg");
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("is not a file"), "{error}");
+    }
+}

@@ -29,7 +29,7 @@ fn the_golden_image() {
     let mut out = vec![0.0; 3 * 224 * 224];
     Evaluation::new(224).apply(&noise(341, 300), &mut out);
     for (got, want) in out.iter().zip([1.683_791_4, 1.735_165_5, 1.786_539_9]) {
-        assert_eq!(*got, want);
+        assert!((*got - want).abs() < 2e-7, "{got} {want}");
     }
     let sum: f64 = out.iter().map(|&v| f64::from(v)).sum();
     assert!((sum - 27_520.402_3).abs() < 1e-3, "{sum}");

@@ -110,19 +110,12 @@ impl<'f> Checkpoint<'f> {
         for pair in by_name.windows(2) {
             let second = &entries[pair[1] as usize];
             if entries[pair[0] as usize].name() == second.name() {
-                return Err(
-                    ReadError::new(ReadErrorKind::Tensor, "two tensors have this name")
-                        .entry(second.name())
-                        .at(second.offset() as usize),
-                );
+                return Err(ReadError::new(ReadErrorKind::Tensor, "two tensors have this name")
+                    .entry(second.name())
+                    .at(second.offset() as usize));
             }
         }
-        Ok(Self {
-            format,
-            entries,
-            by_name,
-            metadata,
-        })
+        Ok(Self { format, entries, by_name, metadata })
     }
 
     /// Which format the bytes are in.
@@ -137,10 +130,7 @@ impl<'f> Checkpoint<'f> {
 
     /// The tensor of this name.
     pub fn get(&self, name: &str) -> Option<&Entry<'f>> {
-        let found = self
-            .by_name
-            .binary_search_by(|&i| self.entries[i as usize].name().cmp(name))
-            .ok()?;
+        let found = self.by_name.binary_search_by(|&i| self.entries[i as usize].name().cmp(name)).ok()?;
         self.entries.get(self.by_name[found] as usize)
     }
 

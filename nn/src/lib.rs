@@ -1,9 +1,6 @@
-#![no_std]
+#![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 #![doc = include_str!("../README.md")]
-
-#[cfg(feature = "std")]
-extern crate std;
 
 mod backward;
 pub mod blueprint;

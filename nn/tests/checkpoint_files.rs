@@ -2,10 +2,7 @@
 
 mod support;
 
-use nunatak_nn::checkpoint::{
-    Checkpoint, Data, Dtype, Entry, Format, ReadErrorKind, TensorOut, WriteError, write_pth,
-    write_safetensors,
-};
+use nunatak_nn::checkpoint::{Checkpoint, Data, Dtype, Entry, Format, ReadErrorKind, TensorOut, WriteError, write_pth, write_safetensors};
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use support::{golden, read_all, refused, refused_with};
@@ -25,15 +22,7 @@ fn check_model(bytes: &[u8], format: Format) {
     let checkpoint = Checkpoint::parse(bytes).unwrap();
     assert_eq!(checkpoint.format(), format);
     let mut names: Vec<_> = checkpoint.entries().iter().map(Entry::name).collect();
-    let expected = [
-        "0.weight",
-        "0.bias",
-        "1.weight",
-        "1.bias",
-        "1.running_mean",
-        "1.running_var",
-        "1.num_batches_tracked",
-    ];
+    let expected = ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"];
     if format == Format::Safetensors {
         names.sort_unstable();
         let mut sorted = expected;
@@ -47,10 +36,7 @@ fn check_model(bytes: &[u8], format: Format) {
     assert_eq!(floats(get("0.weight")), ramp(6));
     assert_eq!(floats(get("0.bias")), ramp(2));
     let counter = get("1.num_batches_tracked");
-    assert_eq!(
-        (counter.dtype(), counter.shape(), counter.len()),
-        (Dtype::I64, &[][..], 1)
-    );
+    assert_eq!((counter.dtype(), counter.shape(), counter.len()), (Dtype::I64, &[][..], 1));
     assert!(checkpoint.get("0.weigh").is_none());
 }
 
@@ -78,20 +64,10 @@ fn batches_tracked_is_an_integer() {
     for name in ["zip.pth", "legacy.pth", "small.safetensors"] {
         let bytes = golden(name);
         let checkpoint = Checkpoint::parse(&bytes).unwrap();
-        assert_eq!(
-            checkpoint
-                .get("1.num_batches_tracked")
-                .unwrap()
-                .read_i64()
-                .unwrap(),
-            [0]
-        );
+        assert_eq!(checkpoint.get("1.num_batches_tracked").unwrap().read_i64().unwrap(), [0]);
         let error = checkpoint.get("0.bias").unwrap().read_i64().unwrap_err();
         assert_eq!(error.kind(), ReadErrorKind::Tensor);
-        assert!(
-            error.to_string().contains("0.bias") && error.to_string().contains("F32"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("0.bias") && error.to_string().contains("F32"), "{error}");
     }
 }
 
@@ -101,12 +77,7 @@ fn metadata_of_safetensors() {
     let checkpoint = Checkpoint::parse(&bytes).unwrap();
     assert_eq!(checkpoint.metadata()["format"], "pt");
     assert_eq!(checkpoint.metadata()["made by"], "make.py");
-    assert!(
-        Checkpoint::parse(&golden("zip.pth"))
-            .unwrap()
-            .metadata()
-            .is_empty()
-    );
+    assert!(Checkpoint::parse(&golden("zip.pth")).unwrap().metadata().is_empty());
 }
 
 #[test]
@@ -115,17 +86,9 @@ fn every_dtype_is_converted() {
         let bytes = golden(name);
         let checkpoint = Checkpoint::parse(&bytes).unwrap();
         assert_eq!(checkpoint.entries().len(), 10);
-        for (name, dtype) in [
-            ("float64", Dtype::F64),
-            ("float32", Dtype::F32),
-            ("float16", Dtype::F16),
-            ("bfloat16", Dtype::BF16),
-        ] {
+        for (name, dtype) in [("float64", Dtype::F64), ("float32", Dtype::F32), ("float16", Dtype::F16), ("bfloat16", Dtype::BF16)] {
             let entry = checkpoint.get(name).unwrap();
-            assert_eq!(
-                (entry.dtype(), entry.shape(), floats(entry)),
-                (dtype, &[2, 3][..], ramp(6))
-            );
+            assert_eq!((entry.dtype(), entry.shape(), floats(entry)), (dtype, &[2, 3][..], ramp(6)));
             assert!(entry.read_i64().is_err());
         }
         let signed = [-2i64, -1, 0, 1, 2, 3];
@@ -138,10 +101,7 @@ fn every_dtype_is_converted() {
             ("bool", Dtype::Bool, [0, 1, 0, 1, 0, 1]),
         ] {
             let entry = checkpoint.get(name).unwrap();
-            assert_eq!(
-                (entry.dtype(), entry.read_i64().unwrap()),
-                (dtype, expected.to_vec())
-            );
+            assert_eq!((entry.dtype(), entry.read_i64().unwrap()), (dtype, expected.to_vec()));
             assert_eq!(floats(entry), expected.map(|n| n as f32));
             assert!(entry.as_f32().is_none());
         }
@@ -162,9 +122,7 @@ fn views_with_strides_offsets_and_shared_storages() {
         assert_eq!(get("base"), (vec![4, 6], base.clone()));
         assert_eq!(get("again"), (vec![4, 6], base.clone()));
         assert_eq!(get("row"), (vec![6], base[12..18].to_vec()));
-        let transposed: Vec<usize> = (0..6)
-            .flat_map(|c| (0..4).map(move |r| r * 6 + c))
-            .collect();
+        let transposed: Vec<usize> = (0..6).flat_map(|c| (0..4).map(move |r| r * 6 + c)).collect();
         assert_eq!(get("transposed"), (vec![6, 4], pick(&transposed)));
         assert_eq!(get("inner"), (vec![2, 3], pick(&[8, 9, 10, 14, 15, 16])));
         assert_eq!(get("column"), (vec![4], pick(&[1, 7, 13, 19])));
@@ -209,37 +167,13 @@ fn zero_copy_where_the_alignment_allows() {
 #[test]
 fn what_torch_saves_and_we_refuse() {
     for (name, parts) in [
-        (
-            "refused_single.pth",
-            &["a single tensor", "state_dict()"][..],
-        ),
-        (
-            "refused_expanded.pth",
-            &["\"w\"", "repeats elements: 1000", "contiguous()"],
-        ),
-        (
-            "refused_module.pth",
-            &[
-                "torch.nn.modules.container.Sequential",
-                "nothing in a file is ever",
-            ],
-        ),
-        (
-            "refused_complex.pth",
-            &["torch.ComplexFloatStorage", "does not convert"],
-        ),
-        (
-            "refused_negative_bit.pth",
-            &["_rebuild_tensor_v2 with 7 arguments", "no metadata"],
-        ),
-        (
-            "refused_nesting.pth",
-            &["\"net\"", "no tensor", "under `model`"],
-        ),
-        (
-            "refused_torchscript.pth",
-            &["TorchScript", "torch.jit.load"],
-        ),
+        ("refused_single.pth", &["a single tensor", "state_dict()"][..]),
+        ("refused_expanded.pth", &["\"w\"", "repeats elements: 1000", "contiguous()"]),
+        ("refused_module.pth", &["torch.nn.modules.container.Sequential", "nothing in a file is ever"]),
+        ("refused_complex.pth", &["torch.ComplexFloatStorage", "does not convert"]),
+        ("refused_negative_bit.pth", &["_rebuild_tensor_v2 with 7 arguments", "no metadata"]),
+        ("refused_nesting.pth", &["\"net\"", "no tensor", "under `model`"]),
+        ("refused_torchscript.pth", &["TorchScript", "torch.jit.load"]),
     ] {
         refused_with(&golden(name), parts);
     }
@@ -247,13 +181,7 @@ fn what_torch_saves_and_we_refuse() {
 
 #[test]
 fn every_prefix_of_a_good_file_is_refused() {
-    for name in [
-        "zip.pth",
-        "legacy.pth",
-        "small.safetensors",
-        "nested_legacy.pth",
-        "views.pth",
-    ] {
+    for name in ["zip.pth", "legacy.pth", "small.safetensors", "nested_legacy.pth", "views.pth"] {
         let bytes = golden(name);
         for len in 0..bytes.len() {
             assert!(!refused(&bytes[..len]).is_empty(), "{name} at {len}");
@@ -263,12 +191,7 @@ fn every_prefix_of_a_good_file_is_refused() {
 
 #[test]
 fn every_single_byte_changed_is_refused_or_harmless() {
-    for name in [
-        "zip.pth",
-        "legacy.pth",
-        "small.safetensors",
-        "views_legacy.pth",
-    ] {
+    for name in ["zip.pth", "legacy.pth", "small.safetensors", "views_legacy.pth"] {
         let bytes = golden(name);
         let mut changed = bytes.clone();
         for i in 0..bytes.len() {
@@ -295,41 +218,13 @@ fn bytes_before_or_after_are_refused() {
 fn sample() -> Vec<TensorOut<'static>> {
     static FLOATS: [f32; 6] = [0.5, -0.0, f32::NAN, f32::INFINITY, 1e-40, f32::MAX];
     vec![
-        TensorOut {
-            name: "conv.weight",
-            shape: &[1, 2, 3, 1],
-            data: Data::F32(&FLOATS),
-        },
-        TensorOut {
-            name: "bn.weight",
-            shape: &[3],
-            data: Data::F32(&[1.0, 2.0, 3.0]),
-        },
-        TensorOut {
-            name: "bn.num_batches_tracked",
-            shape: &[],
-            data: Data::I64(&[-7]),
-        },
-        TensorOut {
-            name: "scalar",
-            shape: &[],
-            data: Data::F32(&[4.25]),
-        },
-        TensorOut {
-            name: "empty",
-            shape: &[2, 0, 300],
-            data: Data::F32(&[]),
-        },
-        TensorOut {
-            name: "long",
-            shape: &[2],
-            data: Data::I64(&[i64::MIN, i64::MAX]),
-        },
-        TensorOut {
-            name: "quote\"\\\n é 🗻",
-            shape: &[1],
-            data: Data::F32(&[5.0]),
-        },
+        TensorOut { name: "conv.weight", shape: &[1, 2, 3, 1], data: Data::F32(&FLOATS) },
+        TensorOut { name: "bn.weight", shape: &[3], data: Data::F32(&[1.0, 2.0, 3.0]) },
+        TensorOut { name: "bn.num_batches_tracked", shape: &[], data: Data::I64(&[-7]) },
+        TensorOut { name: "scalar", shape: &[], data: Data::F32(&[4.25]) },
+        TensorOut { name: "empty", shape: &[2, 0, 300], data: Data::F32(&[]) },
+        TensorOut { name: "long", shape: &[2], data: Data::I64(&[i64::MIN, i64::MAX]) },
+        TensorOut { name: "quote\"\\\n é 🗻", shape: &[1], data: Data::F32(&[5.0]) },
     ]
 }
 
@@ -353,29 +248,14 @@ fn check_sample(checkpoint: &Checkpoint<'_>) {
 #[test]
 fn what_is_written_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
-    let (pth, st) = (
-        folder.path().join("x.pth"),
-        folder.path().join("x.safetensors"),
-    );
-    let metadata = BTreeMap::from([
-        ("format".into(), "pt".into()),
-        ("a \"b\"\u{1}".into(), "ü\n".into()),
-    ]);
+    let (pth, st) = (folder.path().join("x.pth"), folder.path().join("x.safetensors"));
+    let metadata = BTreeMap::from([("format".into(), "pt".into()), ("a \"b\"\u{1}".into(), "ü\n".into())]);
     write_pth(&pth, &sample()).unwrap();
     write_safetensors(&st, &sample(), &metadata).unwrap();
     let (pth, st) = (std::fs::read(pth).unwrap(), std::fs::read(st).unwrap());
     check_sample(&Checkpoint::parse(&pth).unwrap());
-    let names: Vec<_> = Checkpoint::parse(&pth)
-        .unwrap()
-        .entries()
-        .iter()
-        .map(|e| e.name().to_string())
-        .collect();
-    assert_eq!(
-        names,
-        sample().iter().map(|t| t.name).collect::<Vec<_>>(),
-        "a .pth keeps the order"
-    );
+    let names: Vec<_> = Checkpoint::parse(&pth).unwrap().entries().iter().map(|e| e.name().to_string()).collect();
+    assert_eq!(names, sample().iter().map(|t| t.name).collect::<Vec<_>>(), "a .pth keeps the order");
     let checkpoint = Checkpoint::parse(&st).unwrap();
     check_sample(&checkpoint);
     assert_eq!(checkpoint.metadata(), &metadata);
@@ -390,10 +270,7 @@ fn what_is_written_is_read_back() {
 #[test]
 fn the_oracles_read_what_is_written() {
     let folder = tempfile::tempdir().unwrap();
-    let (pth, st) = (
-        folder.path().join("x.pth"),
-        folder.path().join("x.safetensors"),
-    );
+    let (pth, st) = (folder.path().join("x.pth"), folder.path().join("x.safetensors"));
     write_pth(&pth, &sample()).unwrap();
     write_safetensors(&st, &sample(), &BTreeMap::new()).unwrap();
 
@@ -403,11 +280,7 @@ fn the_oracles_read_what_is_written() {
     for tensor in sample() {
         let view = oracle.tensor(tensor.name).unwrap();
         assert_eq!(view.shape(), tensor.shape);
-        let ours = Checkpoint::parse(&bytes)
-            .unwrap()
-            .get(tensor.name)
-            .unwrap()
-            .offset() as usize;
+        let ours = Checkpoint::parse(&bytes).unwrap().get(tensor.name).unwrap().offset() as usize;
         assert_eq!(&bytes[ours..ours + view.data().len()], view.data());
         assert!(tensor.name != "long" || ours.is_multiple_of(8));
     }
@@ -418,12 +291,7 @@ fn the_oracles_read_what_is_written() {
     for i in 0..oracle.len() {
         let mut file = oracle.by_index(i).unwrap();
         assert_eq!(file.compression(), zip::CompressionMethod::Stored);
-        assert_eq!(
-            file.data_start().unwrap() % 64,
-            0,
-            "{}",
-            file.name().unwrap()
-        );
+        assert_eq!(file.data_start().unwrap() % 64, 0, "{}", file.name().unwrap());
         // The oracle checks the CRC at the end.
         file.read_to_end(&mut Vec::new()).unwrap();
     }
@@ -432,8 +300,7 @@ fn the_oracles_read_what_is_written() {
 #[test]
 fn we_read_what_the_oracles_write() {
     let data: Vec<u8> = ramp(4).iter().flat_map(|f| f.to_le_bytes()).collect();
-    let view =
-        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2, 2], &data).unwrap();
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2, 2], &data).unwrap();
     let bytes = safetensors::serialize([("w", view)], None).unwrap();
     let checkpoint = Checkpoint::parse(&bytes).unwrap();
     assert_eq!(floats(checkpoint.get("w").unwrap()), ramp(4));
@@ -441,8 +308,7 @@ fn we_read_what_the_oracles_write() {
     // A .pth that someone unpacked and packed again without compression.
     let mut source = zip::ZipArchive::new(std::io::Cursor::new(golden("zip.pth"))).unwrap();
     let mut out = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let stored =
-        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     for i in 0..source.len() {
         let mut file = source.by_index(i).unwrap();
         let name = file.name().unwrap().to_string();
@@ -457,19 +323,9 @@ fn a_refused_write_leaves_the_old_file_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.pth");
     std::fs::write(&path, b"old").unwrap();
-    let w = |shape| TensorOut {
-        name: "w",
-        shape,
-        data: Data::F32(&[1.0, 2.0]),
-    };
-    let unnamed = TensorOut {
-        name: "",
-        ..w(&[2])
-    };
-    let metadata = TensorOut {
-        name: "__metadata__",
-        ..w(&[2])
-    };
+    let w = |shape| TensorOut { name: "w", shape, data: Data::F32(&[1.0, 2.0]) };
+    let unnamed = TensorOut { name: "", ..w(&[2]) };
+    let metadata = TensorOut { name: "__metadata__", ..w(&[2]) };
     for tensors in [
         &[w(&[3])][..],
         &[w(&[])],
@@ -494,17 +350,8 @@ fn a_refused_write_leaves_the_old_file_and_nothing_else() {
 #[test]
 fn a_failing_file_system_is_reported() {
     let folder = tempfile::tempdir().unwrap();
-    let tensor = [TensorOut {
-        name: "w",
-        shape: &[1],
-        data: Data::F32(&[1.0]),
-    }];
-    for path in [
-        folder.path().to_path_buf(),
-        folder.path().join("missing/x.pth"),
-        "/".into(),
-        "".into(),
-    ] {
+    let tensor = [TensorOut { name: "w", shape: &[1], data: Data::F32(&[1.0]) }];
+    for path in [folder.path().to_path_buf(), folder.path().join("missing/x.pth"), "/".into(), "".into()] {
         let error = write_pth(&path, &tensor).unwrap_err();
         assert!(matches!(error, WriteError::Io { .. }), "{error}");
     }
@@ -516,15 +363,8 @@ fn a_failing_file_system_is_reported() {
 fn a_link_keeps_its_target_and_modes_are_ordinary() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
-    let (real, link) = (
-        folder.path().join("real.pth"),
-        folder.path().join("link.pth"),
-    );
-    let tensor = [TensorOut {
-        name: "w",
-        shape: &[1],
-        data: Data::F32(&[1.0]),
-    }];
+    let (real, link) = (folder.path().join("real.pth"), folder.path().join("link.pth"));
+    let tensor = [TensorOut { name: "w", shape: &[1], data: Data::F32(&[1.0]) }];
     write_pth(&real, &tensor).unwrap();
     let plain = folder.path().join("plain");
     std::fs::write(&plain, b"").unwrap();
@@ -535,10 +375,5 @@ fn a_link_keeps_its_target_and_modes_are_ordinary() {
     write_safetensors(&link, &tensor, &BTreeMap::new()).unwrap();
     assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(mode(&real), 0o640);
-    assert_eq!(
-        Checkpoint::parse(&std::fs::read(&real).unwrap())
-            .unwrap()
-            .format(),
-        Format::Safetensors
-    );
+    assert_eq!(Checkpoint::parse(&std::fs::read(&real).unwrap()).unwrap().format(), Format::Safetensors);
 }

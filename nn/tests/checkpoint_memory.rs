@@ -8,10 +8,7 @@ use proptest::prelude::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
-use support::{
-    Zip, dict_of, floats_of, golden, int, ints, member, pickled, pth, read_all, rebuild,
-    safetensors, storage, text,
-};
+use support::{Zip, dict_of, floats_of, golden, int, ints, member, pickled, pth, read_all, rebuild, safetensors, storage, text};
 
 thread_local! {
     static NOW: Cell<isize> = const { Cell::new(0) };
@@ -63,17 +60,9 @@ fn within_bounds(what: &str, bytes: &[u8]) -> bool {
     let good = Checkpoint::parse(bytes).is_ok();
     let (took, used) = (clock.elapsed(), (PEAK.get() - start) as usize);
     let limit = 2 * bytes.len() + (1 << 20);
-    assert!(
-        used <= limit,
-        "{what}: {used} bytes of memory for a file of {}",
-        bytes.len()
-    );
+    assert!(used <= limit, "{what}: {used} bytes of memory for a file of {}", bytes.len());
     let allowed = Duration::from_millis(300) + Duration::from_nanos(bytes.len() as u64 * 400);
-    assert!(
-        took < allowed,
-        "{what}: {took:?} for a file of {} bytes",
-        bytes.len()
-    );
+    assert!(took < allowed, "{what}: {took:?} for a file of {} bytes", bytes.len());
     good
 }
 
@@ -93,58 +82,26 @@ fn hostile_pickles_stay_within_bounds() {
     };
     for (what, body) in [
         ("nulls", b"N".repeat(n)),
-        (
-            "nulls in a tuple",
-            [b"(", &b"N".repeat(n)[..], b"t"].concat(),
-        ),
+        ("nulls in a tuple", [b"(", &b"N".repeat(n)[..], b"t"].concat()),
         ("empty tuples", b")".repeat(n)),
         ("nested tuples", [b")", &b"\x85".repeat(n)[..]].concat()),
-        (
-            "wide tuples",
-            [&b")q\0"[..], &b"h\0h\0h\0\x87q\0".repeat(n / 8)].concat(),
-        ),
+        ("wide tuples", [&b")q\0"[..], &b"h\0h\0h\0\x87q\0".repeat(n / 8)].concat()),
         ("dicts", b"}".repeat(n)),
         ("lists", b"]".repeat(n)),
-        (
-            "lists in lists",
-            [b"](", &b"]".repeat(n)[..], b"e"].concat(),
-        ),
-        (
-            "a list that grows",
-            [b"]", &b"]a".repeat(n / 2)[..]].concat(),
-        ),
+        ("lists in lists", [b"](", &b"]".repeat(n)[..], b"e"].concat()),
+        ("a list that grows", [b"]", &b"]a".repeat(n / 2)[..]].concat()),
         ("marks", b"(".repeat(n)),
         ("memo", [b"N", &b"\x94".repeat(n)[..]].concat()),
-        (
-            "ordered dicts",
-            [
-                &b"ccollections\nOrderedDict\nq\0"[..],
-                &b"h\0)R".repeat(n / 4),
-            ]
-            .concat(),
-        ),
-        (
-            "pairs",
-            [&b"}("[..], &b"U\x01aN".repeat(n / 4), b"u"].concat(),
-        ),
-        (
-            "tensors",
-            [&b"("[..], &tensor.repeat(n / tensor.len()), b"t"].concat(),
-        ),
+        ("ordered dicts", [&b"ccollections\nOrderedDict\nq\0"[..], &b"h\0)R".repeat(n / 4)].concat()),
+        ("pairs", [&b"}("[..], &b"U\x01aN".repeat(n / 4), b"u"].concat()),
+        ("tensors", [&b"("[..], &tensor.repeat(n / tensor.len()), b"t"].concat()),
         ("names", many_names(&tensor, n / 8)),
         ("names of rank 8", many_names(&shaped, n / 8)),
         ("names at the top", {
             let mut body = b"}(".to_vec();
             body.extend([&text("w")[..], &tensor, b"q\0"].concat());
             for i in 0..n / 8 {
-                body.extend(
-                    [
-                        b"X\x04\0\0\0",
-                        format!("{i:04x}").as_bytes().get(..4).unwrap(),
-                        b"h\0",
-                    ]
-                    .concat(),
-                );
+                body.extend([b"X\x04\0\0\0", format!("{i:04x}").as_bytes().get(..4).unwrap(), b"h\0"].concat());
             }
             body.push(b'u');
             body
@@ -156,19 +113,11 @@ fn hostile_pickles_stay_within_bounds() {
             body.push(b'u');
             body
         }),
-        (
-            "a long string as shape",
-            [&text(&"s".repeat(n))[..], b"q\0", &b"h\0\x85".repeat(1000)].concat(),
-        ),
+        ("a long string as shape", [&text(&"s".repeat(n))[..], b"q\0", &b"h\0\x85".repeat(1000)].concat()),
         ("long tuples as shape", {
             let mut body = [b"(", &b"K\x01".repeat(50_000)[..], b"tq\x01"].concat();
-            let call = [
-                b"ctorch._utils\n_rebuild_tensor_v2\n(",
-                &storage("FloatStorage", "0", 6)[..],
-                &int(0),
-                b"h\x01h\x01\x89}tR",
-            ]
-            .concat();
+            let call =
+                [b"ctorch._utils\n_rebuild_tensor_v2\n(", &storage("FloatStorage", "0", 6)[..], &int(0), b"h\x01h\x01\x89}tR"].concat();
             body.extend(call.repeat(1000));
             body
         }),
@@ -183,19 +132,10 @@ fn hostile_pickles_stay_within_bounds() {
 
 #[test]
 fn hostile_containers_stay_within_bounds() {
-    let many = Zip {
-        members: (0..60_000)
-            .map(|i| member(&format!("{i:x}"), b""))
-            .collect(),
-        ..Zip::default()
-    };
+    let many = Zip { members: (0..60_000).map(|i| member(&format!("{i:x}"), b"")).collect(), ..Zip::default() };
     within_bounds("members", &many.build());
-    let mut good = pth(
-        &dict_of(&rebuild(&storage("FloatStorage", "0", 6), 0, &[6], &[1])),
-        &[&floats_of(6)],
-    );
-    good.members
-        .extend((0..60_000).map(|i| member(&format!("a/{i:x}"), b"")));
+    let mut good = pth(&dict_of(&rebuild(&storage("FloatStorage", "0", 6), 0, &[6], &[1])), &[&floats_of(6)]);
+    good.members.extend((0..60_000).map(|i| member(&format!("a/{i:x}"), b"")));
     assert!(within_bounds("good with many members", &good.build()));
     let bombed = pth(&pickled(&b"N".repeat(5 << 20)), &[]);
     let mut both = good.clone();
@@ -211,10 +151,7 @@ fn hostile_containers_stay_within_bounds() {
     }
     within_bounds("empty tensors", &safetensors(&(tensors + "}"), &[]));
     within_bounds("metadata", &safetensors(&(pairs + "}}"), &[]));
-    let escaped = format!(
-        r#"{{"__metadata__":{{"{}":""}}}}"#,
-        r"\u0041".repeat(500_000)
-    );
+    let escaped = format!(r#"{{"__metadata__":{{"{}":""}}}}"#, r"\u0041".repeat(500_000));
     within_bounds("escapes", &safetensors(&escaped, &[]));
     let braces = "{".repeat(1 << 20);
     within_bounds("braces", &safetensors(&braces, &[]));
@@ -222,15 +159,7 @@ fn hostile_containers_stay_within_bounds() {
 
 #[test]
 fn good_files_stay_within_bounds() {
-    for name in [
-        "zip.pth",
-        "legacy.pth",
-        "nested.pth",
-        "views.pth",
-        "dtypes.pth",
-        "small.safetensors",
-        "dtypes.safetensors",
-    ] {
+    for name in ["zip.pth", "legacy.pth", "nested.pth", "views.pth", "dtypes.pth", "small.safetensors", "dtypes.safetensors"] {
         assert!(within_bounds(name, &golden(name)), "{name}");
     }
 }
@@ -239,17 +168,8 @@ fn good_files_stay_within_bounds() {
 #[test]
 fn a_thousand_small_tensors_are_no_attack() {
     use nunatak_nn::checkpoint::{Data, TensorOut, write_pth, write_safetensors};
-    let names: Vec<String> = (0..1000)
-        .map(|i| format!("layer3.{i}.bn1.num_batches_tracked"))
-        .collect();
-    let tensors: Vec<_> = names
-        .iter()
-        .map(|name| TensorOut {
-            name,
-            shape: &[],
-            data: Data::I64(&[3]),
-        })
-        .collect();
+    let names: Vec<String> = (0..1000).map(|i| format!("layer3.{i}.bn1.num_batches_tracked")).collect();
+    let tensors: Vec<_> = names.iter().map(|name| TensorOut { name, shape: &[], data: Data::I64(&[3]) }).collect();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");
     write_pth(&path, &tensors).unwrap();

@@ -3,9 +3,7 @@
 mod support;
 
 use nunatak_nn::checkpoint::{Checkpoint, ReadErrorKind};
-use support::{
-    dict_of, floats_of, golden, int, ints, one_tensor, pickled, pth_of, read_all, rebuild,
-};
+use support::{dict_of, floats_of, golden, int, ints, one_tensor, pickled, pth_of, read_all, rebuild};
 use support::{refused, refused_with, storage, text};
 
 /// A `.pth` whose pickle is protocol 2 with this body.
@@ -24,21 +22,10 @@ fn beside(part: &[u8]) -> Vec<u8> {
 
 #[test]
 fn globals_are_never_resolved() {
-    for name in [
-        "os.system",
-        "builtins.eval",
-        "posix.system",
-        "nt.system",
-        "subprocess.Popen",
-        "torch.load",
-        "torch.FloatTensor",
-    ] {
+    for name in ["os.system", "builtins.eval", "posix.system", "nt.system", "subprocess.Popen", "torch.load", "torch.FloatTensor"] {
         let (module, function) = name.rsplit_once('.').unwrap();
         let attack = format!("c{module}\n{function}\n(X\x02\0\0\0lstR");
-        refused_with(
-            &body(&[attack.as_bytes()]),
-            &[&format!("\"{name}\""), "imported or run", "state_dict"],
-        );
+        refused_with(&body(&[attack.as_bytes()]), &[&format!("\"{name}\""), "imported or run", "state_dict"]);
         let stacked = [&text(module)[..], &text(function), b"\x93)R"].concat();
         refused_with(&beside(&stacked), &[&format!("\"{name}\"")]);
     }
@@ -47,10 +34,7 @@ fn globals_are_never_resolved() {
     refused(&beside(b"ctorch._utils\nOrderedDict\n)R"));
     refused(&beside(b"ccollections\nOrderedDict.fromkeys\n)R"));
     refused_with(&beside(b"c\xff\nx\n"), &["not UTF-8"]);
-    refused_with(
-        &beside(&[&b"c"[..], &[b'a'; 10_000], b"\nx\n"].concat()),
-        &["longer than 256"],
-    );
+    refused_with(&beside(&[&b"c"[..], &[b'a'; 10_000], b"\nx\n"].concat()), &["longer than 256"]);
     refused_with(&beside(b"K\x01K\x02\x93"), &["STACK_GLOBAL"]);
     // STACK_GLOBAL with a name from the list is as good as GLOBAL.
     let stacked = [&text("collections")[..], &text("OrderedDict"), b"\x93)R"].concat();
@@ -89,12 +73,7 @@ fn reduce_and_build_of_anything_else() {
         b"ctorch\nFloatStorage\n}b",
     ] {
         let message = refused(&beside(part));
-        assert!(
-            ["REDUCE", "OrderedDict", "BUILD"]
-                .iter()
-                .any(|w| message.contains(w)),
-            "{message}"
-        );
+        assert!(["REDUCE", "OrderedDict", "BUILD"].iter().any(|w| message.contains(w)), "{message}");
     }
     refused_with(&beside(&[&w()[..], b"}b"].concat()), &["BUILD"]);
     // On a dict it is the state_dict's `_metadata`, which is dropped.
@@ -116,12 +95,7 @@ fn protocols_and_frames() {
     refused(&pth_of(b"", 6));
     refused(&pth_of(b"\x80", 6));
     refused_with(&body(&[b"\x80\x02}"]), &["second protocol"]);
-    let framed = |len: u64| {
-        pth_of(
-            &[b"\x80\x04\x95", &len.to_le_bytes()[..], &rest].concat(),
-            6,
-        )
-    };
+    let framed = |len: u64| pth_of(&[b"\x80\x04\x95", &len.to_le_bytes()[..], &rest].concat(), 6);
     let len = rest.len() as u64;
     assert_eq!(read_all(&framed(len)).unwrap(), 1);
     // (A frame may end between two opcodes, as after the first.)
@@ -152,21 +126,12 @@ fn memo_bombs_and_slots() {
     refused_with(&beside(b"h\x63"), &["memo slot 99 was never stored"]);
     refused_with(&beside(b"j\xff\xff\xff\xff"), &["never stored"]);
     refused_with(&pth_of(b"\x80\x04\x94.", 6), &["needs a value"]);
-    assert_eq!(
-        read_all(&beside(b"Nq\x09r\x0a\0\0\0\x940h\x09")).unwrap(),
-        1
-    );
+    assert_eq!(read_all(&beside(b"Nq\x09r\x0a\0\0\0\x940h\x09")).unwrap(), 1);
 }
 
 #[test]
 fn a_million_nested_things() {
-    for (open, close) in [
-        (&b"("[..], &b"t"[..]),
-        (b"]", b"a"),
-        (b")", b""),
-        (b"(", b"1"),
-        (b"\x8f", b""),
-    ] {
+    for (open, close) in [(&b"("[..], &b"t"[..]), (b"]", b"a"), (b")", b""), (b"(", b"1"), (b"\x8f", b"")] {
         let n = 1_000_000;
         refused(&body(&[&open.repeat(n), &close.repeat(n)]));
         refused(&body(&[b"N", &open.repeat(n)]));
@@ -198,10 +163,7 @@ fn lengths_that_lie() {
         b"J\0",
     ] {
         let message = refused(&body(&[part]));
-        assert!(
-            message.contains("more bytes") || message.contains("negative length"),
-            "{message}"
-        );
+        assert!(message.contains("more bytes") || message.contains("negative length"), "{message}");
     }
     refused_with(&beside(b"X\x02\0\0\0\xff\xfe"), &["not UTF-8"]);
     refused_with(&beside(b"\x8c\x01\x80"), &["not UTF-8"]);
@@ -228,10 +190,7 @@ fn marks_and_stop() {
     for len in 0..good.len() {
         refused(&pth_of(&good[..len], 6));
     }
-    refused_with(
-        &pth_of(&[&good[..], b"N"].concat(), 6),
-        &["1 bytes follow the pickle's STOP"],
-    );
+    refused_with(&pth_of(&[&good[..], b"N"].concat(), 6), &["1 bytes follow the pickle's STOP"]);
 }
 
 #[test]
@@ -270,28 +229,13 @@ fn persistent_ids() {
         text("0").into_iter().chain(*b"Q").collect(),
     ] {
         let message = refused(&beside(&bad));
-        assert!(
-            message.contains("persistent id") || message.contains("storage key"),
-            "{message}"
-        );
+        assert!(message.contains("persistent id") || message.contains("storage key"), "{message}");
     }
-    refused_with(
-        &beside(&id(&[&tag, float, &key, &cpu, &six, &ints(&[1, 2, 3])])),
-        &["view of another"],
-    );
+    refused_with(&beside(&id(&[&tag, float, &key, &cpu, &six, &ints(&[1, 2, 3])])), &["view of another"]);
     // One key of two types or lengths; a path in a key; a key that is no member.
-    refused_with(
-        &beside(&storage("LongStorage", "0", 3)),
-        &["described twice"],
-    );
-    refused_with(
-        &beside(&storage("FloatStorage", "0", 5)),
-        &["described twice"],
-    );
-    refused_with(
-        &beside(&storage("FloatStorage", "../data.pkl", 1)),
-        &["no member"],
-    );
+    refused_with(&beside(&storage("LongStorage", "0", 3)), &["described twice"]);
+    refused_with(&beside(&storage("FloatStorage", "0", 5)), &["described twice"]);
+    refused_with(&beside(&storage("FloatStorage", "../data.pkl", 1)), &["no member"]);
     refused_with(&beside(&storage("FloatStorage", "1", 6)), &["no member"]);
 }
 
@@ -299,34 +243,15 @@ fn persistent_ids() {
 fn rebuild_with_other_arguments() {
     let name = &b"ctorch._utils\n_rebuild_tensor_v2\n"[..];
     let hooks = &b"ccollections\nOrderedDict\n)R"[..];
-    let (s, zero, six, one) = (
-        storage("FloatStorage", "0", 6),
-        int(0),
-        ints(&[6]),
-        ints(&[1]),
-    );
+    let (s, zero, six, one) = (storage("FloatStorage", "0", 6), int(0), ints(&[6]), ints(&[1]));
     let call = |parts: &[&[u8]]| beside(&[name, b"(", &parts.concat(), b"tR"].concat());
-    assert_eq!(
-        read_all(&call(&[&s, &zero, &six, &one, b"\x89", hooks])).unwrap(),
-        2
-    );
-    assert_eq!(
-        read_all(&call(&[&s, &zero, &six, &one, b"\x89", hooks, b"}"])).unwrap(),
-        2
-    );
+    assert_eq!(read_all(&call(&[&s, &zero, &six, &one, b"\x89", hooks])).unwrap(), 2);
+    assert_eq!(read_all(&call(&[&s, &zero, &six, &one, b"\x89", hooks, b"}"])).unwrap(), 2);
     for bad in [
         call(&[]),
         call(&[&s, &zero, &six, &one, b"\x89"]),
         call(&[&s, &zero, &six, &one, b"\x89", hooks, b"}", b"}"]),
-        call(&[
-            &s,
-            &zero,
-            &six,
-            &one,
-            b"\x89",
-            hooks,
-            b"}(X\x03\0\0\0neg\x88u",
-        ]),
+        call(&[&s, &zero, &six, &one, b"\x89", hooks, b"}(X\x03\0\0\0neg\x88u"]),
         call(&[b"N", &zero, &six, &one, b"\x89", hooks]),
         call(&[&s, &int(-1), &six, &one, b"\x89", hooks]),
         call(&[&s, b"N", &six, &one, b"\x89", hooks]),
@@ -341,16 +266,7 @@ fn rebuild_with_other_arguments() {
     ] {
         refused_with(&bad, &["_rebuild_tensor_v2 with"]);
     }
-    let parameter = |parts: &[&[u8]]| {
-        beside(
-            &[
-                b"ctorch._utils\n_rebuild_parameter\n(",
-                &parts.concat()[..],
-                b"tR",
-            ]
-            .concat(),
-        )
-    };
+    let parameter = |parts: &[&[u8]]| beside(&[b"ctorch._utils\n_rebuild_parameter\n(", &parts.concat()[..], b"tR"].concat());
     assert_eq!(read_all(&parameter(&[&w(), b"\x88", hooks])).unwrap(), 2);
     refused_with(&parameter(&[&w(), b"\x88"]), &["_rebuild_parameter"]);
     refused_with(&parameter(&[&s, b"\x88", hooks]), &["_rebuild_parameter"]);
@@ -384,24 +300,13 @@ fn shapes_strides_and_extents() {
         (0, &[3, 3], &[1, 1]),
     ] {
         let message = refused(&one_tensor(6, 6, offset, shape, strides));
-        let known = ["reaches element", "overflows", "repeats elements"]
-            .iter()
-            .any(|w| message.contains(w));
+        let known = ["reaches element", "overflows", "repeats elements"].iter().any(|w| message.contains(w));
         assert!(known && message.contains("\"w\""), "{message}");
     }
-    refused_with(
-        &one_tensor(6, 6, 0, &[1; 9], &[1; 9]),
-        &["rank 9", "at most 8"],
-    );
+    refused_with(&one_tensor(6, 6, 0, &[1; 9], &[1; 9]), &["rank 9", "at most 8"]);
     refused_with(&one_tensor(6, 6, 0, &[1; 64], &[1; 64]), &["rank 64"]);
     // The same holds for tensors that are not handed out, as an optimizer's.
-    let hidden = [
-        b"}",
-        &text("m")[..],
-        &rebuild(&storage("FloatStorage", "0", 6), 0, &[7], &[1]),
-        b"s",
-    ]
-    .concat();
+    let hidden = [b"}", &text("m")[..], &rebuild(&storage("FloatStorage", "0", 6), 0, &[7], &[1]), b"s"].concat();
     refused_with(&beside(&hidden), &["reaches element 6"]);
 }
 
@@ -417,32 +322,19 @@ fn strided_elements_come_in_row_major_order() {
 #[test]
 fn the_state_dict_is_found_or_the_keys_are_named() {
     let nested = |keys: &[&str]| {
-        let inner: Vec<u8> = keys
-            .iter()
-            .flat_map(|k| [&text(k)[..], b"}", &text("w"), &w(), b"s"].concat())
-            .collect();
+        let inner: Vec<u8> = keys.iter().flat_map(|k| [&text(k)[..], b"}", &text("w"), &w(), b"s"].concat()).collect();
         body(&[b"}(", &inner, b"u"])
     };
     assert_eq!(read_all(&nested(&["state_dict"])).unwrap(), 1);
     assert_eq!(read_all(&nested(&["model", "optimizer"])).unwrap(), 1);
-    refused_with(
-        &nested(&["model", "state_dict"]),
-        &["two state_dicts", "\"model\""],
-    );
+    refused_with(&nested(&["model", "state_dict"]), &["two state_dicts", "\"model\""]);
     refused_with(&nested(&["net"]), &["no tensor", "\"net\""]);
     refused_with(&body(&[b"}"]), &["holds nothing"]);
     refused_with(&body(&[b"]"]), &["a list"]);
     refused_with(&body(&[b"K\x01"]), &["a plain value"]);
     // The prefix goes only if all have it, and never leaves an empty name.
     let two = |a: &str, b: &str| body(&[b"}(", &text(a), &w(), &text(b), &w(), b"u"]);
-    let names = |file: &[u8]| {
-        Checkpoint::parse(file)
-            .unwrap()
-            .entries()
-            .iter()
-            .map(|e| e.name().to_string())
-            .collect::<Vec<_>>()
-    };
+    let names = |file: &[u8]| Checkpoint::parse(file).unwrap().entries().iter().map(|e| e.name().to_string()).collect::<Vec<_>>();
     assert_eq!(names(&two("module.a", "module.b")), ["a", "b"]);
     assert_eq!(names(&two("module.a", "b")), ["module.a", "b"]);
     assert_eq!(names(&two("module.", "module.b")), ["module.", "module.b"]);
@@ -453,14 +345,7 @@ fn the_state_dict_is_found_or_the_keys_are_named() {
 fn python_2_wrote_ordered_dicts_as_lists_of_pairs() {
     for pair in [[&b"]("[..], b"e"], [b"(", b"t"]] {
         let pair = |key: &str, value: &[u8]| [pair[0], &text(key), value, pair[1]].concat();
-        let list = [
-            b"](",
-            &pair("a", &w())[..],
-            &pair("b", &w()),
-            &pair("epoch", b"K\x01"),
-            b"e",
-        ]
-        .concat();
+        let list = [b"](", &pair("a", &w())[..], &pair("b", &w()), &pair("epoch", b"K\x01"), b"e"].concat();
         let file = body(&[b"ccollections\nOrderedDict\n", &list, b"\x85R"]);
         let checkpoint = Checkpoint::parse(&file).unwrap();
         let names: Vec<_> = checkpoint.entries().iter().map(|e| e.name()).collect();
@@ -470,16 +355,7 @@ fn python_2_wrote_ordered_dicts_as_lists_of_pairs() {
 
 /// A legacy file of one tensor, each part open to change.
 fn legacy(change: impl FnOnce(&mut [Vec<u8>; 6])) -> Vec<u8> {
-    let storage = [
-        b"(",
-        &text("storage")[..],
-        b"ctorch\nFloatStorage\n",
-        &text("77"),
-        &text("cpu"),
-        &int(6),
-        b"NtQ",
-    ]
-    .concat();
+    let storage = [b"(", &text("storage")[..], b"ctorch\nFloatStorage\n", &text("77"), &text("cpu"), &int(6), b"NtQ"].concat();
     let mut parts = [
         pickled(b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"),
         pickled(b"M\xe9\x03"),
@@ -500,30 +376,15 @@ fn the_legacy_form() {
         refused(&file[..len]);
     }
     refused_with(&legacy(|p| p[0] = pickled(b"K\x01")), &["bare pickle"]);
-    refused_with(
-        &legacy(|p| p[1] = pickled(b"M\xe8\x03")),
-        &["1000", "expected 1001"],
-    );
+    refused_with(&legacy(|p| p[1] = pickled(b"M\xe8\x03")), &["1000", "expected 1001"]);
     refused_with(&legacy(|p| p[1] = pickled(b"N")), &["1001"]);
-    refused_with(
-        &legacy(|p| p[2] = pickled(&[b"}", &text("little_endian")[..], b"\x89s"].concat())),
-        &["big-endian"],
-    );
+    refused_with(&legacy(|p| p[2] = pickled(&[b"}", &text("little_endian")[..], b"\x89s"].concat())), &["big-endian"]);
     refused(&legacy(|p| p[2] = pickled(b"N")));
     refused_with(&legacy(|p| p[4] = pickled(b"N")), &["list of storages"]);
-    refused_with(
-        &legacy(|p| p[4] = pickled(b"]K\x01a")),
-        &["list of storages"],
-    );
-    refused_with(
-        &legacy(|p| p[4] = pickled(b"]")),
-        &["follow the last storage"],
-    );
+    refused_with(&legacy(|p| p[4] = pickled(b"]K\x01a")), &["list of storages"]);
+    refused_with(&legacy(|p| p[4] = pickled(b"]")), &["follow the last storage"]);
     let unknown = pickled(&[b"](", &text("77")[..], &text("78"), b"e"].concat());
-    refused_with(
-        &legacy(|p| p[4] = unknown),
-        &["storage \"78\"", "no tensor has it"],
-    );
+    refused_with(&legacy(|p| p[4] = unknown), &["storage \"78\"", "no tensor has it"]);
     let twice = pickled(&[b"](", &text("77")[..], &text("77"), b"e"].concat());
     refused_with(
         &legacy(|p| {
@@ -540,15 +401,9 @@ fn the_legacy_form() {
         &["not in the list"],
     );
     for count in [0u64, 5, 7, 1 << 62, u64::MAX] {
-        refused_with(
-            &legacy(|p| p[5][..8].copy_from_slice(&count.to_le_bytes())),
-            &["6 in the pickle"],
-        );
+        refused_with(&legacy(|p| p[5][..8].copy_from_slice(&count.to_le_bytes())), &["6 in the pickle"]);
     }
-    refused_with(
-        &legacy(|p| p[5].push(0)),
-        &["1 bytes follow the last storage"],
-    );
+    refused_with(&legacy(|p| p[5].push(0)), &["1 bytes follow the last storage"]);
 }
 
 #[test]
@@ -559,8 +414,5 @@ fn errors_say_where() {
     let at = error.offset().unwrap() as usize;
     assert_eq!(&file[at..at + 8], b"ctorch.n");
     let error = Checkpoint::parse(&one_tensor(6, 6, 0, &[7], &[1]).clone()).unwrap_err();
-    assert_eq!(
-        (error.kind(), error.entry_name()),
-        (ReadErrorKind::Tensor, Some("\"w\""))
-    );
+    assert_eq!((error.kind(), error.entry_name()), (ReadErrorKind::Tensor, Some("\"w\"")));
 }

@@ -29,10 +29,7 @@ fn entries() -> Vec<(String, Vec<usize>)> {
             list.push((format!("{at}.conv2.weight"), vec![width, width, 3, 3]));
             bn(&mut list, format!("{at}.bn2"), width);
             if block == 0 && stage > 0 {
-                list.push((
-                    format!("{at}.downsample.0.weight"),
-                    vec![width, input, 1, 1],
-                ));
+                list.push((format!("{at}.downsample.0.weight"), vec![width, input, 1, 1]));
                 bn(&mut list, format!("{at}.downsample.1"), width);
             }
         }
@@ -64,40 +61,26 @@ fn best(mut run: impl FnMut()) -> Duration {
 fn loading_costs_little_more_than_reading() {
     let entries = entries();
     assert_eq!(entries.len(), 122);
-    let floats: Vec<Vec<f32>> = (entries.iter().enumerate())
-        .map(|(e, (_, shape))| (0..shape.iter().product()).map(|i| value(e, i)).collect())
-        .collect();
+    let floats: Vec<Vec<f32>> =
+        (entries.iter().enumerate()).map(|(e, (_, shape))| (0..shape.iter().product()).map(|i| value(e, i)).collect()).collect();
     assert_eq!(entries.iter().filter(|(_, s)| s.is_empty()).count(), 20);
     let counts: Vec<[i64; 1]> = (0..entries.len()).map(|e| [e as i64]).collect();
     let tensors: Vec<TensorOut<'_>> = (entries.iter().enumerate())
         .map(|(e, (name, shape))| TensorOut {
             name,
             shape,
-            data: if shape.is_empty() {
-                Data::I64(&counts[e])
-            } else {
-                Data::F32(&floats[e])
-            },
+            data: if shape.is_empty() { Data::I64(&counts[e]) } else { Data::F32(&floats[e]) },
         })
         .collect();
 
     let temporary = tempfile::tempdir().unwrap();
-    let folder =
-        std::env::var_os("NUNATAK_WRITTEN").map_or(temporary.path().to_path_buf(), Into::into);
-    let (pth, st) = (
-        folder.join("resnet18.pth"),
-        folder.join("resnet18.safetensors"),
-    );
+    let folder = std::env::var_os("NUNATAK_WRITTEN").map_or(temporary.path().to_path_buf(), Into::into);
+    let (pth, st) = (folder.join("resnet18.pth"), folder.join("resnet18.safetensors"));
     let clock = Instant::now();
     write_pth(&pth, &tensors).unwrap();
     println!("write .pth {:?}", clock.elapsed());
     let clock = Instant::now();
-    write_safetensors(
-        &st,
-        &tensors,
-        &[("format".to_string(), "pt".to_string())].into(),
-    )
-    .unwrap();
+    write_safetensors(&st, &tensors, &[("format".to_string(), "pt".to_string())].into()).unwrap();
     println!("write .safetensors {:?}", clock.elapsed());
 
     for path in [pth, st] {
@@ -129,10 +112,7 @@ fn loading_costs_little_more_than_reading() {
                 black_box(&place);
             }
         });
-        println!(
-            "{}: read {plain:?}, + parse {parse:?}, + lend {all:?}, + copy {copied:?}",
-            path.display()
-        );
+        println!("{}: read {plain:?}, + parse {parse:?}, + lend {all:?}, + copy {copied:?}", path.display());
         let limit = plain * 3 / 2 + Duration::from_millis(30);
         assert!(copied <= limit, "{copied:?}, allowed {limit:?}");
     }

@@ -17,12 +17,8 @@ fn one(fields: &str, data: usize) -> Vec<u8> {
 fn good_ones() {
     assert_eq!(read_all(&safetensors(W, &[0; 8])).unwrap(), 1);
     assert_eq!(read_all(&safetensors("{}", &[])).unwrap(), 0);
-    assert_eq!(
-        read_all(&safetensors(r#"{"__metadata__":{}}   "#, &[])).unwrap(),
-        0
-    );
-    let spaced =
-        "{ \"w\" :\t{\n\"data_offsets\" : [ 0 , 8 ] , \"shape\":[ 2 ],\r\"dtype\":\"F32\" } } ";
+    assert_eq!(read_all(&safetensors(r#"{"__metadata__":{}}   "#, &[])).unwrap(), 0);
+    let spaced = "{ \"w\" :\t{\n\"data_offsets\" : [ 0 , 8 ] , \"shape\":[ 2 ],\r\"dtype\":\"F32\" } } ";
     assert_eq!(read_all(&safetensors(spaced, &[0; 8])).unwrap(), 1);
     // Scalars have no dimensions, empty tensors no bytes; the order of the header is free.
     let header = r#"{"b":{"dtype":"I64","shape":[],"data_offsets":[4,12]},"e":{"dtype":"F32","shape":[0,9],"data_offsets":[4,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
@@ -65,10 +61,7 @@ fn headers_that_are_no_object() {
     refused_with(&raw, &["not UTF-8"]);
     refused(&safetensors(&"{".repeat(100_000), &[]));
     refused(&safetensors(&r#"{"a":"#.repeat(100_000), &[]));
-    refused(&safetensors(
-        &format!(r#"{{"a":{}"#, "[".repeat(100_000)),
-        &[],
-    ));
+    refused(&safetensors(&format!(r#"{{"a":{}"#, "[".repeat(100_000)), &[]));
     for header in [
         "{",
         "{}x",
@@ -94,10 +87,7 @@ fn headers_that_are_no_object() {
     ] {
         let file = safetensors(header, &[]);
         refused(&file);
-        assert!(
-            safetensors::SafeTensors::deserialize(&file).is_err(),
-            "{header}"
-        );
+        assert!(safetensors::SafeTensors::deserialize(&file).is_err(), "{header}");
     }
 }
 
@@ -110,24 +100,9 @@ fn duplicate_keys() {
     refused_with(&safetensors(header, &[0; 12]), &["two tensors"]);
     let twice = r#"{"__metadata__":{},"__metadata__":{}}"#;
     refused_with(&safetensors(twice, &[]), &["__metadata__ appears twice"]);
-    refused_with(
-        &safetensors(r#"{"__metadata__":{"a":"1","a":"2"}}"#, &[]),
-        &["appears twice"],
-    );
-    refused_with(
-        &one(
-            r#""dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]"#,
-            4,
-        ),
-        &["\"dtype\" appears twice"],
-    );
-    refused_with(
-        &one(
-            r#""dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]"#,
-            4,
-        ),
-        &["\"shape\" appears twice"],
-    );
+    refused_with(&safetensors(r#"{"__metadata__":{"a":"1","a":"2"}}"#, &[]), &["appears twice"]);
+    refused_with(&one(r#""dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]"#, 4), &["\"dtype\" appears twice"]);
+    refused_with(&one(r#""dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]"#, 4), &["\"shape\" appears twice"]);
 }
 
 #[test]
@@ -151,73 +126,27 @@ fn offsets() {
     refused_with(&two([0, 4], [4, 9], 8), &["\"b\"", "past the 8 bytes"]);
     refused_with(&two([0, 4], [4, u64::MAX], 8), &["\"b\""]);
     refused_with(&safetensors("{}", b"x"), &["1 bytes after the last tensor"]);
-    for offsets in [
-        "[0]",
-        "[]",
-        "[0,4,4]",
-        "[-1,4]",
-        "[0.0,4]",
-        "[0,4e0]",
-        "[00,4]",
-        "[0,99999999999999999999]",
-        "{}",
-    ] {
-        refused_with(
-            &one(
-                &format!(r#""dtype":"F32","shape":[1],"data_offsets":{offsets}"#),
-                4,
-            ),
-            &["\"w\""],
-        );
+    for offsets in ["[0]", "[]", "[0,4,4]", "[-1,4]", "[0.0,4]", "[0,4e0]", "[00,4]", "[0,99999999999999999999]", "{}"] {
+        refused_with(&one(&format!(r#""dtype":"F32","shape":[1],"data_offsets":{offsets}"#), 4), &["\"w\""]);
     }
 }
 
 #[test]
 fn shapes_and_dtypes() {
-    let shape = |shape: &str| {
-        one(
-            &format!(r#""dtype":"F32","shape":{shape},"data_offsets":[0,4]"#),
-            4,
-        )
-    };
+    let shape = |shape: &str| one(&format!(r#""dtype":"F32","shape":{shape},"data_offsets":[0,4]"#), 4);
     assert_eq!(read_all(&shape("[1,1]")).unwrap(), 1);
     assert_eq!(read_all(&shape("[]")).unwrap(), 1);
-    for bad in [
-        "[2]",
-        "[0]",
-        "[4294967296,4294967296,4294967296]",
-        "[18446744073709551615]",
-        "[18446744073709551615,2]",
-    ] {
+    for bad in ["[2]", "[0]", "[4294967296,4294967296,4294967296]", "[18446744073709551615]", "[18446744073709551615,2]"] {
         refused_with(&shape(bad), &["\"w\"", "4 bytes of data for shape"]);
     }
-    for bad in [
-        "[-1]",
-        "[1.0]",
-        "[true]",
-        "[[1]]",
-        "1",
-        "[1",
-        "[18446744073709551616]",
-        "[1,]",
-        "[1 1]",
-    ] {
+    for bad in ["[-1]", "[1.0]", "[true]", "[[1]]", "1", "[1", "[18446744073709551616]", "[1,]", "[1 1]"] {
         refused_with(&shape(bad), &["\"w\""]);
     }
     refused_with(&shape("[1,1,1,1,1,1,1,1,1]"), &["more than 8"]);
     for dtype in ["F8_E4M3", "U32", "C64", "f32", "", "FLOAT"] {
-        let file = one(
-            &format!(r#""dtype":"{dtype}","shape":[1],"data_offsets":[0,4]"#),
-            4,
-        );
+        let file = one(&format!(r#""dtype":"{dtype}","shape":[1],"data_offsets":[0,4]"#), 4);
         refused_with(&file, &["\"w\"", &format!("\"{dtype}\""), "convert"]);
     }
-    refused_with(
-        &one(r#""dtype":"F32","shape":[1]"#, 4),
-        &["needs dtype, shape and data_offsets"],
-    );
-    refused_with(
-        &one(r#""dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1"#, 4),
-        &["unknown field \"x\""],
-    );
+    refused_with(&one(r#""dtype":"F32","shape":[1]"#, 4), &["needs dtype, shape and data_offsets"]);
+    refused_with(&one(r#""dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1"#, 4), &["unknown field \"x\""]);
 }

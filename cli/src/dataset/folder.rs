@@ -285,6 +285,20 @@ fn is_image(entry: &Entry) -> bool {
     entry.file && entry.path.extension().is_some_and(known)
 }
 
+/// What a folder has in common with every link to it.
+#[cfg(unix)]
+fn identity(dir: &Path) -> std::io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(dir)?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+/// What a folder has in common with every link to it.
+#[cfg(not(unix))]
+fn identity(dir: &Path) -> std::io::Result<PathBuf> {
+    fs::canonicalize(dir)
+}
+
 /// All images in a folder and below it. A list of folders still to visit stands in for
 /// recursion, so that depth costs no stack.
 fn images_below(top: &Path) -> Result<Vec<PathBuf>, FolderError> {
@@ -292,8 +306,8 @@ fn images_below(top: &Path) -> Result<Vec<PathBuf>, FolderError> {
     let mut waiting = vec![top.to_owned()];
     let mut images = Vec::new();
     while let Some(dir) = waiting.pop() {
-        // By its real name: a link back up, or two links to one folder, are seen through.
-        let real = fs::canonicalize(&dir).or_else(|e| error(&dir, format!("can't be opened: {e}")))?;
+        // A link back up, or two links to one folder, are seen through.
+        let real = identity(&dir).or_else(|e| error(&dir, format!("can't be opened: {e}")))?;
         if !entered.insert(real) {
             continue;
         }

@@ -16,10 +16,7 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn for_file(len: usize) -> Self {
-        Self {
-            limit: len.saturating_add(768 << 10),
-            used: 0,
-        }
+        Self { limit: len.saturating_add(768 << 10), used: 0 }
     }
 
     /// Counts `bytes`, or says that they are too many.
@@ -28,10 +25,7 @@ impl Budget {
         if used > self.limit {
             return Err(ReadError::new(
                 ReadErrorKind::TooBig,
-                format!(
-                    "the file describes more objects than its size justifies: they need over {} bytes of memory",
-                    self.limit
-                ),
+                format!("the file describes more objects than its size justifies: they need over {} bytes of memory", self.limit),
             )
             .next("save the state_dict alone"));
         }
@@ -58,16 +52,12 @@ impl Budget {
         let size = size_of::<T>();
         let old = vec.capacity();
         self.take(vec.len().saturating_add(more).saturating_mul(size))?;
-        vec.try_reserve_exact(more)
-            .map_err(|_| no_memory(more, size))?;
+        vec.try_reserve_exact(more).map_err(|_| no_memory(more, size))?;
         self.give(old * size);
         Ok(())
     }
 }
 
 pub(crate) fn no_memory(count: usize, size: usize) -> ReadError {
-    ReadError::new(
-        ReadErrorKind::TooBig,
-        format!("the system has no memory for {count} elements of {size} bytes"),
-    )
+    ReadError::new(ReadErrorKind::TooBig, format!("the system has no memory for {count} elements of {size} bytes"))
 }

@@ -94,16 +94,8 @@ impl<'f> Layout<'f, '_> {
         let tensor = |what: String| ReadError::new(ReadErrorKind::Tensor, what);
         let (shape, size) = (self.shape, self.dtype.size());
         let room = self.storage.len() / size;
-        let overflow = || {
-            tensor(format!(
-                "shape {shape:?} with strides {:?} overflows",
-                self.strides
-            ))
-        };
-        let len = shape
-            .iter()
-            .try_fold(1usize, |n, &d| n.checked_mul(d))
-            .filter(|n| n.checked_mul(8).is_some());
+        let overflow = || tensor(format!("shape {shape:?} with strides {:?} overflows", self.strides));
+        let len = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|n| n.checked_mul(8).is_some());
         let Some(len) = len.or(shape.contains(&0).then_some(0)) else {
             return Err(overflow());
         };
@@ -129,11 +121,7 @@ impl<'f> Layout<'f, '_> {
             .next("call .contiguous() before saving"));
         }
         let begin = self.offset * size;
-        Ok((
-            len,
-            &self.storage[begin..(last + 1) * size],
-            self.at + begin,
-        ))
+        Ok((len, &self.storage[begin..(last + 1) * size], self.at + begin))
     }
 
     /// A counted, checked entry.
@@ -147,15 +135,7 @@ impl<'f> Layout<'f, '_> {
             contiguous &= d == 1 || stride == dense;
             dense = dense.saturating_mul(d);
         }
-        Ok(Entry {
-            name: name.into(),
-            dtype: self.dtype,
-            contiguous: contiguous || len == 0,
-            len,
-            dims,
-            data,
-            at,
-        })
+        Ok(Entry { name: name.into(), dtype: self.dtype, contiguous: contiguous || len == 0, len, dims, data, at })
     }
 }
 
@@ -249,27 +229,19 @@ impl<'f> Entry<'f> {
             Dtype::U8 => self.gather(&mut out, |[b]| b.into())?,
             Dtype::Bool => self.gather(&mut out, |[b]| (b != 0).into())?,
             Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 => {
-                return Err(ReadError::new(
-                    ReadErrorKind::Tensor,
-                    format!("holds {} where integers are due", self.dtype.name()),
-                )
-                .entry(&self.name)
-                .at(self.at)
-                .next("save it as torch.int64"));
+                return Err(ReadError::new(ReadErrorKind::Tensor, format!("holds {} where integers are due", self.dtype.name()))
+                    .entry(&self.name)
+                    .at(self.at)
+                    .next("save it as torch.int64"));
             }
         }
         Ok(out)
     }
 
     /// All elements in row-major order, each from its `N` bytes.
-    fn gather<T, const N: usize>(
-        &self,
-        out: &mut Vec<T>,
-        decode: impl Fn([u8; N]) -> T,
-    ) -> Result<(), ReadError> {
+    fn gather<T, const N: usize>(&self, out: &mut Vec<T>, decode: impl Fn([u8; N]) -> T) -> Result<(), ReadError> {
         out.clear();
-        out.try_reserve_exact(self.len)
-            .map_err(|_| no_memory(self.len, size_of::<T>()).entry(&self.name))?;
+        out.try_reserve_exact(self.len).map_err(|_| no_memory(self.len, size_of::<T>()).entry(&self.name))?;
         let (elements, _) = self.data.as_chunks::<N>();
         if self.contiguous {
             out.extend(elements.iter().map(|&b| decode(b)));

@@ -45,13 +45,7 @@ pub struct ReadError {
 
 impl ReadError {
     pub(crate) fn new(kind: ReadErrorKind, what: impl Into<String>) -> Self {
-        Self {
-            kind,
-            at: None,
-            entry: None,
-            what: what.into(),
-            next: None,
-        }
+        Self { kind, at: None, entry: None, what: what.into(), next: None }
     }
 
     pub(crate) fn at(mut self, offset: usize) -> Self {
@@ -165,41 +159,24 @@ pub enum WriteError {
 
 impl WriteError {
     pub(crate) fn io(path: &Path, doing: &'static str, source: io::Error) -> Self {
-        Self::Io {
-            path: path.to_path_buf(),
-            doing,
-            source,
-        }
+        Self::Io { path: path.to_path_buf(), doing, source }
     }
 }
 
 impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io {
-                path,
-                doing,
-                source,
-            } => {
-                write!(
-                    f,
-                    "{}: {doing} failed: {source}; what stood there is unchanged",
-                    path.display()
-                )
+            Self::Io { path, doing, source } => {
+                write!(f, "{}: {doing} failed: {source}; what stood there is unchanged", path.display())
             }
             Self::Shape { name, shape, given } => {
-                write!(
-                    f,
-                    "{}: shape {shape:?} does not have the {given} elements given",
-                    quote(name)
-                )
+                write!(f, "{}: shape {shape:?} does not have the {given} elements given", quote(name))
             }
             Self::Duplicate { name } => write!(f, "{}: two tensors have this name", quote(name)),
             Self::Name { name, why } => write!(f, "{}: {why}", quote(name)),
-            Self::TooBig { what, given, limit } => write!(
-                f,
-                "{what}: {given}, the format holds at most {limit}; write .safetensors or split the file"
-            ),
+            Self::TooBig { what, given, limit } => {
+                write!(f, "{what}: {given}, the format holds at most {limit}; write .safetensors or split the file")
+            }
         }
     }
 }

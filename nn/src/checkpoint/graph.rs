@@ -129,10 +129,7 @@ impl<'f> Graph<'f> {
     pub(crate) fn tuple(&self, index: u32) -> &[Value] {
         let index = index as usize;
         match self.items.get(index) {
-            Some(&Value::Count(n)) => self
-                .items
-                .get(index + 1..index + 1 + n as usize)
-                .unwrap_or(&[]),
+            Some(&Value::Count(n)) => self.items.get(index + 1..index + 1 + n as usize).unwrap_or(&[]),
             _ => &[],
         }
     }
@@ -141,12 +138,8 @@ impl<'f> Graph<'f> {
     pub(crate) fn str_bytes(&self, at: u32) -> &'f [u8] {
         let at = at as usize;
         let found = match self.text.get(at) {
-            Some(b'X' | b'T') => {
-                u32_at(self.text, at + 1).and_then(|n| range(self.text, at + 5, n.into()))
-            }
-            Some(0x8c | b'U') => {
-                array::<1>(self.text, at + 1).and_then(|[n]| range(self.text, at + 2, n.into()))
-            }
+            Some(b'X' | b'T') => u32_at(self.text, at + 1).and_then(|n| range(self.text, at + 5, n.into())),
+            Some(0x8c | b'U') => array::<1>(self.text, at + 1).and_then(|[n]| range(self.text, at + 2, n.into())),
             Some(0x8d) => u64_at(self.text, at + 1).and_then(|n| range(self.text, at + 9, n)),
             _ => None,
         };
@@ -193,20 +186,12 @@ impl<'f> Graph<'f> {
         }
     }
 
-    pub(crate) fn push_list_item(
-        &mut self,
-        budget: &mut Budget,
-        list: u32,
-        value: Value,
-    ) -> Result<(), ReadError> {
+    pub(crate) fn push_list_item(&mut self, budget: &mut Budget, list: u32, value: Value) -> Result<(), ReadError> {
         if let Some(len) = self.lists.get_mut(list as usize) {
             *len += 1;
         }
         // A history of a million losses is plain data; it need not be kept.
-        if matches!(
-            value,
-            Value::None | Value::Bool(_) | Value::Plain | Value::Set | Value::Int(_)
-        ) {
+        if matches!(value, Value::None | Value::Bool(_) | Value::Plain | Value::Set | Value::Int(_)) {
             return Ok(());
         }
         let seq = self.list_items.len() as u32;
@@ -215,8 +200,7 @@ impl<'f> Graph<'f> {
 
     /// Brings the items of each list together, so that [`Graph::list`] finds them.
     pub(crate) fn sort_lists(&mut self) {
-        self.list_items
-            .sort_unstable_by_key(|item| (item.list, item.seq));
+        self.list_items.sort_unstable_by_key(|item| (item.list, item.seq));
     }
 
     /// The strings and containers in a list; needs [`Graph::sort_lists`].
@@ -228,11 +212,7 @@ impl<'f> Graph<'f> {
 
     /// Calls `visit` with each string key and its value, in the order in which they were set.
     /// Needs [`Graph::sort_lists`]. Takes time in proportion to *all* pairs: for few dicts.
-    pub(crate) fn each_pair<E>(
-        &self,
-        dict: u32,
-        mut visit: impl FnMut(u32, Value) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub(crate) fn each_pair<E>(&self, dict: u32, mut visit: impl FnMut(u32, Value) -> Result<(), E>) -> Result<(), E> {
         let source = self.dicts.get(dict as usize).and_then(|d| d.source);
         for item in source.map_or(&[][..], |list| self.list(list)) {
             match item.value {
@@ -242,14 +222,7 @@ impl<'f> Graph<'f> {
                     }
                 }
                 Value::List(l) if self.lists.get(l as usize) == Some(&2) => {
-                    if let [
-                        ListItem {
-                            value: Value::Str(key),
-                            ..
-                        },
-                        rest @ ..,
-                    ] = self.list(l)
-                    {
+                    if let [ListItem { value: Value::Str(key), .. }, rest @ ..] = self.list(l) {
                         visit(*key, rest.first().map_or(Value::Plain, |item| item.value))?;
                     }
                 }

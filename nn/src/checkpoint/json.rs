@@ -44,19 +44,11 @@ impl<'t> Scanner<'t> {
     }
 
     pub(crate) fn expect(&mut self, byte: u8) -> Result<(), ReadError> {
-        if self.accept(byte) {
-            Ok(())
-        } else {
-            Err(self.unexpected(&format!("{:?}", byte as char)))
-        }
+        if self.accept(byte) { Ok(()) } else { Err(self.unexpected(&format!("{:?}", byte as char))) }
     }
 
     fn unexpected(&self, expected: &str) -> ReadError {
-        match self
-            .text
-            .get(self.pos..)
-            .and_then(|rest| rest.chars().next())
-        {
+        match self.text.get(self.pos..).and_then(|rest| rest.chars().next()) {
             Some(c) => self.fail(format!("the header has {c:?}, expected {expected}")),
             None => self.fail(format!("the header ends, expected {expected}")),
         }
@@ -75,18 +67,11 @@ impl<'t> Scanner<'t> {
 
     /// Nothing but white space may follow: writers pad with it.
     pub(crate) fn end(&mut self) -> Result<(), ReadError> {
-        if self.peek().is_some() {
-            Err(self.unexpected("its end"))
-        } else {
-            Ok(())
-        }
+        if self.peek().is_some() { Err(self.unexpected("its end")) } else { Ok(()) }
     }
 
     /// A list of at most `N` sizes, and how many there are.
-    pub(crate) fn numbers<const N: usize>(
-        &mut self,
-        what: &str,
-    ) -> Result<([usize; N], usize), ReadError> {
+    pub(crate) fn numbers<const N: usize>(&mut self, what: &str) -> Result<([usize; N], usize), ReadError> {
         let mut list = [0; N];
         let mut count = 0;
         self.expect(b'[')?;
@@ -161,9 +146,7 @@ fn unescape(raw: &str) -> Result<String, &'static str> {
     while let Some(i) = rest.find('\\') {
         out.push_str(&rest[..i]);
         let code = rest.as_bytes().get(i + 1).copied();
-        rest = rest
-            .get(i + 2..)
-            .ok_or("a cut or unknown escape in a string")?;
+        rest = rest.get(i + 2..).ok_or("a cut or unknown escape in a string")?;
         out.push(match code {
             Some(c @ (b'"' | b'\\' | b'/')) => c as char,
             Some(b'b') => '\u{8}',
@@ -186,9 +169,7 @@ fn unescape(raw: &str) -> Result<String, &'static str> {
 /// The character of `XXXX`, or of a surrogate pair `XXXX\uXXXX`, and what follows.
 fn unicode(text: &str) -> Option<(char, &str)> {
     let four = |text: &str| {
-        let digits = text
-            .get(..4)
-            .filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        let digits = text.get(..4).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
         u32::from_str_radix(digits, 16).ok()
     };
     let high = four(text)?;

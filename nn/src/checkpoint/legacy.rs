@@ -31,12 +31,9 @@ pub(crate) fn parse<'f>(bytes: &'f [u8], budget: &mut Budget) -> Result<Vec<Entr
         _ => false,
     };
     if !is_magic {
-        return Err(ReadError::new(
-            ReadErrorKind::WrongFile,
-            "a bare pickle, not one that torch.save wrote",
-        )
-        .at(0)
-        .next("load it with Python and save it with torch.save(model.state_dict(), …)"));
+        return Err(ReadError::new(ReadErrorKind::WrongFile, "a bare pickle, not one that torch.save wrote")
+            .at(0)
+            .next("load it with Python and save it with torch.save(model.state_dict(), …)"));
     }
     let mut at = magic.end;
     drop(magic);
@@ -52,11 +49,8 @@ pub(crate) fn parse<'f>(bytes: &'f [u8], budget: &mut Budget) -> Result<Vec<Entr
         _ => None,
     };
     if number != Some(PROTOCOL) {
-        return Err(ReadError::new(
-            ReadErrorKind::Unsupported,
-            format!("torch's legacy protocol is {number:?}, expected {PROTOCOL}"),
-        )
-        .at(protocol.base));
+        return Err(ReadError::new(ReadErrorKind::Unsupported, format!("torch's legacy protocol is {number:?}, expected {PROTOCOL}"))
+            .at(protocol.base));
     }
     system(&next(budget)?)?;
     let mut object = next(budget)?;
@@ -64,15 +58,10 @@ pub(crate) fn parse<'f>(bytes: &'f [u8], budget: &mut Budget) -> Result<Vec<Entr
     keys.sort_lists();
     let parts = data(bytes, at, &object, &keys, budget)?;
     drop(keys);
-    let storages = state_dict::storages(&object, budget, |key, storage| {
-        match parts.binary_search_by(|part| part.key.cmp(key)) {
-            Ok(i) => Ok((parts[i].data, parts[i].at)),
-            Err(_) => Err(ReadError::new(
-                ReadErrorKind::Tensor,
-                format!("storage {} is not in the list of storages", quote(key)),
-            )
+    let storages = state_dict::storages(&object, budget, |key, storage| match parts.binary_search_by(|part| part.key.cmp(key)) {
+        Ok(i) => Ok((parts[i].data, parts[i].at)),
+        Err(_) => Err(ReadError::new(ReadErrorKind::Tensor, format!("storage {} is not in the list of storages", quote(key)))
             .at(object.place(storage.at))),
-        }
     })?;
     state_dict::entries(&mut object, &storages, budget)
 }
@@ -80,20 +69,13 @@ pub(crate) fn parse<'f>(bytes: &'f [u8], budget: &mut Budget) -> Result<Vec<Entr
 /// Refuses a file that a big-endian machine wrote.
 fn system(graph: &Graph<'_>) -> Result<(), ReadError> {
     let Value::Dict(dict) = graph.root else {
-        return Err(ReadError::new(
-            ReadErrorKind::Pickle,
-            "no description of the machine where one is due",
-        )
-        .at(graph.base));
+        return Err(ReadError::new(ReadErrorKind::Pickle, "no description of the machine where one is due").at(graph.base));
     };
     graph.each_pair(dict, |key, value| {
         if graph.str_bytes(key) == b"little_endian" && value != Value::Bool(true) {
-            return Err(ReadError::new(
-                ReadErrorKind::Unsupported,
-                "the file was written by a big-endian machine",
-            )
-            .at(graph.place(key))
-            .next("save it again on a little-endian machine"));
+            return Err(ReadError::new(ReadErrorKind::Unsupported, "the file was written by a big-endian machine")
+                .at(graph.place(key))
+                .next("save it again on a little-endian machine"));
         }
         Ok(())
     })
@@ -106,21 +88,9 @@ struct Part<'f> {
 }
 
 /// Walks the data behind the pickles; every byte to the end belongs to a storage. Sorted by key.
-fn data<'f>(
-    bytes: &'f [u8],
-    mut at: usize,
-    object: &Graph<'f>,
-    keys: &Graph<'f>,
-    budget: &mut Budget,
-) -> Result<Vec<Part<'f>>, ReadError> {
+fn data<'f>(bytes: &'f [u8], mut at: usize, object: &Graph<'f>, keys: &Graph<'f>, budget: &mut Budget) -> Result<Vec<Part<'f>>, ReadError> {
     let types = types(object, budget)?;
-    let bad_list = || {
-        ReadError::new(
-            ReadErrorKind::Pickle,
-            "the list of storages is no list of strings",
-        )
-        .at(keys.base)
-    };
+    let bad_list = || ReadError::new(ReadErrorKind::Pickle, "the list of storages is no list of strings").at(keys.base);
     let Value::List(list) = keys.root else {
         return Err(bad_list());
     };
@@ -135,80 +105,44 @@ fn data<'f>(
             return Err(bad_list());
         };
         let key = keys.str(key_at);
-        let fail = |kind, what: String| {
-            Err(ReadError::new(kind, format!("storage {}: {what}", quote(key))).at(at))
-        };
+        let fail = |kind, what: String| Err(ReadError::new(kind, format!("storage {}: {what}", quote(key))).at(at));
         let Ok(found) = types.binary_search_by(|(known, ..)| (*known).cmp(key)) else {
-            return fail(
-                ReadErrorKind::Tensor,
-                "no tensor has it, so the type of its elements is unknown".into(),
-            );
+            return fail(ReadErrorKind::Tensor, "no tensor has it, so the type of its elements is unknown".into());
         };
         let (_, dtype, elements) = types[found];
         let Some(count) = u64_at(bytes, at) else {
-            return fail(
-                ReadErrorKind::Truncated,
-                "the file ends before its number of elements".into(),
-            );
+            return fail(ReadErrorKind::Truncated, "the file ends before its number of elements".into());
         };
         if count != elements as u64 {
-            return fail(
-                ReadErrorKind::Tensor,
-                format!("{count} elements here, {elements} in the pickle"),
-            );
+            return fail(ReadErrorKind::Tensor, format!("{count} elements here, {elements} in the pickle"));
         }
-        let data = count
-            .checked_mul(dtype.size() as u64)
-            .and_then(|len| range(bytes, at + 8, len));
+        let data = count.checked_mul(dtype.size() as u64).and_then(|len| range(bytes, at + 8, len));
         let Some(data) = data else {
             return fail(
                 ReadErrorKind::Truncated,
-                format!(
-                    "{count} elements of {}, but the file ends after {} bytes",
-                    dtype.name(),
-                    bytes.len() - at - 8
-                ),
+                format!("{count} elements of {}, but the file ends after {} bytes", dtype.name(), bytes.len() - at - 8),
             );
         };
-        parts.push(Part {
-            key,
-            data,
-            at: at + 8,
-        });
+        parts.push(Part { key, data, at: at + 8 });
         at += 8 + data.len();
     }
     if at != bytes.len() {
-        return Err(ReadError::new(
-            ReadErrorKind::Pickle,
-            format!("{} bytes follow the last storage", bytes.len() - at),
-        )
-        .at(at)
-        .next("download or save the file again"));
+        return Err(ReadError::new(ReadErrorKind::Pickle, format!("{} bytes follow the last storage", bytes.len() - at))
+            .at(at)
+            .next("download or save the file again"));
     }
     parts.sort_unstable_by_key(|part| (part.key, part.at));
     if let Some(pair) = parts.windows(2).find(|pair| pair[0].key == pair[1].key) {
-        return Err(ReadError::new(
-            ReadErrorKind::Tensor,
-            format!("storage {} is listed twice", quote(pair[0].key)),
-        )
-        .at(pair[1].at));
+        return Err(ReadError::new(ReadErrorKind::Tensor, format!("storage {} is listed twice", quote(pair[0].key))).at(pair[1].at));
     }
     Ok(parts)
 }
 
 /// The storages that the object mentions, by key.
-fn types<'f>(
-    object: &Graph<'f>,
-    budget: &mut Budget,
-) -> Result<Vec<(&'f str, Dtype, usize)>, ReadError> {
+fn types<'f>(object: &Graph<'f>, budget: &mut Budget) -> Result<Vec<(&'f str, Dtype, usize)>, ReadError> {
     let mut types = Vec::new();
     budget.reserve(&mut types, object.storages.len())?;
-    types.extend(
-        object
-            .storages
-            .iter()
-            .map(|s| (object.str(s.key), s.dtype, s.elements)),
-    );
+    types.extend(object.storages.iter().map(|s| (object.str(s.key), s.dtype, s.elements)));
     types.sort_unstable_by_key(|&(key, ..)| key);
     // Two descriptions of one key that differ are refused later, where the place is known.
     types.dedup_by_key(|&mut (key, ..)| key);

@@ -17,11 +17,7 @@ use super::graph::{Dict, Graph, Pair, Value};
 const GLOBAL_MAX: usize = 256;
 
 /// Reads one pickle from the beginning of `text`, which lies at `base` in the file.
-pub(crate) fn read<'f>(
-    text: &'f [u8],
-    base: usize,
-    budget: &mut Budget,
-) -> Result<Graph<'f>, ReadError> {
+pub(crate) fn read<'f>(text: &'f [u8], base: usize, budget: &mut Budget) -> Result<Graph<'f>, ReadError> {
     // Offsets in values are 32 bits; the rest of a legacy file may be longer, its pickles are not.
     let text = &text[..text.len().min(u32::MAX as usize)];
     let mut reader = Reader {
@@ -34,18 +30,8 @@ pub(crate) fn read<'f>(
         budget: &mut *budget,
     };
     let result = reader.run();
-    let Reader {
-        stack,
-        marks,
-        memo,
-        graph,
-        ..
-    } = reader;
-    budget.give(
-        stack.capacity() * size_of::<Value>()
-            + marks.capacity() * size_of::<u32>()
-            + memo.capacity() * size_of::<Option<Value>>(),
-    );
+    let Reader { stack, marks, memo, graph, .. } = reader;
+    budget.give(stack.capacity() * size_of::<Value>() + marks.capacity() * size_of::<u32>() + memo.capacity() * size_of::<Option<Value>>());
     result.map(|()| graph)
 }
 
@@ -73,22 +59,10 @@ impl<'f> Reader<'f, '_> {
                 return Err(self.fail(at, "no opcode"));
             };
             // Errors from below get the opcode's place unless they know a better one.
-            let stop = self.step(*op, at).map_err(|e| {
-                if e.offset().is_none() {
-                    e.at(self.place(at))
-                } else {
-                    e
-                }
-            })?;
+            let stop = self.step(*op, at).map_err(|e| if e.offset().is_none() { e.at(self.place(at)) } else { e })?;
             if let Some(end) = self.frame_end {
                 if self.pos > end || stop && self.pos < end {
-                    return Err(self.fail(
-                        at,
-                        format!(
-                            "the frame ends at byte {}, inside an opcode or after STOP",
-                            self.place(end)
-                        ),
-                    ));
+                    return Err(self.fail(at, format!("the frame ends at byte {}, inside an opcode or after STOP", self.place(end))));
                 }
                 if self.pos == end {
                     self.frame_end = None;
@@ -109,12 +83,11 @@ impl<'f> Reader<'f, '_> {
                 Ok(())
             }
             [] | [0x80] => Err(self.truncated(0, 2)),
-            [0x80, protocol, ..] => Err(ReadError::new(
-                ReadErrorKind::Unsupported,
-                format!("a pickle of protocol {protocol}, expected 2 to 5"),
-            )
-            .at(self.place(1))
-            .next("save it with torch.save's own protocol")),
+            [0x80, protocol, ..] => {
+                Err(ReadError::new(ReadErrorKind::Unsupported, format!("a pickle of protocol {protocol}, expected 2 to 5"))
+                    .at(self.place(1))
+                    .next("save it with torch.save's own protocol"))
+            }
             [first, ..] => Err(ReadError::new(
                 ReadErrorKind::Unsupported,
                 format!("a pickle without protocol (it begins with {first:#04x}): protocol 0 or 1, or none at all"),
@@ -135,10 +108,7 @@ impl<'f> Reader<'f, '_> {
     fn truncated(&self, at: usize, wanted: u64) -> ReadError {
         ReadError::new(
             ReadErrorKind::Truncated,
-            format!(
-                "the pickle needs {wanted} more bytes, {} are left",
-                self.graph.text.len() - at.min(self.graph.text.len())
-            ),
+            format!("the pickle needs {wanted} more bytes, {} are left", self.graph.text.len() - at.min(self.graph.text.len())),
         )
         .at(self.place(at))
     }
@@ -173,13 +143,9 @@ impl<'f> Reader<'f, '_> {
 
     fn pop(&mut self) -> Result<Value, ReadError> {
         if self.stack.len() <= self.floor() {
-            return Err(pickle(
-                "takes a value from an empty stack (or from below a MARK)",
-            ));
+            return Err(pickle("takes a value from an empty stack (or from below a MARK)"));
         }
-        self.stack
-            .pop()
-            .ok_or_else(|| pickle("takes a value from an empty stack"))
+        self.stack.pop().ok_or_else(|| pickle("takes a value from an empty stack"))
     }
 
     fn top(&self) -> Result<Value, ReadError> {
@@ -190,10 +156,7 @@ impl<'f> Reader<'f, '_> {
     }
 
     fn pop_mark(&mut self) -> Result<usize, ReadError> {
-        self.marks
-            .pop()
-            .map(|m| m as usize)
-            .ok_or_else(|| pickle("needs a MARK, and there is none"))
+        self.marks.pop().map(|m| m as usize).ok_or_else(|| pickle("needs a MARK, and there is none"))
     }
 
     /// Carries out one opcode; true for STOP.
@@ -203,11 +166,7 @@ impl<'f> Reader<'f, '_> {
             b'.' => {
                 self.graph.root = self.pop()?;
                 if !self.stack.is_empty() || !self.marks.is_empty() {
-                    return Err(pickle(format!(
-                        "STOP with {} values and {} marks left",
-                        self.stack.len(),
-                        self.marks.len()
-                    )));
+                    return Err(pickle(format!("STOP with {} values and {} marks left", self.stack.len(), self.marks.len())));
                 }
                 return Ok(true);
             }
@@ -215,9 +174,7 @@ impl<'f> Reader<'f, '_> {
                 let len = self.u64()?;
                 let left = (self.graph.text.len() - self.pos) as u64;
                 if self.frame_end.is_some() || len > left {
-                    return Err(pickle(format!(
-                        "a frame of {len} bytes inside another, or past the end ({left} left)"
-                    )));
+                    return Err(pickle(format!("a frame of {len} bytes inside another, or past the end ({left} left)")));
                 }
                 self.frame_end = Some(self.pos + len as usize).filter(|_| len > 0);
             }
@@ -274,10 +231,7 @@ impl<'f> Reader<'f, '_> {
             0x8b => {
                 let len = self.u32()?;
                 if len > i32::MAX as u32 {
-                    return Err(pickle(format!(
-                        "LONG4 of a negative length, {}",
-                        len as i32
-                    )));
+                    return Err(pickle(format!("LONG4 of a negative length, {}", len as i32)));
                 }
                 self.skip_and_push(len.into(), Value::Plain)?;
             }
@@ -318,14 +272,8 @@ impl<'f> Reader<'f, '_> {
             b')' => self.tuple(self.stack.len())?,
             0x85..=0x87 => {
                 let count = usize::from(op - 0x84);
-                let from = self
-                    .stack
-                    .len()
-                    .checked_sub(count)
-                    .filter(|&from| from >= self.floor());
-                self.tuple(
-                    from.ok_or_else(|| pickle(format!("a tuple of {count} from too few values")))?,
-                )?;
+                let from = self.stack.len().checked_sub(count).filter(|&from| from >= self.floor());
+                self.tuple(from.ok_or_else(|| pickle(format!("a tuple of {count} from too few values")))?)?;
             }
             b't' => {
                 let mark = self.pop_mark()?;
@@ -358,11 +306,7 @@ impl<'f> Reader<'f, '_> {
                 self.push(dict)?;
             }
             b's' => {
-                let from = self
-                    .stack
-                    .len()
-                    .checked_sub(2)
-                    .filter(|&from| from > self.floor());
+                let from = self.stack.len().checked_sub(2).filter(|&from| from > self.floor());
                 let from = from.ok_or_else(|| pickle("SETITEM from too few values"))?;
                 self.set_items_below(from, at)?;
             }
@@ -420,10 +364,7 @@ impl<'f> Reader<'f, '_> {
         match std::str::from_utf8(text) {
             Ok(_) => self.push(Value::Str(here)),
             Err(_) if !must => self.push(Value::Plain),
-            Err(e) => Err(pickle(format!(
-                "a string of {len} bytes is not UTF-8 from its byte {}",
-                e.valid_up_to()
-            ))),
+            Err(e) => Err(pickle(format!("a string of {len} bytes is not UTF-8 from its byte {}", e.valid_up_to()))),
         }
     }
 
@@ -445,10 +386,7 @@ impl<'f> Reader<'f, '_> {
         let value = self.top()?;
         // A pickler numbers its memo 0, 1, 2 …, so no slot lies beyond the bytes read so far.
         if index > self.pos {
-            return Err(pickle(format!(
-                "stores into memo slot {index} after {} bytes",
-                self.pos
-            )));
+            return Err(pickle(format!("stores into memo slot {index} after {} bytes", self.pos)));
         }
         while self.memo.len() <= index {
             self.budget.push(&mut self.memo, None)?;
@@ -468,8 +406,7 @@ impl<'f> Reader<'f, '_> {
     fn tuple(&mut self, from: usize) -> Result<(), ReadError> {
         let index = self.graph.items.len() as u32;
         let count = (self.stack.len() - from) as u32;
-        self.budget
-            .push(&mut self.graph.items, Value::Count(count))?;
+        self.budget.push(&mut self.graph.items, Value::Count(count))?;
         for i in from..self.stack.len() {
             self.budget.push(&mut self.graph.items, self.stack[i])?;
         }
@@ -499,8 +436,7 @@ impl<'f> Reader<'f, '_> {
             return Err(pickle("APPEND to something that is no list"));
         };
         for i in from..self.stack.len() {
-            self.graph
-                .push_list_item(self.budget, list, self.stack[i])?;
+            self.graph.push_list_item(self.budget, list, self.stack[i])?;
         }
         self.stack.truncate(from);
         Ok(())
@@ -508,24 +444,14 @@ impl<'f> Reader<'f, '_> {
 
     fn new_dict(&mut self, source: Option<u32>) -> Result<Value, ReadError> {
         let index = self.graph.dicts.len() as u32;
-        self.budget.push(
-            &mut self.graph.dicts,
-            Dict {
-                source,
-                ..Dict::default()
-            },
-        )?;
+        self.budget.push(&mut self.graph.dicts, Dict { source, ..Dict::default() })?;
         Ok(Value::Dict(index))
     }
 
     fn set_items_below(&mut self, from: usize, at: usize) -> Result<(), ReadError> {
         let below = from.checked_sub(1).filter(|&below| below >= self.floor());
         let target = below.and_then(|below| self.stack.get(below).copied());
-        self.set_items(
-            from,
-            target.ok_or_else(|| pickle("SETITEMS without a dict"))?,
-            at,
-        )
+        self.set_items(from, target.ok_or_else(|| pickle("SETITEMS without a dict"))?, at)
     }
 
     fn set_items(&mut self, from: usize, target: Value, at: usize) -> Result<(), ReadError> {
@@ -534,16 +460,13 @@ impl<'f> Reader<'f, '_> {
         };
         let count = self.stack.len() - from;
         if !count.is_multiple_of(2) {
-            return Err(pickle(format!(
-                "SETITEMS with an odd number of values, {count}"
-            )));
+            return Err(pickle(format!("SETITEMS with an odd number of values, {count}")));
         }
         for i in (from..self.stack.len()).step_by(2) {
             match self.stack[i] {
                 Value::Str(key) => {
                     let value = self.stack[i + 1];
-                    self.budget
-                        .push(&mut self.graph.pairs, Pair { dict, key, value })?;
+                    self.budget.push(&mut self.graph.pairs, Pair { dict, key, value })?;
                 }
                 _ => {
                     if let Some(dict) = self.graph.dicts.get_mut(dict as usize) {
@@ -571,17 +494,12 @@ fn refused(op: u8) -> ReadError {
         0x97 | 0x98 => "NEXT_BUFFER",
         b'P' => "PERSID",
         b'I' | b'L' | b'F' | b'S' | b'V' | b'p' | b'g' => {
-            return ReadError::new(
-                ReadErrorKind::Unsupported,
-                format!("opcode {:?} of pickle protocol 0", op as char),
-            )
-            .next("save it with torch.save's own protocol, 2");
+            return ReadError::new(ReadErrorKind::Unsupported, format!("opcode {:?} of pickle protocol 0", op as char))
+                .next("save it with torch.save's own protocol, 2");
         }
         0x80 => return pickle("a second protocol inside the pickle"),
         _ => return pickle(format!("{op:#04x} is no opcode")),
     };
-    pickle(format!(
-        "opcode {name} makes an object of a class; nothing in a file is ever imported or run"
-    ))
-    .next("save the state_dict alone: torch.save(model.state_dict(), …)")
+    pickle(format!("opcode {name} makes an object of a class; nothing in a file is ever imported or run"))
+        .next("save the state_dict alone: torch.save(model.state_dict(), …)")
 }

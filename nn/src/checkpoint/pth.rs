@@ -16,38 +16,25 @@ pub(crate) fn parse<'f>(bytes: &'f [u8], budget: &mut Budget) -> Result<Vec<Entr
         && order.data != b"little"
     {
         let found = String::from_utf8_lossy(&order.data[..order.data.len().min(16)]).into_owned();
-        return Err(ReadError::new(
-            ReadErrorKind::Unsupported,
-            format!("the byte order is {}, expected \"little\"", quote(&found)),
-        )
-        .entry(order.name)
-        .at(order.at)
-        .next("save it again on a little-endian machine"));
+        return Err(ReadError::new(ReadErrorKind::Unsupported, format!("the byte order is {}, expected \"little\"", quote(&found)))
+            .entry(order.name)
+            .at(order.at)
+            .next("save it again on a little-endian machine"));
     }
     let Some(pickled) = archive.find([root, "/", "data.pkl"]) else {
         return Err(no_pickle(&archive));
     };
     let mut graph = pickle::read(pickled.data, pickled.at, budget)?;
     if graph.end != pickled.data.len() {
-        return Err(ReadError::new(
-            ReadErrorKind::Pickle,
-            format!(
-                "{} bytes follow the pickle's STOP",
-                pickled.data.len() - graph.end
-            ),
-        )
-        .entry(pickled.name)
-        .at(pickled.at + graph.end));
+        return Err(ReadError::new(ReadErrorKind::Pickle, format!("{} bytes follow the pickle's STOP", pickled.data.len() - graph.end))
+            .entry(pickled.name)
+            .at(pickled.at + graph.end));
     }
     let storages = state_dict::storages(&graph, budget, |key, storage| {
         let Some(member) = archive.find([root, "/data/", key]) else {
             return Err(ReadError::new(
                 ReadErrorKind::Tensor,
-                format!(
-                    "storage {} has no member {}",
-                    quote(key),
-                    quote(&format!("{root}/data/{key}"))
-                ),
+                format!("storage {} has no member {}", quote(key), quote(&format!("{root}/data/{key}"))),
             )
             .at(graph.place(storage.at)));
         };
@@ -55,12 +42,7 @@ pub(crate) fn parse<'f>(bytes: &'f [u8], budget: &mut Budget) -> Result<Vec<Entr
         if expected != Some(member.data.len()) {
             return Err(ReadError::new(
                 ReadErrorKind::Tensor,
-                format!(
-                    "has {} bytes, the pickle says {} elements of {}",
-                    member.data.len(),
-                    storage.elements,
-                    storage.dtype.name()
-                ),
+                format!("has {} bytes, the pickle says {} elements of {}", member.data.len(), storage.elements, storage.dtype.name()),
             )
             .entry(member.name)
             .at(member.at));
@@ -79,15 +61,8 @@ fn root<'f>(archive: &Archive<'f>) -> Result<&'f str, ReadError> {
             // Also where two folders would each have a data.pkl.
             let is_model = !member.name.ends_with(".pkl");
             return Err(ReadError::new(
-                if is_model {
-                    ReadErrorKind::WrongFile
-                } else {
-                    ReadErrorKind::Zip
-                },
-                format!(
-                    "lies outside the archive's one folder, {}",
-                    quote(root.unwrap_or("(none)"))
-                ),
+                if is_model { ReadErrorKind::WrongFile } else { ReadErrorKind::Zip },
+                format!("lies outside the archive's one folder, {}", quote(root.unwrap_or("(none)"))),
             )
             .entry(member.name)
             .at(member.at)
@@ -99,22 +74,13 @@ fn root<'f>(archive: &Archive<'f>) -> Result<&'f str, ReadError> {
 }
 
 fn no_pickle(archive: &Archive<'_>) -> ReadError {
-    let names: Vec<String> = archive
-        .members()
-        .iter()
-        .take(4)
-        .map(|m| quote(m.name))
-        .collect();
+    let names: Vec<String> = archive.members().iter().take(4).map(|m| quote(m.name)).collect();
     ReadError::new(
         ReadErrorKind::WrongFile,
         format!(
             "a zip file of {} members without data.pkl: no .pth file (it begins with {})",
             archive.members().len(),
-            if names.is_empty() {
-                "nothing".to_string()
-            } else {
-                names.join(", ")
-            }
+            if names.is_empty() { "nothing".to_string() } else { names.join(", ") }
         ),
     )
     .next("expected what torch.save(model.state_dict(), …) writes")

@@ -40,13 +40,8 @@ pub(crate) fn parse<'f>(bytes: &'f [u8], budget: &mut Budget) -> Result<Parsed<'
             }
             metadata = Some(read_metadata(&mut scan, budget)?);
         } else {
-            let entry = tensor(&mut scan, &name, bytes, base, budget).map_err(|e| {
-                if e.entry_name().is_none() {
-                    e.entry(&name)
-                } else {
-                    e
-                }
-            })?;
+            let entry =
+                tensor(&mut scan, &name, bytes, base, budget).map_err(|e| if e.entry_name().is_none() { e.entry(&name) } else { e })?;
             budget.push(&mut entries, entry)?;
         }
         more = scan.comma_or(b'}')?;
@@ -59,31 +54,19 @@ pub(crate) fn parse<'f>(bytes: &'f [u8], budget: &mut Budget) -> Result<Parsed<'
 /// The header's text and the place where the data begins.
 fn header(bytes: &[u8]) -> Result<(&str, usize), ReadError> {
     let Some(len) = u64_at(bytes, 0) else {
-        return Err(truncated(format!(
-            "the file has {} bytes, the header's length alone takes 8",
-            bytes.len()
-        )));
+        return Err(truncated(format!("the file has {} bytes, the header's length alone takes 8", bytes.len())));
     };
     let room = bytes.len() as u64 - 8;
     if !(2..=HEADER_MAX).contains(&len) {
-        return Err(bad(format!(
-            "the header is said to be {len} bytes long, expected 2 to {HEADER_MAX}"
-        ))
-        .at(0));
+        return Err(bad(format!("the header is said to be {len} bytes long, expected 2 to {HEADER_MAX}")).at(0));
     }
     if len > room {
-        return Err(truncated(format!(
-            "the header is said to be {len} bytes long, {room} follow"
-        )));
+        return Err(truncated(format!("the header is said to be {len} bytes long, {room} follow")));
     }
     let base = 8 + len as usize;
     let raw = &bytes[8..base];
     if raw.first() != Some(&b'{') {
-        let what = if raw.starts_with(b"\xef\xbb\xbf") {
-            "a byte order mark".into()
-        } else {
-            format!("{:#04x}", raw[0])
-        };
+        let what = if raw.starts_with(b"\xef\xbb\xbf") { "a byte order mark".into() } else { format!("{:#04x}", raw[0]) };
         return Err(bad(format!("the header begins with {what}, expected '{{'")).at(8));
     }
     match std::str::from_utf8(raw) {
@@ -97,15 +80,10 @@ fn bad(what: impl Into<String>) -> ReadError {
 }
 
 fn truncated(what: String) -> ReadError {
-    ReadError::new(ReadErrorKind::Truncated, what)
-        .at(0)
-        .next("download or save the file again")
+    ReadError::new(ReadErrorKind::Truncated, what).at(0).next("download or save the file again")
 }
 
-fn read_metadata(
-    scan: &mut Scanner<'_>,
-    budget: &mut Budget,
-) -> Result<BTreeMap<String, String>, ReadError> {
+fn read_metadata(scan: &mut Scanner<'_>, budget: &mut Budget) -> Result<BTreeMap<String, String>, ReadError> {
     let mut map = BTreeMap::new();
     scan.expect(b'{')?;
     let mut more = !scan.accept(b'}');
@@ -116,11 +94,7 @@ fn read_metadata(
         let value = scan.string(budget)?;
         budget.take(PAIR_COST + key.len() + value.len())?;
         if let Some(old) = map.insert(key.into_owned(), value.into_owned()) {
-            return Err(bad(format!(
-                "a key of __metadata__ appears twice; its first value is {}",
-                quote(&old)
-            ))
-            .at(at));
+            return Err(bad(format!("a key of __metadata__ appears twice; its first value is {}", quote(&old))).at(at));
         }
         more = scan.comma_or(b'}')?;
     }
@@ -128,13 +102,7 @@ fn read_metadata(
 }
 
 /// `{"dtype": …, "shape": […], "data_offsets": [begin, end]}`, the three in any order.
-fn tensor<'f>(
-    scan: &mut Scanner<'_>,
-    name: &str,
-    bytes: &'f [u8],
-    base: usize,
-    budget: &mut Budget,
-) -> Result<Entry<'f>, ReadError> {
+fn tensor<'f>(scan: &mut Scanner<'_>, name: &str, bytes: &'f [u8], base: usize, budget: &mut Budget) -> Result<Entry<'f>, ReadError> {
     let at = scan.place();
     let (mut dtype, mut shape, mut offsets) = (None, None, None);
     scan.expect(b'{')?;
@@ -146,16 +114,10 @@ fn tensor<'f>(
         let again = match field.as_ref() {
             "dtype" => {
                 let text = scan.string(budget)?;
-                dtype
-                    .replace(read_dtype(&text).map_err(|e| e.at(field_at))?)
-                    .is_some()
+                dtype.replace(read_dtype(&text).map_err(|e| e.at(field_at))?).is_some()
             }
-            "shape" => shape
-                .replace(scan.numbers::<MAX_RANK>("a shape")?)
-                .is_some(),
-            "data_offsets" => offsets
-                .replace(scan.numbers::<2>("data_offsets")?)
-                .is_some(),
+            "shape" => shape.replace(scan.numbers::<MAX_RANK>("a shape")?).is_some(),
+            "data_offsets" => offsets.replace(scan.numbers::<2>("data_offsets")?).is_some(),
             other => return Err(bad(format!("unknown field {}", quote(other))).at(field_at)),
         };
         if again {
@@ -163,8 +125,7 @@ fn tensor<'f>(
         }
         more = scan.comma_or(b'}')?;
     }
-    let (Some(dtype), Some((shape, rank)), Some(([begin, end], 2))) = (dtype, shape, offsets)
-    else {
+    let (Some(dtype), Some((shape, rank)), Some(([begin, end], 2))) = (dtype, shape, offsets) else {
         return Err(bad("a tensor needs dtype, shape and data_offsets [begin, end]").at(at));
     };
     let data = bytes.get(base..).unwrap_or_default();
@@ -172,24 +133,13 @@ fn tensor<'f>(
         let why = if begin > end {
             format!("data_offsets [{begin}, {end}] run backwards")
         } else {
-            format!(
-                "data_offsets [{begin}, {end}] reach past the {} bytes of data",
-                data.len()
-            )
+            format!("data_offsets [{begin}, {end}] reach past the {} bytes of data", data.len())
         };
-        let kind = if begin > end {
-            ReadErrorKind::Safetensors
-        } else {
-            ReadErrorKind::Truncated
-        };
-        return Err(ReadError::new(kind, why)
-            .at(at)
-            .next("download or save the file again"));
+        let kind = if begin > end { ReadErrorKind::Safetensors } else { ReadErrorKind::Truncated };
+        return Err(ReadError::new(kind, why).at(at).next("download or save the file again"));
     };
     let shape = &shape[..rank];
-    let len = shape
-        .iter()
-        .try_fold(dtype.size(), |n, &d| n.checked_mul(d));
+    let len = shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d));
     if len != Some(storage.len()) {
         return Err(ReadError::new(
             ReadErrorKind::Tensor,
@@ -206,15 +156,7 @@ fn tensor<'f>(
     for d in (1..rank).rev() {
         strides[d - 1] = shape[d].saturating_mul(strides[d]);
     }
-    Layout {
-        dtype,
-        shape,
-        strides: &strides[..rank],
-        offset: 0,
-        storage,
-        at: base + begin,
-    }
-    .entry(name, budget)
+    Layout { dtype, shape, strides: &strides[..rank], offset: 0, storage, at: base + begin }.entry(name, budget)
 }
 
 fn read_dtype(text: &str) -> Result<Dtype, ReadError> {
@@ -228,32 +170,18 @@ fn read_dtype(text: &str) -> Result<Dtype, ReadError> {
 
 /// Brings the entries into file order and checks that they fill the data exactly.
 fn fill(entries: &mut [Entry<'_>], base: usize, end: usize) -> Result<(), ReadError> {
-    entries.sort_unstable_by(|a, b| {
-        (a.offset(), a.bytes().len(), a.name()).cmp(&(b.offset(), b.bytes().len(), b.name()))
-    });
+    entries.sort_unstable_by(|a, b| (a.offset(), a.bytes().len(), a.name()).cmp(&(b.offset(), b.bytes().len(), b.name())));
     let mut at = base as u64;
     for entry in entries.iter() {
         let begin = entry.offset();
         if begin != at {
-            let what = if begin < at {
-                "overlaps the tensor before it"
-            } else {
-                "leaves a hole before it"
-            };
-            return Err(bad(format!(
-                "{what}: begins at byte {begin}, the one before ends at {at}"
-            ))
-            .entry(entry.name())
-            .at(begin as usize));
+            let what = if begin < at { "overlaps the tensor before it" } else { "leaves a hole before it" };
+            return Err(bad(format!("{what}: begins at byte {begin}, the one before ends at {at}")).entry(entry.name()).at(begin as usize));
         }
         at += entry.bytes().len() as u64;
     }
     if at != end as u64 {
-        return Err(bad(format!(
-            "{} bytes after the last tensor belong to none",
-            end as u64 - at
-        ))
-        .at(at as usize));
+        return Err(bad(format!("{} bytes after the last tensor belong to none", end as u64 - at)).at(at as usize));
     }
     Ok(())
 }

@@ -9,10 +9,7 @@ use super::error::{ReadError, ReadErrorKind};
 
 pub(crate) fn sniff(bytes: &[u8]) -> Result<Format, ReadError> {
     if bytes.is_empty() {
-        return Err(
-            ReadError::new(ReadErrorKind::Truncated, "the file is empty")
-                .next("download or save it again"),
-        );
+        return Err(ReadError::new(ReadErrorKind::Truncated, "the file is empty").next("download or save it again"));
     }
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
         return Ok(Format::PthZip);
@@ -29,34 +26,23 @@ pub(crate) fn sniff(bytes: &[u8]) -> Result<Format, ReadError> {
         return Ok(Format::PthLegacy);
     }
     if let Some((what, next)) = known_other(bytes) {
-        return Err(ReadError::new(
-            ReadErrorKind::WrongFile,
-            format!("this is {what}, no checkpoint"),
-        )
-        .at(0)
-        .next(next));
+        return Err(ReadError::new(ReadErrorKind::WrongFile, format!("this is {what}, no checkpoint")).at(0).next(next));
     }
     let header = u64_at(bytes, 0);
     if bytes.get(8) == Some(&b'{') || header.is_some_and(|n| n <= bytes.len() as u64) {
         return Ok(Format::Safetensors);
     }
     if b"PK\x03\x04".starts_with(bytes) || bytes == [0x80] {
-        return Err(ReadError::new(
-            ReadErrorKind::Truncated,
-            format!(
-                "the file has {} bytes, the beginning of a .pth file",
-                bytes.len()
-            ),
-        )
-        .next("download or save it again"));
+        return Err(ReadError::new(ReadErrorKind::Truncated, format!("the file has {} bytes, the beginning of a .pth file", bytes.len()))
+            .next("download or save it again"));
     }
     let shown = &bytes[..bytes.len().min(8)];
     Err(ReadError::new(
         ReadErrorKind::WrongFile,
         match header {
-            Some(n) => format!(
-                "begins with the bytes {shown:02x?}: neither a .pth file nor .safetensors (whose header would be {n} bytes long)"
-            ),
+            Some(n) => {
+                format!("begins with the bytes {shown:02x?}: neither a .pth file nor .safetensors (whose header would be {n} bytes long)")
+            }
             None => format!("has only the bytes {shown:02x?}: neither a .pth file nor .safetensors"),
         },
     )
@@ -70,34 +56,19 @@ fn known_other(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     const UNPACK: &str = "unpack it first";
     const CONVERT: &str = "load it with its own library and save a state_dict with torch.save";
     let text = bytes.trim_ascii_start();
-    let text = text
-        .strip_prefix(b"\xef\xbb\xbf")
-        .unwrap_or(text)
-        .trim_ascii_start();
-    let begins = |word: &[u8]| {
-        text.get(..word.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(word))
-    };
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).trim_ascii_start();
+    let begins = |word: &[u8]| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
     let tail = |at: usize, word: &[u8]| bytes.get(at..).is_some_and(|rest| rest.starts_with(word));
     Some(if text.starts_with(b"version https://git-lfs") {
-        (
-            "a git-LFS pointer",
-            "run `git lfs pull` to fetch the file that it stands for",
-        )
+        ("a git-LFS pointer", "run `git lfs pull` to fetch the file that it stands for")
     } else if begins(b"<!doctype") || begins(b"<html") || begins(b"<head") {
         ("an HTML page", AGAIN)
     } else if begins(b"<?xml") {
         ("an XML page (often a server's error message)", AGAIN)
     } else if text.starts_with(b"{") {
-        (
-            "JSON (an index or an error message)",
-            "pass the file with the weights",
-        )
+        ("JSON (an index or an error message)", "pass the file with the weights")
     } else if tail(257, b"ustar") {
-        (
-            "a tar archive",
-            "unpack it; files of torch 0.1 must be loaded and saved again with a newer torch",
-        )
+        ("a tar archive", "unpack it; files of torch 0.1 must be loaded and saved again with a newer torch")
     } else if bytes.starts_with(b"\x1f\x8b") {
         ("gzip-compressed", UNPACK)
     } else if bytes.starts_with(b"\x28\xb5\x2f\xfd") {

@@ -60,31 +60,20 @@ pub(crate) fn storages<'f>(
 }
 
 /// Makes an entry of each tensor in the state_dict.
-pub(crate) fn entries<'f>(
-    graph: &mut Graph<'f>,
-    storages: &[(&'f [u8], usize)],
-    budget: &mut Budget,
-) -> Result<Vec<Entry<'f>>, ReadError> {
+pub(crate) fn entries<'f>(graph: &mut Graph<'f>, storages: &[(&'f [u8], usize)], budget: &mut Budget) -> Result<Vec<Entry<'f>>, ReadError> {
     graph.sort_lists();
     let graph = &*graph;
     let dict = find_state_dict(graph)?;
     if let Some(at) = graph.dicts.get(dict as usize).and_then(|d| d.odd_key) {
-        return Err(ReadError::new(
-            ReadErrorKind::Pickle,
-            "the state_dict has a key that is no string",
-        )
-        .at(graph.place(at)));
+        return Err(ReadError::new(ReadErrorKind::Pickle, "the state_dict has a key that is no string").at(graph.place(at)));
     }
     let mut entries = Vec::new();
     let mut others = Vec::new();
     graph.each_pair(dict, |key, value| {
         let raw = graph.str_bytes(key);
         if raw.len() > NAME_MAX {
-            return Err(ReadError::new(
-                ReadErrorKind::Tensor,
-                format!("a name of {} bytes, expected at most {NAME_MAX}", raw.len()),
-            )
-            .at(graph.place(key)));
+            return Err(ReadError::new(ReadErrorKind::Tensor, format!("a name of {} bytes, expected at most {NAME_MAX}", raw.len()))
+                .at(graph.place(key)));
         }
         match value {
             Value::Tensor(t) => {
@@ -93,9 +82,7 @@ pub(crate) fn entries<'f>(
                     .tensors
                     .get(t as usize)
                     .ok_or_else(|| ReadError::new(ReadErrorKind::Pickle, "no such tensor"))
-                    .and_then(|tensor| {
-                        with_layout(graph, storages, tensor, |layout| layout.entry(name, budget))
-                    })?;
+                    .and_then(|tensor| with_layout(graph, storages, tensor, |layout| layout.entry(name, budget)))?;
                 budget.push(&mut entries, entry)
             }
             // Epochs, names, options: plain data beside the tensors, of no use here.
@@ -112,9 +99,7 @@ pub(crate) fn entries<'f>(
     }
     // Tensors elsewhere in the file (an optimizer's) are not handed out, but a lie is a lie.
     for tensor in &graph.tensors {
-        with_layout(graph, storages, tensor, |layout| {
-            layout.check().map_err(|e| e.at(graph.place(tensor.at)))
-        })?;
+        with_layout(graph, storages, tensor, |layout| layout.check().map_err(|e| e.at(graph.place(tensor.at))))?;
     }
     strip_module(&mut entries);
     Ok(entries)
@@ -128,11 +113,8 @@ fn find_state_dict(graph: &Graph<'_>) -> Result<u32, ReadError> {
             Value::List(_) | Value::Tuple(_) => "a list",
             _ => "a plain value",
         };
-        return Err(ReadError::new(
-            ReadErrorKind::WrongFile,
-            format!("the file holds {what}, expected a state_dict"),
-        )
-        .next("save it with torch.save(model.state_dict(), …)"));
+        return Err(ReadError::new(ReadErrorKind::WrongFile, format!("the file holds {what}, expected a state_dict"))
+            .next("save it with torch.save(model.state_dict(), …)"));
     };
     let mut nested: Option<(u32, u32)> = None;
     graph.each_pair(root, |key, value| {
@@ -145,11 +127,7 @@ fn find_state_dict(graph: &Graph<'_>) -> Result<u32, ReadError> {
         if let Some((other, _)) = nested.replace((key, dict)) {
             return Err(ReadError::new(
                 ReadErrorKind::Unsupported,
-                format!(
-                    "the file has two state_dicts, under {} and {}",
-                    quote(graph.str(other)),
-                    quote(graph.str(key))
-                ),
+                format!("the file has two state_dicts, under {} and {}", quote(graph.str(other)), quote(graph.str(key))),
             )
             .at(graph.place(key))
             .next("save the one that is meant alone"));
@@ -160,19 +138,13 @@ fn find_state_dict(graph: &Graph<'_>) -> Result<u32, ReadError> {
 }
 
 fn no_tensors(graph: &Graph<'_>, others: &[(u32, bool)]) -> ReadError {
-    let keys: Vec<String> = others
-        .iter()
-        .map(|&(key, _)| quote(graph.str(key)))
-        .collect();
+    let keys: Vec<String> = others.iter().map(|&(key, _)| quote(graph.str(key))).collect();
     let error = ReadError::new(
         ReadErrorKind::WrongFile,
         if keys.is_empty() {
             "the state_dict holds nothing".to_string()
         } else {
-            format!(
-                "the state_dict holds no tensor; its first keys are {}",
-                keys.join(", ")
-            )
+            format!("the state_dict holds no tensor; its first keys are {}", keys.join(", "))
         },
     );
     error.next(if others.iter().any(|&(_, dict)| dict) {
@@ -200,30 +172,16 @@ fn with_layout<'f, T>(
     let rank = read(tensor.shape, &mut shape);
     read(tensor.strides, &mut strides);
     let storage = tensor.storage as usize;
-    let (Some(info), Some(&(bytes, at))) = (graph.storages.get(storage), storages.get(storage))
-    else {
-        return Err(
-            ReadError::new(ReadErrorKind::Pickle, "a tensor without storage")
-                .at(graph.place(tensor.at)),
-        );
+    let (Some(info), Some(&(bytes, at))) = (graph.storages.get(storage), storages.get(storage)) else {
+        return Err(ReadError::new(ReadErrorKind::Pickle, "a tensor without storage").at(graph.place(tensor.at)));
     };
-    then(Layout {
-        dtype: info.dtype,
-        shape: &shape[..rank],
-        strides: &strides[..rank],
-        offset: tensor.offset,
-        storage: bytes,
-        at,
-    })
+    then(Layout { dtype: info.dtype, shape: &shape[..rank], strides: &strides[..rank], offset: tensor.offset, storage: bytes, at })
 }
 
 /// Takes off the `module.` of `DataParallel` when every name has it.
 fn strip_module(entries: &mut [Entry<'_>]) {
     const PREFIX: &str = "module.";
-    if entries
-        .iter()
-        .all(|e| e.name().len() > PREFIX.len() && e.name().starts_with(PREFIX))
-    {
+    if entries.iter().all(|e| e.name().len() > PREFIX.len() && e.name().starts_with(PREFIX)) {
         for entry in entries {
             let bare = entry.name()[PREFIX.len()..].into();
             entry.rename(bare);

@@ -46,10 +46,7 @@ impl Data<'_> {
     }
 
     /// Hands the little-endian bytes to `sink`, in pieces: files are little-endian on any machine.
-    pub(crate) fn each_chunk(
-        &self,
-        mut sink: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    pub(crate) fn each_chunk(&self, mut sink: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         if cfg!(target_endian = "little") {
             return sink(match self {
                 Self::F32(data) => bytemuck::cast_slice(data),
@@ -87,16 +84,9 @@ impl Data<'_> {
 pub(crate) fn check(tensors: &[TensorOut<'_>]) -> Result<(), WriteError> {
     let mut names: Vec<&str> = Vec::with_capacity(tensors.len());
     for tensor in tensors {
-        let wanted = tensor
-            .shape
-            .iter()
-            .try_fold(1usize, |n, &d| n.checked_mul(d));
+        let wanted = tensor.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         if wanted != Some(tensor.data.len()) {
-            return Err(WriteError::Shape {
-                name: tensor.name.into(),
-                shape: tensor.shape.to_vec(),
-                given: tensor.data.len(),
-            });
+            return Err(WriteError::Shape { name: tensor.name.into(), shape: tensor.shape.to_vec(), given: tensor.data.len() });
         }
         let why = if tensor.name.is_empty() {
             "a tensor needs a name"
@@ -110,16 +100,11 @@ pub(crate) fn check(tensors: &[TensorOut<'_>]) -> Result<(), WriteError> {
             names.push(tensor.name);
             continue;
         };
-        return Err(WriteError::Name {
-            name: tensor.name.into(),
-            why,
-        });
+        return Err(WriteError::Name { name: tensor.name.into(), why });
     }
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(WriteError::Duplicate {
-            name: pair[0].into(),
-        }),
+        Some(pair) => Err(WriteError::Duplicate { name: pair[0].into() }),
         None => Ok(()),
     }
 }

@@ -25,26 +25,14 @@ pub fn write_pth(path: &Path, tensors: &[TensorOut<'_>]) -> Result<(), WriteErro
     check(tensors)?;
     let pickle = pickle(tensors);
     let payload: u64 = tensors.iter().map(|t| t.data.byte_len() + 512).sum();
-    let limits = [
-        ("tensors", tensors.len() as u64, 65_000),
-        (
-            "bytes of .pth",
-            payload + pickle.len() as u64 + 4096,
-            u64::from(u32::MAX),
-        ),
-    ];
+    let limits = [("tensors", tensors.len() as u64, 65_000), ("bytes of .pth", payload + pickle.len() as u64 + 4096, u64::from(u32::MAX))];
     for (what, given, limit) in limits {
         if given > limit {
             return Err(WriteError::TooBig { what, given, limit });
         }
     }
     atomic::replace(path, |out| {
-        let mut zip = Zip {
-            out,
-            at: 0,
-            directory: Vec::new(),
-            count: 0,
-        };
+        let mut zip = Zip { out, at: 0, directory: Vec::new(), count: 0 };
         zip.bytes("data.pkl", &pickle)?;
         zip.bytes("byteorder", b"little")?;
         for (i, tensor) in tensors.iter().enumerate() {
@@ -120,8 +108,7 @@ impl<W: Write> Zip<W> {
         self.out.write_all(b"PK\x05\x06\0\0\0\0")?;
         self.out.write_all(&self.count.to_le_bytes())?;
         self.out.write_all(&self.count.to_le_bytes())?;
-        self.out
-            .write_all(&(self.directory.len() as u32).to_le_bytes())?;
+        self.out.write_all(&(self.directory.len() as u32).to_le_bytes())?;
         self.out.write_all(&self.at.to_le_bytes())?;
         self.out.write_all(&[0, 0])
     }
@@ -150,10 +137,7 @@ fn pickle(tensors: &[TensorOut<'_>]) -> Vec<u8> {
         for d in 0..tensor.shape.len() {
             // PyTorch counts an empty dimension as 1 here.
             let below = tensor.shape[d + 1..].iter();
-            int(
-                &mut out,
-                below.fold(1usize, |n, &d| n.saturating_mul(d.max(1))),
-            );
+            int(&mut out, below.fold(1usize, |n, &d| n.saturating_mul(d.max(1))));
         }
         // No gradient; no hooks: an empty OrderedDict.
         out.extend(b"t\x89h\0)RtR");

@@ -22,28 +22,18 @@ const HEADER_MAX: usize = 100_000_000;
 /// # Errors
 /// When a shape does not fit its data, a name is unusable or comes twice, or the system refuses.
 /// The file that stood there before is then untouched.
-pub fn write_safetensors(
-    path: &Path,
-    tensors: &[TensorOut<'_>],
-    metadata: &BTreeMap<String, String>,
-) -> Result<(), WriteError> {
+pub fn write_safetensors(path: &Path, tensors: &[TensorOut<'_>], metadata: &BTreeMap<String, String>) -> Result<(), WriteError> {
     check(tensors)?;
     let mut order: Vec<&TensorOut<'_>> = tensors.iter().collect();
     order.sort_by_key(|tensor| std::cmp::Reverse(tensor.data.dtype().size()));
     let header = header(&order, metadata);
     if header.len() > HEADER_MAX {
-        return Err(WriteError::TooBig {
-            what: "bytes of header",
-            given: header.len() as u64,
-            limit: HEADER_MAX as u64,
-        });
+        return Err(WriteError::TooBig { what: "bytes of header", given: header.len() as u64, limit: HEADER_MAX as u64 });
     }
     atomic::replace(path, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(header.as_bytes())?;
-        order
-            .iter()
-            .try_for_each(|tensor| tensor.data.write_to(out))
+        order.iter().try_for_each(|tensor| tensor.data.write_to(out))
     })
 }
 
@@ -66,12 +56,8 @@ fn header(tensors: &[&TensorOut<'_>], metadata: &BTreeMap<String, String>) -> St
         let end = at + tensor.data.byte_len();
         let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
         // Writing to a String cannot fail.
-        let _ = write!(
-            text,
-            ":{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{at},{end}]}}",
-            tensor.data.dtype().name(),
-            shape.join(",")
-        );
+        let _ =
+            write!(text, ":{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{at},{end}]}}", tensor.data.dtype().name(), shape.join(","));
         at = end;
     }
     text.push('}');

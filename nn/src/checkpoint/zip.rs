@@ -73,9 +73,7 @@ impl<'f> Archive<'f> {
         for pair in by_name.windows(2) {
             let (a, b) = (&members[pair[0] as usize], &members[pair[1] as usize]);
             if a.name == b.name {
-                return Err(zip("two members have this name")
-                    .entry(a.name)
-                    .at(a.at.max(b.at)));
+                return Err(zip("two members have this name").entry(a.name).at(a.at.max(b.at)));
             }
         }
         Ok(Self { members, by_name })
@@ -89,10 +87,7 @@ impl<'f> Archive<'f> {
     /// The member whose name is `parts`, one after the other.
     pub(crate) fn find(&self, parts: [&str; 3]) -> Option<&Member<'f>> {
         let wanted = || parts.iter().flat_map(|part| part.bytes());
-        let found = self
-            .by_name
-            .binary_search_by(|&i| self.members[i as usize].name.bytes().cmp(wanted()))
-            .ok()?;
+        let found = self.by_name.binary_search_by(|&i| self.members[i as usize].name.bytes().cmp(wanted())).ok()?;
         self.members.get(self.by_name[found] as usize)
     }
 }
@@ -113,10 +108,7 @@ struct Directory {
 
 /// Reads the last 22 bytes, and the zip64 records before them.
 fn end_record(bytes: &[u8]) -> Result<Directory, ReadError> {
-    let at = bytes
-        .len()
-        .checked_sub(END_LEN)
-        .filter(|&at| bytes[at..].starts_with(END));
+    let at = bytes.len().checked_sub(END_LEN).filter(|&at| bytes[at..].starts_with(END));
     let Some(at) = at.filter(|&at| u16_at(bytes, at + 20) == Some(0)) else {
         return Err(no_end_record(bytes));
     };
@@ -124,14 +116,7 @@ fn end_record(bytes: &[u8]) -> Result<Directory, ReadError> {
     let long = |offset| u64::from(u32_at(bytes, at + offset).unwrap_or(0));
     let small = [short(4), short(6), short(8), short(10), long(12), long(16)];
     let full = [0xffff, 0xffff, 0xffff, 0xffff, 0xffff_ffff, 0xffff_ffff];
-    let names = [
-        "disk",
-        "directory disk",
-        "entries here",
-        "entries",
-        "directory size",
-        "directory offset",
-    ];
+    let names = ["disk", "directory disk", "entries here", "entries", "directory size", "directory offset"];
 
     let (numbers, end) = match end_record_64(bytes, at)? {
         None => {
@@ -147,11 +132,7 @@ fn end_record(bytes: &[u8]) -> Result<Directory, ReadError> {
         Some((big, end)) => {
             for i in 0..6 {
                 if small[i] != big[i] && small[i] != full[i] {
-                    return Err(zip(format!(
-                        "{}: the zip64 end record says {}, the end record {}",
-                        names[i], big[i], small[i]
-                    ))
-                    .at(at));
+                    return Err(zip(format!("{}: the zip64 end record says {}, the end record {}", names[i], big[i], small[i])).at(at));
                 }
             }
             (big, end)
@@ -159,45 +140,29 @@ fn end_record(bytes: &[u8]) -> Result<Directory, ReadError> {
     };
     let [disk, first_disk, here, count, size, start] = numbers;
     if disk != 0 || first_disk != 0 || here != count {
-        return Err(zip(format!(
-            "an archive of several disks (disk {disk}, directory on {first_disk}, {here} of {count} entries here)"
-        ))
-        .at(at));
+        return Err(
+            zip(format!("an archive of several disks (disk {disk}, directory on {first_disk}, {here} of {count} entries here)")).at(at)
+        );
     }
     if start.checked_add(size) != Some(end as u64) {
-        return Err(zip(format!(
-            "the central directory is said to take {size} bytes from byte {start}, but must end at byte {end}"
-        ))
-        .at(at)
-        .next("bytes before, between or after the parts of the archive are not accepted"));
+        return Err(zip(format!("the central directory is said to take {size} bytes from byte {start}, but must end at byte {end}"))
+            .at(at)
+            .next("bytes before, between or after the parts of the archive are not accepted"));
     }
     // `start <= end`, a place in the file, so it fits.
-    Ok(Directory {
-        at: start as usize,
-        end,
-        count,
-    })
+    Ok(Directory { at: start as usize, end, count })
 }
 
 /// The six numbers of the zip64 end record and its place, if there is one before the end record.
 fn end_record_64(bytes: &[u8], end: usize) -> Result<Option<([u64; 6], usize)>, ReadError> {
-    let Some(locator) = end
-        .checked_sub(LOCATOR_LEN)
-        .filter(|&at| bytes[at..].starts_with(LOCATOR))
-    else {
+    let Some(locator) = end.checked_sub(LOCATOR_LEN).filter(|&at| bytes[at..].starts_with(LOCATOR)) else {
         return Ok(None);
     };
-    let record = locator
-        .checked_sub(END64_LEN)
-        .filter(|&at| bytes[at..].starts_with(END64));
+    let record = locator.checked_sub(END64_LEN).filter(|&at| bytes[at..].starts_with(END64));
     let Some(record) = record else {
         return Err(zip("a zip64 locator without a zip64 end record before it").at(locator));
     };
-    let (disk, at, disks) = (
-        u32_at(bytes, locator + 4),
-        u64_at(bytes, locator + 8),
-        u32_at(bytes, locator + 16),
-    );
+    let (disk, at, disks) = (u32_at(bytes, locator + 4), u64_at(bytes, locator + 8), u32_at(bytes, locator + 16));
     if (disk, at, disks) != (Some(0), Some(record as u64), Some(1)) {
         return Err(zip(format!(
             "the zip64 locator points to byte {} on disk {} of {}, expected byte {record} on disk 0 of 1",
@@ -209,42 +174,27 @@ fn end_record_64(bytes: &[u8], end: usize) -> Result<Option<([u64; 6], usize)>, 
     }
     let long = |offset| u64_at(bytes, record + offset).unwrap_or(0);
     if long(4) != END64_LEN as u64 - 12 {
-        return Err(zip(format!(
-            "the zip64 end record has {} bytes, expected 44",
-            long(4)
-        ))
-        .at(record));
+        return Err(zip(format!("the zip64 end record has {} bytes, expected 44", long(4))).at(record));
     }
     let disk = |offset| u64::from(u32_at(bytes, record + offset).unwrap_or(0));
-    Ok(Some((
-        [disk(16), disk(20), long(24), long(32), long(40), long(48)],
-        record,
-    )))
+    Ok(Some(([disk(16), disk(20), long(24), long(32), long(40), long(48)], record)))
 }
 
 /// Says what stands where the end record should: nothing, a comment, or more bytes.
 fn no_end_record(bytes: &[u8]) -> ReadError {
     let window = bytes.len().saturating_sub(END_LEN + 0xffff);
-    let found = bytes[window..]
-        .windows(4)
-        .rposition(|four| four == END)
-        .map(|i| i + window);
+    let found = bytes[window..].windows(4).rposition(|four| four == END).map(|i| i + window);
     match found {
         Some(at) if at + END_LEN <= bytes.len() => {
             let comment = usize::from(u16_at(bytes, at + 20).unwrap_or(0));
             let after = bytes.len() - at - END_LEN;
-            zip(format!(
-                "{after} bytes follow the end record (which announces a comment of {comment})"
-            ))
-            .at(at)
-            .next("torch.save writes none; download or save the file again")
+            zip(format!("{after} bytes follow the end record (which announces a comment of {comment})"))
+                .at(at)
+                .next("torch.save writes none; download or save the file again")
         }
         _ => ReadError::new(
             ReadErrorKind::Truncated,
-            format!(
-                "a zip file of {} bytes without an end record: its end is missing",
-                bytes.len()
-            ),
+            format!("a zip file of {} bytes without an end record: its end is missing", bytes.len()),
         )
         .next("download or save it again"),
     }
@@ -252,39 +202,23 @@ fn no_end_record(bytes: &[u8]) -> ReadError {
 
 fn central_directory<'f>(bytes: &'f [u8], dir: &Directory) -> Result<Vec<Record<'f>>, ReadError> {
     let room = (dir.end - dir.at) / CENTRAL_LEN;
-    let count = usize::try_from(dir.count)
-        .ok()
-        .filter(|&n| n <= room && n <= u32::MAX as usize);
+    let count = usize::try_from(dir.count).ok().filter(|&n| n <= room && n <= u32::MAX as usize);
     let Some(count) = count else {
-        return Err(zip(format!(
-            "{} entries are announced, the central directory has room for {room}",
-            dir.count
-        ))
-        .at(dir.at));
+        return Err(zip(format!("{} entries are announced, the central directory has room for {room}", dir.count)).at(dir.at));
     };
     // At most 48 bytes for each 46 in the directory; no member is smaller than 78 in all.
     let mut records = Vec::new();
-    records
-        .try_reserve_exact(count)
-        .map_err(|_| super::budget::no_memory(count, size_of::<Record<'_>>()))?;
+    records.try_reserve_exact(count).map_err(|_| super::budget::no_memory(count, size_of::<Record<'_>>()))?;
     let bytes = &bytes[..dir.end];
     let mut at = dir.at;
     for i in 0..count {
-        let (record, next) = central_record(bytes, at).ok_or_else(|| {
-            zip(format!(
-                "entry {i} of {count} in the central directory is cut or is none"
-            ))
-            .at(at)
-        })??;
+        let (record, next) = central_record(bytes, at)
+            .ok_or_else(|| zip(format!("entry {i} of {count} in the central directory is cut or is none")).at(at))??;
         records.push(record);
         at = next;
     }
     if at != dir.end {
-        return Err(zip(format!(
-            "the central directory has {} bytes more than its {count} entries",
-            dir.end - at
-        ))
-        .at(at));
+        return Err(zip(format!("the central directory has {} bytes more than its {count} entries", dir.end - at)).at(at));
     }
     Ok(records)
 }
@@ -313,83 +247,48 @@ fn central_record(bytes: &[u8], at: usize) -> Option<Result<(Record<'_>, usize),
         let fail = |e: ReadError| e.entry(name).at(at);
         // Its code is deflated, so this has to come before the method is refused.
         if is_torchscript(name) {
-            return Err(ReadError::new(
-                ReadErrorKind::WrongFile,
-                "this is a TorchScript program (torch.jit.save)",
-            )
-            .entry(name)
-            .at(at)
-            .next("load it with torch.jit.load and torch.save its state_dict()"));
+            return Err(ReadError::new(ReadErrorKind::WrongFile, "this is a TorchScript program (torch.jit.save)")
+                .entry(name)
+                .at(at)
+                .next("load it with torch.jit.load and torch.save its state_dict()"));
         }
         if flags & ENCRYPTED != 0 {
             return Err(fail(unsupported("is encrypted")));
         }
         if method != 0 {
-            let how = if method == 8 {
-                "deflated".into()
-            } else {
-                format!("packed with method {method}")
-            };
-            return Err(fail(unsupported(format!(
-                "is {how}; checkpoints are stored unpacked"
-            ))));
+            let how = if method == 8 { "deflated".into() } else { format!("packed with method {method}") };
+            return Err(fail(unsupported(format!("is {how}; checkpoints are stored unpacked"))));
         }
         if flags & !(STREAMED | UTF8) != 0 {
-            return Err(fail(unsupported(format!(
-                "has the unknown flags {flags:#06x}"
-            ))));
+            return Err(fail(unsupported(format!("has the unknown flags {flags:#06x}"))));
         }
         if comment != 0 || disk != 0 {
-            return Err(fail(zip(format!(
-                "has a comment of {comment} bytes, disk {disk}; expected none"
-            ))));
+            return Err(fail(zip(format!("has a comment of {comment} bytes, disk {disk}; expected none"))));
         }
         let mut wide = Zip64::of(extra).map_err(fail)?;
         let plain = wide.widen(plain, "size").map_err(fail)?;
         let packed = wide.widen(packed, "packed size").map_err(fail)?;
         let header = wide.widen(header, "offset").map_err(fail)?;
         if packed != plain {
-            return Err(fail(zip(format!(
-                "is stored, yet has packed size {packed} and size {plain}"
-            ))));
+            return Err(fail(zip(format!("is stored, yet has packed size {packed} and size {plain}"))));
         }
         let header = usize::try_from(header)
             .ok()
             .filter(|&h| h < bytes.len())
-            .ok_or_else(|| {
-                fail(zip(format!(
-                    "its offset {header} lies past the end, {}",
-                    bytes.len()
-                )))
-            })?;
-        Ok((
-            Record {
-                name,
-                header,
-                size: plain,
-                crc,
-                flags,
-                time,
-            },
-            next,
-        ))
+            .ok_or_else(|| fail(zip(format!("its offset {header} lies past the end, {}", bytes.len()))))?;
+        Ok((Record { name, header, size: plain, crc, flags, time }, next))
     })())
 }
 
 /// TorchScript's archives are those of torch.save and a few members more.
 fn is_torchscript(name: &str) -> bool {
-    name.split_once('/')
-        .is_some_and(|(_, rest)| rest == "constants.pkl" || rest.starts_with("code/"))
+    name.split_once('/').is_some_and(|(_, rest)| rest == "constants.pkl" || rest.starts_with("code/"))
 }
 
 /// A name that is one relative path, with nothing for a file system or a terminal to trip over.
 fn member_name(raw: &[u8]) -> Result<&str, ReadError> {
-    let name = std::str::from_utf8(raw).map_err(|_| {
-        zip(format!(
-            "{}: a member's name is not UTF-8",
-            quote(&String::from_utf8_lossy(&raw[..raw.len().min(80)]))
-        ))
-    })?;
+    let name = std::str::from_utf8(raw)
+        .map_err(|_| zip(format!("{}: a member's name is not UTF-8", quote(&String::from_utf8_lossy(&raw[..raw.len().min(80)])))))?;
     let why = if name.len() > NAME_MAX {
         "is longer than 1024 bytes"
     } else if name.starts_with('/') || name.contains([':', '\\']) {
@@ -423,9 +322,7 @@ impl<'f> Zip64<'f> {
             }
             extra = &extra[4 + body.len()..];
         }
-        Ok(Self {
-            rest: found.unwrap_or(&[]),
-        })
+        Ok(Self { rest: found.unwrap_or(&[]) })
     }
 
     fn widen(&mut self, small: u32, what: &str) -> Result<u64, ReadError> {
@@ -433,9 +330,7 @@ impl<'f> Zip64<'f> {
             return Ok(small.into());
         }
         let Some(big) = u64_at(self.rest, 0) else {
-            return Err(zip(format!(
-                "its {what} is 0xffffffff, but no zip64 field gives the real one"
-            )));
+            return Err(zip(format!("its {what} is 0xffffffff, but no zip64 field gives the real one")));
         };
         self.rest = &self.rest[8..];
         Ok(big)
@@ -443,64 +338,33 @@ impl<'f> Zip64<'f> {
 }
 
 /// Walks the members in the order in which they lie, and checks that they fill `0 .. directory`.
-fn local_parts<'f>(
-    bytes: &'f [u8],
-    records: &[Record<'f>],
-    directory: usize,
-) -> Result<Vec<Member<'f>>, ReadError> {
+fn local_parts<'f>(bytes: &'f [u8], records: &[Record<'f>], directory: usize) -> Result<Vec<Member<'f>>, ReadError> {
     let mut order: Vec<u32> = (0..records.len() as u32).collect();
     order.sort_unstable_by_key(|&i| records[i as usize].header);
-    let mut members: Vec<Member<'f>> = records
-        .iter()
-        .map(|r| Member {
-            name: r.name,
-            data: &[],
-            at: 0,
-        })
-        .collect();
+    let mut members: Vec<Member<'f>> = records.iter().map(|r| Member { name: r.name, data: &[], at: 0 }).collect();
     // Each part is walked to where the next begins, so an overlap shows as a payload or header cut
     // short, a gap as bytes left over; only what lies before the first is seen by none.
-    let first = order
-        .first()
-        .map_or(directory, |&i| records[i as usize].header);
+    let first = order.first().map_or(directory, |&i| records[i as usize].header);
     if first != 0 {
-        return Err(zip(format!(
-            "{first} bytes before the first part belong to no member"
-        ))
-        .at(0));
+        return Err(zip(format!("{first} bytes before the first part belong to no member")).at(0));
     }
     for (i, &index) in order.iter().enumerate() {
         let record = &records[index as usize];
-        let end = order
-            .get(i + 1)
-            .map_or(directory, |&next| records[next as usize].header);
+        let end = order.get(i + 1).map_or(directory, |&next| records[next as usize].header);
         let (at, data) = local_part(bytes, record, end)?;
-        members[index as usize] = Member {
-            name: record.name,
-            data,
-            at,
-        };
+        members[index as usize] = Member { name: record.name, data, at };
     }
     Ok(members)
 }
 
 /// The payload of one member, which has to fill the bytes up to `end`.
-fn local_part<'f>(
-    bytes: &'f [u8],
-    record: &Record<'_>,
-    end: usize,
-) -> Result<(usize, &'f [u8]), ReadError> {
+fn local_part<'f>(bytes: &'f [u8], record: &Record<'_>, end: usize) -> Result<(usize, &'f [u8]), ReadError> {
     let at = record.header;
     let fail = |what: String| zip(what).entry(record.name).at(at);
     let part = bytes.get(..end).unwrap_or(bytes);
-    let header = part
-        .get(at..)
-        .and_then(|rest| rest.get(..LOCAL_LEN))
-        .filter(|h| h.starts_with(LOCAL));
+    let header = part.get(at..).and_then(|rest| rest.get(..LOCAL_LEN)).filter(|h| h.starts_with(LOCAL));
     let Some(header) = header else {
-        return Err(fail(format!(
-            "no local header before byte {end}, where the next part begins"
-        )));
+        return Err(fail(format!("no local header before byte {end}, where the next part begins")));
     };
     let short = |offset| u16_at(header, offset).unwrap_or(0);
     let long = |offset| u32_at(header, offset).unwrap_or(0);
@@ -508,10 +372,7 @@ fn local_part<'f>(
     let name = range(part, at + LOCAL_LEN, name_len as u64);
     if name != Some(record.name.as_bytes()) {
         let name = String::from_utf8_lossy(name.unwrap_or_default()).into_owned();
-        return Err(fail(format!(
-            "the local header has another name, {}",
-            quote(&name)
-        )));
+        return Err(fail(format!("the local header has another name, {}", quote(&name))));
     }
     if short(6) != record.flags || short(8) != 0 || long(10) != record.time {
         return Err(fail(format!(
@@ -529,21 +390,14 @@ fn local_part<'f>(
     };
     let data_at = extra_at + extra.len();
     let Some(data) = range(part, data_at, record.size) else {
-        return Err(fail(format!(
-            "has {} bytes from byte {data_at}, but the next part begins at byte {end}",
-            record.size
-        )));
+        return Err(fail(format!("has {} bytes from byte {data_at}, but the next part begins at byte {end}", record.size)));
     };
     let streamed = record.flags & STREAMED != 0;
     let stated = [long(14), long(18), long(22)];
     if !(streamed && stated == [0; 3]) {
         let mut wide = Zip64::of(extra).map_err(|e| e.entry(record.name).at(at))?;
-        let plain = wide
-            .widen(stated[2], "local size")
-            .map_err(|e| e.entry(record.name).at(at))?;
-        let packed = wide
-            .widen(stated[1], "local size")
-            .map_err(|e| e.entry(record.name).at(at))?;
+        let plain = wide.widen(stated[2], "local size").map_err(|e| e.entry(record.name).at(at))?;
+        let packed = wide.widen(stated[1], "local size").map_err(|e| e.entry(record.name).at(at))?;
         if (stated[0], packed, plain) != (record.crc, record.size, record.size) {
             return Err(fail(format!(
                 "the local header has CRC {:#010x}, sizes {packed} and {plain}, the central directory {:#010x}, {}",
@@ -556,36 +410,25 @@ fn local_part<'f>(
         rest.is_empty()
     } else {
         let size = match rest.len() {
-            16 => u32_at(rest, 8)
-                .map(u64::from)
-                .zip(u32_at(rest, 12).map(u64::from)),
+            16 => u32_at(rest, 8).map(u64::from).zip(u32_at(rest, 12).map(u64::from)),
             24 => u64_at(rest, 8).zip(u64_at(rest, 16)),
             _ => None,
         };
-        rest.starts_with(DESCRIPTOR)
-            && u32_at(rest, 4) == Some(record.crc)
-            && size == Some((record.size, record.size))
+        rest.starts_with(DESCRIPTOR) && u32_at(rest, 4) == Some(record.crc) && size == Some((record.size, record.size))
     };
     if !fits {
         return Err(fail(format!(
             "{} bytes follow its payload, expected {}",
             rest.len(),
-            if streamed {
-                "a descriptor that repeats its CRC and sizes"
-            } else {
-                "the next part"
-            }
+            if streamed { "a descriptor that repeats its CRC and sizes" } else { "the next part" }
         ))
         .at(data_at + data.len()));
     }
     let crc = crc32fast::hash(data);
     if crc != record.crc {
-        return Err(fail(format!(
-            "its bytes have CRC {crc:#010x}, expected {:#010x}: they are damaged",
-            record.crc
-        ))
-        .at(data_at)
-        .next("download or save it again"));
+        return Err(fail(format!("its bytes have CRC {crc:#010x}, expected {:#010x}: they are damaged", record.crc))
+            .at(data_at)
+            .next("download or save it again"));
     }
     Ok((data_at, data))
 }

@@ -7,9 +7,7 @@ use std::path::PathBuf;
 
 /// A file that `tests/golden/checkpoint/make.py` made.
 pub fn golden(name: &str) -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/golden/checkpoint")
-        .join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/checkpoint").join(name);
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
@@ -39,17 +37,10 @@ pub fn read_all(bytes: &[u8]) -> Result<usize, ReadError> {
         entry.read_f32(&mut out)?;
         assert_eq!(out.len(), entry.len());
         if let Some(view) = entry.as_f32() {
-            assert!(
-                view.iter()
-                    .zip(&out)
-                    .all(|(a, b)| a.to_bits() == b.to_bits())
-            );
+            assert!(view.iter().zip(&out).all(|(a, b)| a.to_bits() == b.to_bits()));
         }
         let _ = entry.read_i64();
-        assert_eq!(
-            checkpoint.get(entry.name()).map(|e| e.offset()),
-            Some(entry.offset())
-        );
+        assert_eq!(checkpoint.get(entry.name()).map(|e| e.offset()), Some(entry.offset()));
     }
     Ok(checkpoint.entries().len())
 }
@@ -75,11 +66,7 @@ pub struct Member {
 }
 
 pub fn member(name: &str, data: &[u8]) -> Member {
-    Member {
-        name: name.into(),
-        data: data.to_vec(),
-        ..Member::default()
-    }
+    Member { name: name.into(), data: data.to_vec(), ..Member::default() }
 }
 
 /// A zip file; `end` may change the end record's numbers.
@@ -107,31 +94,20 @@ impl Zip {
             let flags = m.flags | if m.streamed { 8 } else { 0 };
             let sizes = m.sizes.unwrap_or([m.data.len() as u32; 2]);
             let local_name = m.local_name.as_ref().unwrap_or(&m.name);
-            let common =
-                |out: &mut Vec<u8>, crc: u32, sizes: [u32; 2], name: usize, extra: usize| {
-                    out.extend([0, 0]);
-                    out.extend(flags.to_le_bytes());
-                    out.extend(m.method.to_le_bytes());
-                    out.extend([0; 4]);
-                    out.extend(crc.to_le_bytes());
-                    out.extend(sizes[0].to_le_bytes());
-                    out.extend(sizes[1].to_le_bytes());
-                    out.extend((name as u16).to_le_bytes());
-                    out.extend((extra as u16).to_le_bytes());
-                };
-            out.extend(b"PK\x03\x04");
-            let (local_crc, local_sizes) = if m.streamed {
-                (0, [0; 2])
-            } else {
-                (crc, m.local_sizes.unwrap_or(sizes))
+            let common = |out: &mut Vec<u8>, crc: u32, sizes: [u32; 2], name: usize, extra: usize| {
+                out.extend([0, 0]);
+                out.extend(flags.to_le_bytes());
+                out.extend(m.method.to_le_bytes());
+                out.extend([0; 4]);
+                out.extend(crc.to_le_bytes());
+                out.extend(sizes[0].to_le_bytes());
+                out.extend(sizes[1].to_le_bytes());
+                out.extend((name as u16).to_le_bytes());
+                out.extend((extra as u16).to_le_bytes());
             };
-            common(
-                &mut out,
-                local_crc,
-                local_sizes,
-                local_name.len(),
-                m.local_extra.len(),
-            );
+            out.extend(b"PK\x03\x04");
+            let (local_crc, local_sizes) = if m.streamed { (0, [0; 2]) } else { (crc, m.local_sizes.unwrap_or(sizes)) };
+            common(&mut out, local_crc, local_sizes, local_name.len(), m.local_extra.len());
             out.extend(local_name);
             out.extend(&m.local_extra);
             out.extend(&m.data);
@@ -159,12 +135,7 @@ impl Zip {
             out.extend(b"PK\x06\x06");
             out.extend(44u64.to_le_bytes());
             out.extend([0; 12]);
-            for n in [
-                entries,
-                entries,
-                size.unwrap_or(directory.len() as u64),
-                offset.unwrap_or(at as u64),
-            ] {
+            for n in [entries, entries, size.unwrap_or(directory.len() as u64), offset.unwrap_or(at as u64)] {
                 out.extend(n.to_le_bytes());
             }
             out.extend(b"PK\x06\x07\0\0\0\0");
@@ -175,11 +146,7 @@ impl Zip {
         out.extend(b"PK\x05\x06\0\0\0\0");
         out.extend(entries.to_le_bytes());
         out.extend(entries.to_le_bytes());
-        out.extend(
-            self.directory_size
-                .unwrap_or(directory.len() as u32)
-                .to_le_bytes(),
-        );
+        out.extend(self.directory_size.unwrap_or(directory.len() as u32).to_le_bytes());
         out.extend(self.directory_offset.unwrap_or(at as u32).to_le_bytes());
         out.extend((self.comment.len() as u16).to_le_bytes());
         out.extend(&self.comment);
@@ -200,18 +167,12 @@ pub fn crc32(bytes: &[u8]) -> u32 {
 
 /// A `.pth` of one pickle and storages "0", "1", ….
 pub fn pth(pickle: &[u8], storages: &[&[u8]]) -> Zip {
-    let mut members = vec![
-        member("a/data.pkl", pickle),
-        member("a/byteorder", b"little"),
-    ];
+    let mut members = vec![member("a/data.pkl", pickle), member("a/byteorder", b"little")];
     for (i, data) in storages.iter().enumerate() {
         members.push(member(&format!("a/data/{i}"), data));
     }
     members.push(member("a/version", b"3\n"));
-    Zip {
-        members,
-        ..Zip::default()
-    }
+    Zip { members, ..Zip::default() }
 }
 
 /// `.pth` bytes of a raw pickle (with protocol and STOP) and one storage of `floats` floats 0, 1, ….
@@ -244,28 +205,12 @@ pub fn ints(list: &[i64]) -> Vec<u8> {
 
 pub fn storage(class: &str, key: &str, numel: i64) -> Vec<u8> {
     let class = format!("ctorch\n{class}\n");
-    [
-        b"(",
-        &text("storage")[..],
-        class.as_bytes(),
-        &text(key),
-        &text("cpu"),
-        &int(numel),
-        b"tQ",
-    ]
-    .concat()
+    [b"(", &text("storage")[..], class.as_bytes(), &text(key), &text("cpu"), &int(numel), b"tQ"].concat()
 }
 
 pub fn rebuild(storage: &[u8], offset: i64, shape: &[i64], strides: &[i64]) -> Vec<u8> {
-    [
-        b"ctorch._utils\n_rebuild_tensor_v2\n(",
-        storage,
-        &int(offset),
-        &ints(shape),
-        &ints(strides),
-        b"\x89ccollections\nOrderedDict\n)RtR",
-    ]
-    .concat()
+    [b"ctorch._utils\n_rebuild_tensor_v2\n(", storage, &int(offset), &ints(shape), &ints(strides), b"\x89ccollections\nOrderedDict\n)RtR"]
+        .concat()
 }
 
 /// `{"w": <value>}`
@@ -274,43 +219,16 @@ pub fn dict_of(value: &[u8]) -> Vec<u8> {
 }
 
 /// A file of one tensor "w" over a storage of `floats` floats that says it has `numel`.
-pub fn one_tensor(
-    floats: usize,
-    numel: i64,
-    offset: i64,
-    shape: &[i64],
-    strides: &[i64],
-) -> Vec<u8> {
-    pth_of(
-        &dict_of(&rebuild(
-            &storage("FloatStorage", "0", numel),
-            offset,
-            shape,
-            strides,
-        )),
-        floats,
-    )
+pub fn one_tensor(floats: usize, numel: i64, offset: i64, shape: &[i64], strides: &[i64]) -> Vec<u8> {
+    pth_of(&dict_of(&rebuild(&storage("FloatStorage", "0", numel), offset, shape, strides)), floats)
 }
 
 /// A good file of one tensor, as a builder.
 pub fn good() -> Zip {
-    pth(
-        &dict_of(&rebuild(
-            &storage("FloatStorage", "0", 6),
-            0,
-            &[2, 3],
-            &[3, 1],
-        )),
-        &[&floats_of(6)],
-    )
+    pth(&dict_of(&rebuild(&storage("FloatStorage", "0", 6), 0, &[2, 3], &[3, 1])), &[&floats_of(6)])
 }
 
 /// A `.safetensors` of this header and data.
 pub fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
-    [
-        &(header.len() as u64).to_le_bytes()[..],
-        header.as_bytes(),
-        data,
-    ]
-    .concat()
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
 }
