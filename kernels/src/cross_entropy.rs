@@ -15,6 +15,7 @@
 //!
 //! Reference: [`crate::reference::cross_entropy`].
 
+use crate::lanes::as_f64;
 use crate::{Cpu, elementwise, parallel::Chunks};
 use core::fmt;
 
@@ -120,7 +121,7 @@ pub fn forward(
     }
     assert!(scratch.len() >= p.scratch_len(), "scratch of {} numbers, {} are needed", scratch.len(), p.scratch_len());
     let divisor = divisor(p, targets, weights)?;
-    let losses: &mut [f64] = bytemuck::cast_slice_mut(&mut scratch[..p.scratch_len()]);
+    let losses: &mut [f64] = as_f64(&mut scratch[..p.scratch_len()]);
     let parts = (Chunks::new(losses, 1, p.n), Chunks::new(saved, p.classes, p.n));
     cpu.run(parts, &mut [], 0, |row, (loss, saved), _| {
         let of_row = row * p.classes..(row + 1) * p.classes;
