@@ -214,3 +214,6 @@ fn one_row(p: &CrossEntropy, logits: &[f32], target: Target, weights: Option<&[f
     }
     loss
 }
+
+#[cfg(test)]
+mod tests;
