@@ -189,7 +189,7 @@ struct BackwardTask<'a> {
 impl Task for BackwardTask<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        if self.p.c % I::LANES == 0 {
+        if self.p.c.is_multiple_of(I::LANES) {
             self.line::<I, true>(isa);
         } else {
             self.line::<I, false>(isa);

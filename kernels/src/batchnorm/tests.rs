@@ -207,3 +207,88 @@ fn one_row_has_no_variance() {
     let (mut m, mut v, mut y, mut s) = ([0.0; 16], [0.0; 16], [0.0; 16], [0.0; 32]);
     forward_batch(&cpu, &t.p, &t.x, &t.gamma, &t.beta, &mut m, &mut v, 0.1, &mut y, &mut s, &mut scratch);
 }
+
+/// `torch.nn.BatchNorm2d(3)` in train mode on x[i] = (37·i mod 101)/101 − ½ as 2x2x2x3 (channels last),
+/// dy[i] = (53·i mod 97)/97 − ½, gamma .5 1 2, beta .1 −.2 .3: forward, backward, statistics.
+#[test]
+fn numbers_of_torch() {
+    let vector = |a: usize, b: usize| -> Vec<f32> { (0..24).map(|i| (i * a % b) as f32 / b as f32 - 0.5).collect() };
+    let (x, dy) = (vector(37, 101), vector(53, 97));
+    let p = BatchNorm { rows: 8, channels: 3, eps: 1e-5 };
+    let (gamma, beta) = ([0.5, 1.0, 2.0], [0.1, -0.2, 0.3]);
+    let y = [
+        -0.663688421,
+        -1.013186812,
+        2.059349775,
+        -0.445491701,
+        -0.649751365,
+        2.684896231,
+        -0.227294996,
+        -0.286315888,
+        3.310442924,
+        -0.009098307,
+        0.07711947,
+        -2.382030964,
+        0.209098384,
+        0.440555036,
+        -1.756484151,
+        0.427295089,
+        0.803990424,
+        -1.130937815,
+        0.645491779,
+        1.16742599,
+        -0.50539124,
+        0.863688409,
+        -2.139836788,
+        0.12015532,
+    ];
+    let dx = [
+        -0.734661281,
+        0.813016713,
+        -2.426979303,
+        0.577135146,
+        -0.648613513,
+        1.56187129,
+        -0.31485489,
+        1.560454249,
+        -0.767298579,
+        0.996941686,
+        0.098824047,
+        -2.596803427,
+        0.104951546,
+        -1.362806201,
+        1.392046928,
+        -0.787038445,
+        0.846261621,
+        -0.937122762,
+        0.524758101,
+        -0.615368724,
+        3.051727772,
+        -0.367231965,
+        -0.69176811,
+        0.722557724,
+    ];
+    for_each_cpu(|cpu| {
+        let mut scratch = Offset::scratch(p.scratch_len(cpu.threads.count()));
+        let (mut out, mut mean, mut var) = ([f32::NAN; 24], [0.0; 3], [1.0; 3]);
+        let (mut saved, mut sums) = ([f32::NAN; 6], [f32::NAN; 6]);
+        forward_batch(cpu, &p, &x, &gamma, &beta, &mut mean, &mut var, 0.1, &mut out, &mut saved, &mut scratch);
+        assert_within(&out, &y, 1e-6, "y");
+        assert_within(&mean, &[-0.015346536, 0.008787128, -0.004579208], 1e-6, "running mean");
+        assert_within(&var, &[0.905881763, 0.908480763, 0.911451042], 1e-6, "running var");
+        backward_sums(cpu, &p, &x, &dy, &saved, &mut sums, &mut scratch);
+        let expected = [0.805303335, 0.822459996, 0.200279668, -0.103092819, -0.731958807, -0.360824764];
+        assert_within(&sums, &expected, 1e-6, "dgamma, dbeta");
+        backward_input(cpu, &p, &x, Some(&dy), &gamma, &saved, &sums, &mut out, &mut scratch);
+        assert_within(&out, &dx, 2e-6, "dx");
+    });
+}
+
+#[test]
+#[should_panic(expected = "numbers for a batchnorm that needs")]
+fn short_scratch_is_refused() {
+    let p = BatchNorm { rows: 4, channels: 2, eps: 1e-5 };
+    let cpu = Cpu { level: crate::Level::PORTABLE, threads: &crate::Threads::serial() };
+    let mut scratch = Offset::scratch(p.scratch_len(1) - 1);
+    backward_sums(&cpu, &p, &[0.0; 8], &[0.0; 8], &[0.0; 4], &mut [0.0; 4], &mut scratch);
+}
