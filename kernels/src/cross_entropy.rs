@@ -9,7 +9,7 @@
 //! dlogits[c] = dloss · (softmax(logits)[c]·Σq − q[c]) / divisor
 //! ```
 //!
-//! The divisor of the mean is Σ weight[target] over rows that are not ignored, for probabilities
+//! The divisor of the mean is `Σ weight[target]` over rows that are not ignored, for probabilities
 //! the number of rows; of the sum it is 1. All in `f64`, rounded once, so that logits of ±10000 are
 //! exact. Forward leaves dlogits for dloss = 1 in `saved`, and backward multiplies.
 //!
