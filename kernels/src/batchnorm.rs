@@ -26,7 +26,7 @@ mod pass;
 mod sums;
 
 use crate::Cpu;
-use crate::lanes::sqrt;
+use crate::lanes::{as_f64, sqrt};
 use crate::parallel::Chunks;
 use pass::{InputBatch, InputRunning, Normalise, RowsTask};
 use sums::{BlockTask, MergeStatistics, MergeSums};
@@ -378,7 +378,7 @@ enum Other<'a> {
 /// The partial results: per chunk one number for each channel, then another.
 fn partial_sums<'s>(cpu: &Cpu, p: &BatchNorm, x: &[f32], other: Other, partial: &'s mut [f32], threads: &mut [f32]) -> &'s mut [f64] {
     let (chunk, chunks) = (p.chunk_rows() * p.channels, p.chunks());
-    let partial: &mut [f64] = &mut bytemuck::cast_slice_mut(partial)[..chunks * 2 * p.channels];
+    let partial: &mut [f64] = &mut as_f64(partial)[..chunks * 2 * p.channels];
     cpu.run(Chunks::new(partial, 2 * p.channels, chunks), threads, p.thread_len(), |i, partial, tables| {
         let part = i * chunk..x.len().min((i + 1) * chunk);
         let other = match other {
@@ -423,3 +423,6 @@ fn repeat<const N: usize>(channels: usize, tables: [&mut [f32]; N]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

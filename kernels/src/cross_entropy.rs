@@ -9,12 +9,13 @@
 //! dlogits[c] = dloss · (softmax(logits)[c]·Σq − q[c]) / divisor
 //! ```
 //!
-//! The divisor of the mean is Σ weight[target] over rows that are not ignored, for probabilities
+//! The divisor of the mean is `Σ weight[target]` over rows that are not ignored, for probabilities
 //! the number of rows; of the sum it is 1. All in `f64`, rounded once, so that logits of ±10000 are
 //! exact. Forward leaves dlogits for dloss = 1 in `saved`, and backward multiplies.
 //!
 //! Reference: [`crate::reference::cross_entropy`].
 
+use crate::lanes::as_f64;
 use crate::{Cpu, elementwise, parallel::Chunks};
 use core::fmt;
 
@@ -120,7 +121,7 @@ pub fn forward(
     }
     assert!(scratch.len() >= p.scratch_len(), "scratch of {} numbers, {} are needed", scratch.len(), p.scratch_len());
     let divisor = divisor(p, targets, weights)?;
-    let losses: &mut [f64] = bytemuck::cast_slice_mut(&mut scratch[..p.scratch_len()]);
+    let losses: &mut [f64] = as_f64(&mut scratch[..p.scratch_len()]);
     let parts = (Chunks::new(losses, 1, p.n), Chunks::new(saved, p.classes, p.n));
     cpu.run(parts, &mut [], 0, |row, (loss, saved), _| {
         let of_row = row * p.classes..(row + 1) * p.classes;
@@ -213,3 +214,7 @@ fn one_row(p: &CrossEntropy, logits: &[f32], target: Target, weights: Option<&[f
     }
     loss
 }
+
+#[cfg(test)]
+#[allow(clippy::excessive_precision, reason = "golden values as torch prints them")]
+mod tests;

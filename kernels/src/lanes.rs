@@ -98,3 +98,14 @@ pub(crate) fn sqrt(x: f64) -> f64 {
     #[cfg(not(feature = "std"))]
     libm::sqrt(x)
 }
+
+/// Scratch as `f64`.
+///
+/// # Panics
+/// If it is not aligned to them.
+pub(crate) fn as_f64(scratch: &mut [f32]) -> &mut [f64] {
+    if scratch.is_empty() {
+        return &mut [];
+    }
+    bytemuck::try_cast_slice_mut(scratch).unwrap_or_else(|cause| panic!("scratch must be aligned to 64 bytes: {cause}"))
+}

@@ -124,37 +124,53 @@ struct ForwardTask<'a, const INDEX: bool> {
 impl<const INDEX: bool> Task for ForwardTask<'_, INDEX> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
+        if self.p.c >= I::LANES {
+            self.line::<I, true>(isa);
+        } else {
+            self.line::<I, false>(isa);
+        }
+    }
+}
+
+impl<const INDEX: bool> ForwardTask<'_, INDEX> {
+    /// With or without whole vectors of channels.
+    #[inline(always)]
+    fn line<I: Isa, const WHOLE: bool>(self, isa: I) {
         let p = self.p;
+        let lanes = if WHOLE { I::LANES } else { p.c };
         let (n, oy) = (self.line / p.out_h(), self.line % p.out_h());
         let rows = inside(oy * p.stride, p.pad, p.kernel, p.h);
         let image = &self.x[n * p.h * p.w * p.c..][..p.h * p.w * p.c];
         for ox in 0..p.out_w() {
             let columns = inside(ox * p.stride, p.pad, p.kernel, p.w);
-            let first = (oy * p.stride + rows.start - p.pad) * p.w + ox * p.stride + columns.start - p.pad;
+            let first = ((oy * p.stride + rows.start - p.pad) * p.w + ox * p.stride + columns.start - p.pad) * p.c;
             let mut at = 0;
             while at < p.c {
                 // The last vector may overlap the one before: it finds the same again.
-                let lanes = I::LANES.min(p.c);
                 let c = at.min(p.c - lanes);
-                let mut best = load_padded(isa, &image[first * p.c + c..][..lanes], 0.0);
+                let mut best = load::<I, WHOLE>(isa, &image[first + c..][..lanes]);
                 let mut place = isa.splat((rows.start * p.kernel + columns.start) as f32);
+                let mut line = first + c;
                 for ky in rows.clone() {
-                    let line = first + (ky - rows.start) * p.w;
-                    for kx in columns.clone() {
-                        let cell = &image[(line + kx - columns.start) * p.c + c..][..lanes];
-                        let v = load_padded(isa, cell, 0.0);
+                    let mut from = line;
+                    let mut cell = (ky * p.kernel + columns.start) as f32;
+                    for _ in columns.clone() {
+                        let v = load::<I, WHOLE>(isa, &image[from..from + lanes]);
                         let wins = isa.or(isa.lt(best, v), isa.is_nan(v));
                         best = isa.select(wins, v, best);
                         if INDEX {
-                            place = isa.select(wins, isa.splat((ky * p.kernel + kx) as f32), place);
+                            place = isa.select(wins, isa.splat(cell), place);
                         }
+                        cell += 1.0;
+                        from += p.c;
                     }
+                    line += p.w * p.c;
                 }
-                store_padded(isa, best, &mut self.y[ox * p.c + c..][..lanes]);
+                store::<I, WHOLE>(isa, best, &mut self.y[ox * p.c + c..][..lanes]);
                 if INDEX {
-                    store_bytes(isa, place, &mut self.index[ox * p.c + c..][..lanes]);
+                    store_bytes::<I, WHOLE>(isa, place, &mut self.index[ox * p.c + c..][..lanes]);
                 }
-                at += I::LANES;
+                at += lanes;
             }
         }
     }
@@ -173,6 +189,18 @@ struct BackwardTask<'a> {
 impl Task for BackwardTask<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
+        if self.p.c.is_multiple_of(I::LANES) {
+            self.line::<I, true>(isa);
+        } else {
+            self.line::<I, false>(isa);
+        }
+    }
+}
+
+impl BackwardTask<'_> {
+    /// With or without whole vectors of channels.
+    #[inline(always)]
+    fn line<I: Isa, const WHOLE: bool>(self, isa: I) {
         let p = self.p;
         let (n, iy) = (self.line / p.h, self.line % p.h);
         let zero = isa.splat(0.0);
@@ -185,24 +213,39 @@ impl Task for BackwardTask<'_> {
             for ox in 0..p.out_w() {
                 let columns = inside(ox * p.stride, p.pad, p.kernel, p.w);
                 let from = ((n * p.out_h() + oy) * p.out_w() + ox) * p.c;
+                let first = (ox * p.stride + columns.start - p.pad) * p.c;
                 let mut c = 0;
                 while c < p.c {
-                    let lanes = I::LANES.min(p.c - c);
-                    let dy = load_padded(isa, &self.dy[from + c..][..lanes], 0.0);
-                    let place = load_bytes(isa, &self.index[from + c..][..lanes]);
-                    for kx in columns.clone() {
-                        let cell = isa.splat((ky * p.kernel + kx) as f32);
-                        let other = isa.or(isa.lt(place, cell), isa.lt(cell, place));
-                        let ix = ox * p.stride + kx - p.pad;
-                        let dx = &mut self.dx[ix * p.c + c..][..lanes];
-                        let sum = isa.add(load_padded(isa, dx, 0.0), isa.select(other, zero, dy));
-                        store_padded(isa, sum, dx);
+                    let lanes = if WHOLE { I::LANES } else { I::LANES.min(p.c - c) };
+                    let dy = load::<I, WHOLE>(isa, &self.dy[from + c..][..lanes]);
+                    let place = load_bytes::<I, WHOLE>(isa, &self.index[from + c..][..lanes]);
+                    let mut to = first + c;
+                    let mut cell = (ky * p.kernel + columns.start) as f32;
+                    for _ in columns.clone() {
+                        let other = isa.or(isa.lt(place, isa.splat(cell)), isa.lt(isa.splat(cell), place));
+                        let dx = &mut self.dx[to..to + lanes];
+                        let sum = isa.add(load::<I, WHOLE>(isa, dx), isa.select(other, zero, dy));
+                        store::<I, WHOLE>(isa, sum, dx);
+                        cell += 1.0;
+                        to += p.c;
                     }
                     c += I::LANES;
                 }
             }
         }
     }
+}
+
+/// A vector, which is known to be a whole one or not.
+#[inline(always)]
+fn load<I: Isa, const WHOLE: bool>(isa: I, x: &[f32]) -> I::V {
+    if WHOLE { isa.load(x) } else { load_padded(isa, x, 0.0) }
+}
+
+/// The opposite of [`load`].
+#[inline(always)]
+fn store<I: Isa, const WHOLE: bool>(isa: I, v: I::V, y: &mut [f32]) {
+    if WHOLE { isa.store(v, y) } else { store_padded(isa, v, y) }
 }
 
 /// Which of a window's `kernel` cells lie inside an axis of `len`; the window starts `pad` before `start`.
@@ -213,11 +256,11 @@ fn inside(start: usize, pad: usize, kernel: usize, len: usize) -> core::ops::Ran
 
 /// Writes small whole numbers as bytes, as many as `y` has room for.
 #[inline(always)]
-fn store_bytes<I: Isa>(isa: I, v: I::V, y: &mut [u8]) {
+fn store_bytes<I: Isa, const WHOLE: bool>(isa: I, v: I::V, y: &mut [u8]) {
     // 2²³ + i has i in its lowest bits: no conversion is needed.
     let mut all = [0.0; MOST];
     isa.store(isa.add(v, isa.splat(8_388_608.0)), &mut all);
-    if y.len() == I::LANES {
+    if WHOLE {
         let y = &mut y[..I::LANES];
         for (y, v) in y.iter_mut().zip(&all[..I::LANES]) {
             *y = v.to_bits() as u8;
@@ -231,9 +274,9 @@ fn store_bytes<I: Isa>(isa: I, v: I::V, y: &mut [u8]) {
 
 /// Up to `LANES` bytes as numbers.
 #[inline(always)]
-fn load_bytes<I: Isa>(isa: I, x: &[u8]) -> I::V {
+fn load_bytes<I: Isa, const WHOLE: bool>(isa: I, x: &[u8]) -> I::V {
     let mut all = [0.0; MOST];
-    if x.len() == I::LANES {
+    if WHOLE {
         for (v, x) in all[..I::LANES].iter_mut().zip(&x[..I::LANES]) {
             *v = f32::from(*x);
         }
@@ -243,4 +286,110 @@ fn load_bytes<I: Isa>(isa: I, x: &[u8]) -> I::V {
         }
     }
     isa.load(&all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference;
+    use crate::testing::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    /// All passes against the reference; channels-last input.
+    fn check(p: &MaxPool, x: &[f32], dy: &[f32], offset: usize) {
+        let x = Offset::copy(x, offset);
+        let dy = Offset::copy(dy, 15 - offset);
+        let (mut y, mut index, mut dx) = (zeros(p.y_len()), std::vec![0; p.y_len()], zeros(p.x_len()));
+        reference::maxpool::forward(p, &x, &mut y, &mut index);
+        reference::maxpool::backward_input(p, &dy, &index, &mut dx);
+        same_bits(
+            |cpu| {
+                let (mut out, mut place) = (Offset::nan(p.y_len(), offset), std::vec![255; p.y_len()]);
+                forward_only(cpu, p, &x, &mut out);
+                assert_exact(&out, &y, "y without places");
+                out.fill(f32::NAN);
+                forward(cpu, p, &x, &mut out, &mut place);
+                assert_exact(&out, &y, "y");
+                assert_eq!(place, index, "{p:?} at {}", cpu.level);
+                let mut out = Offset::nan(p.x_len(), 15 - offset);
+                backward_input(cpu, p, &dy, &place, &mut out);
+                out.to_vec()
+            },
+            |_, out| assert_within(out, &dx, 1e-6, "dx"),
+        );
+    }
+
+    #[test]
+    fn all_passes_match_the_reference() {
+        let mut random = Random::new(7);
+        for (i, c) in CHANNELS.into_iter().enumerate() {
+            for (kernel, stride, pad) in [(3, 2, 1), (2, 2, 0), (3, 1, 1), (1, 1, 0), (5, 3, 2), (2, 1, 1), (3, 4, 0), (15, 2, 7)] {
+                for (n, h, w) in [(1, 4, 4), (2, 5, 7), (1, 9, 3), (1, 1, 1), (3, 2, 15)] {
+                    let p = MaxPool { n, h, w, c, kernel, stride, pad };
+                    if kernel <= h.min(w) + 2 * pad {
+                        let dy = random.vector(p.y_len());
+                        check(&p, &random.vector(p.x_len()), &dy, (i + h + kernel) % 16);
+                        check(&p, &random.special(p.x_len()), &dy, (i + w) % 16);
+                        // Ties everywhere.
+                        let x: Vec<f32> = random.vector(p.x_len()).iter().map(|v| (v * 2.0).round()).collect();
+                        check(&p, &x, &dy, 0);
+                    }
+                }
+            }
+        }
+        for offset in 0..16 {
+            let p = MaxPool { n: 1, h: 8, w: 6, c: 17, kernel: 3, stride: 2, pad: 1 };
+            check(&p, &random.special(p.x_len()), &random.vector(p.y_len()), offset);
+        }
+    }
+
+    #[test]
+    fn the_rules_of_torch() {
+        let nan = f32::NAN;
+        let low = f32::NEG_INFINITY;
+        let p = MaxPool { n: 1, h: 3, w: 3, c: 1, kernel: 2, stride: 1, pad: 0 };
+        for_each_cpu(|cpu| {
+            let (mut y, mut index) = ([0.0; 4], [9; 4]);
+            forward(cpu, &p, &[1.0, nan, 3.0, nan, low, 2.0, 0.0, 0.0, 0.0], &mut y, &mut index);
+            assert_exact(&y, &[f64::NAN, f64::NAN, f64::NAN, 2.0], "torch's y");
+            // Torch's indices 3, 1, 3, 5 into the image, as places in the windows.
+            assert_eq!(index, [2, 0, 0, 1]);
+            let p = MaxPool { n: 1, h: 2, w: 2, c: 1, kernel: 3, stride: 2, pad: 1 };
+            let (mut y, mut index) = ([0.0], [9]);
+            forward(cpu, &p, &[low; 4], &mut y, &mut index);
+            assert_eq!((y, index), ([low], [4]));
+            forward(cpu, &p, &[-0.0, 0.0, 0.0, -0.0], &mut y, &mut index);
+            assert_eq!((y[0].to_bits(), index), (0x8000_0000, [4]));
+        });
+    }
+
+    #[test]
+    fn the_gradient_is_the_slope() {
+        let p = MaxPool { n: 2, h: 5, w: 4, c: 2, kernel: 3, stride: 2, pad: 1 };
+        // All different by more than the step.
+        let x: Vec<f32> = (0..p.x_len()).map(|i| (i * 37 % 81) as f32 / 16.0).collect();
+        let dy = Random::new(8).vector(p.y_len());
+        let (mut y, mut index, mut dx) = (zeros(p.y_len()), std::vec![0; p.y_len()], zeros(p.x_len()));
+        reference::maxpool::forward(&p, &x, &mut y, &mut index);
+        reference::maxpool::backward_input(&p, &dy, &index, &mut dx);
+        let loss = |x: &[f32]| {
+            let (mut y, mut index) = (zeros(p.y_len()), std::vec![0; p.y_len()]);
+            reference::maxpool::forward(&p, x, &mut y, &mut index);
+            dot(&dy, &y)
+        };
+        assert_gradient(&x, &dx, loss, 1e-6);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_shape(n in 1_usize..3, h in 1_usize..12, w in 1_usize..12, c in 1_usize..20,
+                     kernel in 1_usize..6, stride in 1_usize..4, pad in 0_usize..3, seed: u64) {
+            let p = MaxPool { n, h, w, c, kernel, stride, pad };
+            prop_assume!(2 * pad <= kernel && kernel <= h.min(w) + 2 * pad);
+            let mut random = Random::new(seed);
+            check(&p, &random.special(p.x_len()), &random.vector(p.y_len()), seed as usize % 16);
+        }
+    }
 }

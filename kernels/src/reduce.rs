@@ -6,7 +6,7 @@
 //! number of threads and far more precise than a sum in `f32`.
 
 use crate::isa::Isa;
-use crate::lanes::{MOST, Map, PART, load_padded, map};
+use crate::lanes::{MOST, Map, PART, as_f64, load_padded, map};
 use crate::{Cpu, Task, parallel::Chunks};
 
 /// Numbers that are added in `f32` before the sum goes on in `f64`.
@@ -74,7 +74,7 @@ pub(crate) fn total<const N: usize, F: Term<N>>(cpu: &Cpu, f: F, x: [&[f32]; N],
     }
     let needed = scratch_len(len);
     assert!(scratch.len() >= needed, "scratch of {} numbers for a sum that needs {needed}", scratch.len());
-    let partial: &mut [f64] = bytemuck::cast_slice_mut(&mut scratch[..needed]);
+    let partial: &mut [f64] = as_f64(&mut scratch[..needed]);
     let parts = partial.len();
     cpu.run(Chunks::new(partial, 1, parts), &mut [], 0, |i, sum, _| {
         let part = i * PART..len.min((i + 1) * PART);
@@ -182,5 +182,64 @@ impl Map<0> for PlusValue {
     #[inline(always)]
     fn of<I: Isa>(self, isa: I, y: I::V, []: [I::V; 0]) -> I::V {
         isa.add(y, isa.splat(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference;
+    use crate::testing::*;
+
+    #[test]
+    fn sums_match_the_reference() {
+        let mut random = Random::new(5);
+        for len in [1, 3, 8, 10, 17, 33, 64, 511, 512, 513, 1000, 8191, 8192, 8193, 100_003] {
+            for offset in if len < 100 { 0..16 } else { 3..5 } {
+                let x = Offset::copy(&random.vector(len), offset);
+                let sizes: f64 = x.iter().map(|v| f64::from(v.abs())).sum();
+                let expected =
+                    [reference::reduce::sum(&x), reference::reduce::mean(&x) * len as f64, reference::reduce::sum_of_squares(&x)];
+                same_bits(
+                    |cpu| {
+                        let mut scratch = Offset::scratch(scratch_len(len));
+                        let s = [sum(cpu, &x, &mut scratch), mean(cpu, &x, &mut scratch) * len as f32];
+                        [s[0], s[1], sum_of_squares(cpu, &x, &mut scratch) as f32].into()
+                    },
+                    |_, y| {
+                        for (y, e) in y.iter().zip(expected) {
+                            assert!((f64::from(*y) - e).abs() < 2e-7 * sizes, "{y} instead of {e} of {len}");
+                        }
+                    },
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn of_nothing_and_of_nan() {
+        for_each_cpu(|cpu| {
+            assert_eq!(sum(cpu, &[], &mut []), 0.0);
+            assert!(mean(cpu, &[], &mut []).is_nan());
+            let mut x = [1.0; 40];
+            let mut scratch = Offset::scratch(scratch_len(40));
+            assert_eq!(sum(cpu, &x, &mut scratch), 40.0);
+            x[39] = f32::INFINITY;
+            assert_eq!(sum(cpu, &x, &mut scratch), f32::INFINITY);
+            x[3] = f32::NAN;
+            assert!(sum(cpu, &x, &mut scratch).is_nan());
+        });
+    }
+
+    #[test]
+    fn fills() {
+        for_each_cpu(|cpu| {
+            for len in [0, 1, 15, 17, 9000] {
+                let mut dx = Offset::nan(len, 5);
+                fill(cpu, 0.25, &mut dx);
+                fill_accumulate(cpu, 0.5, &mut dx);
+                assert!(dx.iter().all(|v| *v == 0.75));
+            }
+        });
     }
 }

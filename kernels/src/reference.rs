@@ -16,3 +16,6 @@ pub mod mse;
 pub mod reduce;
 pub mod relu;
 pub mod sgd;
+
+#[cfg(test)]
+mod tests;
