@@ -121,9 +121,6 @@ impl<'g> Var<'g> {
     pub fn shape(self) -> Shape {
         self.shape
     }
-    pub(crate) fn graph(self) -> &'g Graph {
-        self.graph
-    }
 
     pub(crate) fn unary(self, op: Op, shape: Result<Shape, Error>) -> Var<'g> {
         self.graph.record(op, &[self.id], shape)

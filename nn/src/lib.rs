@@ -16,6 +16,9 @@ pub mod params;
 pub mod recipe;
 pub mod resnet;
 pub mod schedule;
+pub mod setup;
+#[cfg(feature = "std")]
+pub mod state;
 mod store;
 pub mod trainer;
 
@@ -29,4 +32,5 @@ pub use params::{Entry, Name, Network, NormId, Param};
 pub use recipe::{Recipe, Stem};
 pub use resnet::{Mode, NormPolicy, ResNet};
 pub use schedule::Schedule;
+pub use setup::{Loss, Setup};
 pub use trainer::Trainer;
