@@ -1,4 +1,8 @@
-//! The parts of the program `nunatak` that are worth testing without a terminal.
+//! What the program `nunatak` is made of; its tests use it too.
 #![forbid(unsafe_code)]
 
+pub mod args;
+pub mod commands;
 pub mod dataset;
+pub mod failure;
+pub mod output;

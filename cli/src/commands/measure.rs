@@ -1,0 +1,15 @@
+//! `nunatak measure`
+
+use crate::failure::Failure;
+
+/// Options of `nunatak measure`.
+#[derive(clap::Args, Debug)]
+pub struct Args {}
+
+/// Runs it.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run(_: &Args) -> Result<(), Failure> {
+    Err(Failure::usage("not there yet"))
+}

@@ -1,0 +1,61 @@
+//! How a command ends when it does not succeed, and with which exit code.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// What was asked makes no sense: exit code 2.
+    Usage(String),
+    /// What was asked could not be done: exit code 1.
+    Failed(String),
+    /// Ctrl-C, after everything was saved: exit code 130.
+    Interrupted,
+    /// Whoever read our output has gone: exit code 1, without a word.
+    OutputClosed,
+}
+
+impl Failure {
+    /// A usage error.
+    pub fn usage(what: impl Display) -> Failure {
+        Failure::Usage(what.to_string())
+    }
+    /// Something that went wrong with something: `what: why`.
+    pub fn with(what: impl Display, why: impl Display) -> Failure {
+        Failure::Failed(format!("{what}: {why}"))
+    }
+    /// Prints the message to stderr and gives the exit code.
+    pub fn report(&self) -> ExitCode {
+        match self {
+            Failure::Usage(text) => {
+                eprintln!("error: {text}");
+                ExitCode::from(2)
+            }
+            Failure::Failed(text) => {
+                eprintln!("error: {text}");
+                ExitCode::from(1)
+            }
+            Failure::Interrupted => ExitCode::from(130),
+            Failure::OutputClosed => ExitCode::from(1),
+        }
+    }
+}
+
+impl From<nunatak_nn::Error> for Failure {
+    fn from(e: nunatak_nn::Error) -> Failure {
+        Failure::Failed(e.to_string())
+    }
+}
+
+impl From<nunatak_nn::state::StateError> for Failure {
+    fn from(e: nunatak_nn::state::StateError) -> Failure {
+        Failure::Failed(e.to_string())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(e: std::io::Error) -> Failure {
+        if e.kind() == std::io::ErrorKind::BrokenPipe { Failure::OutputClosed } else { Failure::Failed(e.to_string()) }
+    }
+}
