@@ -60,6 +60,7 @@ impl Task for Multiply<'_, '_> {
     }
 }
 
+/// Calls a macro with the number of rows as a literal.
 macro_rules! for_rows {
     ($rows:expr, $call:ident!($($n:literal)+)) => {
         match $rows {
@@ -68,6 +69,8 @@ macro_rules! for_rows {
         }
     };
 }
+
+pub(crate) use for_rows;
 
 impl Multiply<'_, '_> {
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! `nunatak measure`: time and memory of a step.
 
+use crate::args;
 use crate::bench_step::{Kind, StepArgs};
 use crate::failure::Failure;
 use crate::outln;
@@ -33,6 +34,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let level = args.step.compute.level()?;
     let (blueprint, slots, values) = setup.plan()?;
     let bytes = blueprint.summary(&slots);
+    args::report_refused(&blueprint, &setup.algorithms);
     let threads = args.step.compute.start_threads()?;
     let mut memory = vec![0; blueprint.bytes()];
     let mut trainer = Trainer::new(blueprint, &mut memory, level, threads)?;

@@ -1,5 +1,6 @@
 //! `nunatak plan`: what a step computes, what freezing removed, where memory goes.
 
+use crate::args;
 use crate::bench_step::StepArgs;
 use crate::failure::Failure;
 use crate::outln;
@@ -39,6 +40,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let setup = args.step.setup(args.trainable.as_deref())?;
     let (blueprint, slots, _) = setup.plan()?;
     let bytes = blueprint.summary(&slots);
+    args::report_refused(&blueprint, &setup.algorithms);
     let list = calls(&blueprint);
     let removed: Vec<Call> = if setup.trainable == blueprint.network().all() || !blueprint.trains() {
         Vec::new()

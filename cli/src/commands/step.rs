@@ -160,6 +160,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         algorithms: args::algorithms(args.algorithm.as_deref())?,
     };
     let (blueprint, _, values) = setup.plan()?;
+    args::report_refused(&blueprint, &setup.algorithms);
     let threads = args.compute.start_threads()?;
     let mut memory = vec![0; blueprint.bytes()];
     let mut trainer = prepare(args, blueprint, &mut memory, &threads)?;
