@@ -399,17 +399,17 @@ impl Task for TransformOutput<'_, '_, '_> {
     fn run<I: Isa>(self, isa: I) {
         let (s, block) = (&self.s, self.s.block());
         let position = Shape::position_len(self.tiles, block);
-        let columns = (self.out.columns() - self.column).min(block);
+        let width = (self.out.columns() - self.column).min(block);
         for tile in 0..self.tiles {
             let t = self.first + tile;
             let (image, t) = (t / s.image_tiles(), t % s.image_tiles());
             let (top, left) = (t / s.tiles[1] * OUT, t % s.tiles[1] * OUT);
             let (high, wide) = (OUT.min(s.out_h - top), OUT.min(s.out_w - left));
-            for lane in (0..columns).step_by(I::LANES) {
+            for lane in (0..width).step_by(I::LANES) {
                 let m = &self.m[tile * block + lane..];
                 let number = |y: usize, x: usize| isa.load(&m[(y * IN + x) * position..]);
                 let columns: [[I::V; OUT]; IN] = core::array::from_fn(|x| transforms::output(isa, core::array::from_fn(|y| number(y, x))));
-                let there = (columns - lane).min(I::LANES);
+                let there = (width - lane).min(I::LANES);
                 for y in 0..high {
                     let pixel = (image * s.out_h + top + y) * s.out_w + left - self.out.first_row();
                     for (x, value) in transforms::output(isa, columns.map(|column| column[y])).into_iter().enumerate().take(wide) {
