@@ -86,8 +86,7 @@ pub enum Algorithm {
     /// Matrix products over patches that are gathered a piece at a time.
     #[default]
     Gemm,
-    /// Winograd's F(4x4, 3x3): a quarter of the products. Forward and the input's gradient of 3x3
-    /// filters with stride 1.
+    /// Winograd's F(4x4, 3x3): a quarter of the products. 3x3 filters with stride 1.
     Winograd4,
     /// The whole patch matrix, and the crate `matrixmultiply`. Allocates on every call; only with the
     /// feature `matrixmultiply`, only where it is asked for.
@@ -198,10 +197,10 @@ impl Conv2d {
     }
 
     /// Whether an algorithm can do a pass of this convolution.
-    pub fn accepts(&self, pass: Pass, algorithm: Algorithm) -> bool {
+    pub fn accepts(&self, _pass: Pass, algorithm: Algorithm) -> bool {
         match algorithm {
             Algorithm::Gemm => true,
-            Algorithm::Winograd4 => pass != Pass::BackwardWeight && winograd4::accepts(self),
+            Algorithm::Winograd4 => winograd4::accepts(self),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => true,
         }
@@ -217,6 +216,7 @@ impl Conv2d {
             (Algorithm::Gemm, Pass::Forward) => product::forward_scratch(self, budget),
             (Algorithm::Gemm, Pass::BackwardInput) => product::backward_input_scratch(self, budget),
             (Algorithm::Gemm, Pass::BackwardWeight) => backward_weight::scratch_len(self, budget),
+            (Algorithm::Winograd4, Pass::BackwardWeight) => winograd4::backward_weight::scratch_len(self, threads),
             (Algorithm::Winograd4, pass) => winograd4::scratch_len(self, pass == Pass::BackwardInput, threads),
             #[cfg(feature = "matrixmultiply")]
             (Algorithm::Im2col, _) => 0,
@@ -262,7 +262,7 @@ impl Conv2d {
         self.check(Pass::BackwardWeight, algorithm, x.len(), dw.len(), dy.len());
         match algorithm {
             Algorithm::Gemm => backward_weight::backward_weight(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Winograd4 => panic!("winograd4 has no backward_weight"),
+            Algorithm::Winograd4 => winograd4::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_weight(self, cpu, x, dy, dw, add),
         }

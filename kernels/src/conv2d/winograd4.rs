@@ -6,7 +6,7 @@
 //! back: 36 products for 16 pixels instead of 144.
 //!
 //! The input's gradient is the same computation on dy, with the filters flipped, channels exchanged
-//! and the padding 2 − pad.
+//! and the padding 2 − pad. For the weight's gradient see [`backward_weight`].
 //!
 //! Two schedules, by the size of the transformed filters:
 //!
@@ -16,6 +16,7 @@
 //!   takes one block of output channels, and transforms 128 input channels' filters at a time into its
 //!   own cache, just before they are used. Transformed filters never go to memory.
 
+pub(crate) mod backward_weight;
 mod transforms;
 
 use super::Conv2d;

@@ -61,3 +61,26 @@ pub(crate) fn output<I: Isa>(isa: I, m: [I::V; 6]) -> [I::V; 4] {
         isa.fma(isa.splat(0.5 * A), odd_a, isa.fma(isa.splat(2.0 * B), odd_b, m[5])),
     ]
 }
+
+/// A y: the adjoint of [`output`].
+#[inline(always)]
+pub(crate) fn output_adjoint<I: Isa>(isa: I, y: [I::V; 4]) -> [I::V; 6] {
+    let (half, two) = (isa.splat(0.5), isa.splat(2.0));
+    let even_a = isa.fma(half, y[2], y[0]);
+    let odd_a = isa.mul(isa.splat(A), isa.fma(half, y[3], y[1]));
+    let even_b = isa.fma(two, y[2], y[0]);
+    let odd_b = isa.mul(isa.splat(B), isa.fma(two, y[3], y[1]));
+    [y[0], isa.add(even_a, odd_a), isa.sub(even_a, odd_a), isa.add(even_b, odd_b), isa.sub(even_b, odd_b), y[3]]
+}
+
+/// Gᵀ u: the adjoint of [`filter`].
+#[inline(always)]
+pub(crate) fn filter_adjoint<I: Isa>(isa: I, u: [I::V; 6]) -> [I::V; 3] {
+    let (even_a, odd_a) = (isa.add(u[1], u[2]), isa.sub(u[1], u[2]));
+    let (even_b, odd_b) = (isa.add(u[3], u[4]), isa.sub(u[3], u[4]));
+    [
+        isa.fma(isa.splat(-1.0 / 1.5), even_a, isa.fma(isa.splat(1.0 / 6.0), even_b, u[0])),
+        isa.fma(isa.splat(-A / 1.5), odd_a, isa.mul(isa.splat(B / 6.0), odd_b)),
+        isa.fma(isa.splat(-0.5 / 1.5), even_a, isa.fma(isa.splat(2.0 / 6.0), even_b, u[5])),
+    ]
+}
