@@ -32,7 +32,10 @@ impl Target {
         match extension.as_deref() {
             Some("pth") => Ok(Target::Pth),
             Some("safetensors") => Ok(Target::Safetensors),
-            _ => Err(Failure::usage(format_args!("{}: end OUT with .pth or .safetensors, which says in which format to write", path.display()))),
+            _ => Err(Failure::usage(format_args!(
+                "{}: end OUT with .pth or .safetensors, which says in which format to write",
+                path.display()
+            ))),
         }
     }
 }

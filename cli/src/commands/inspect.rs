@@ -29,8 +29,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// Text out of a file, fit for a terminal: control characters and the like are escaped.
 pub(super) fn printable(text: &str) -> String {
-    let plain = |c: char| matches!(c, '"' | '\'' | '\\');
-    text.chars().flat_map(|c| if plain(c) { Err(c) } else { Ok(c.escape_debug()) }.map_or_else(|c| vec![c], Iterator::collect)).collect()
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\'' | '\\' => out.push(c),
+            _ => out.extend(c.escape_debug()),
+        }
+    }
+    out
 }
 
 /// The name of a format.
@@ -109,7 +115,7 @@ fn network(file: &Checkpoint) -> Result<NetworkLine, String> {
 }
 
 /// `64x3x7x7`; of a scalar `scalar`.
-pub(super) fn shape_text(shape: &[usize]) -> String {
+fn shape_text(shape: &[usize]) -> String {
     if shape.is_empty() { "scalar".into() } else { shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x") }
 }
 
