@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// Steps before the clock counts, and steps that are timed.
 const WARM_UP: usize = 3;
-const TIMED: usize = 21;
+const TIMED: usize = 15;
 /// No more time than this for one measurement, however slow the machine.
 const PATIENCE: Duration = Duration::from_secs(5);
 

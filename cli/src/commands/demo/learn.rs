@@ -13,7 +13,7 @@ use nunatak_nn::{
 use std::time::{Duration, Instant};
 
 const BATCH: usize = 32;
-const TRAIN_EACH: usize = 192;
+const TRAIN_EACH: usize = 128;
 const VALIDATION_EACH: usize = 64;
 const EPOCHS: u64 = 8;
 const HEAD_EPOCHS: u64 = 6;

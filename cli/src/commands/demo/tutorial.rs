@@ -169,7 +169,7 @@ pub(super) fn run(trainer: &mut Trainer, full: &Step, frozen: &Step) -> Result<[
     ] {
         table.row(name, gradient_norm(trainer, name)?, torch)?;
     }
-    outln!("    (PyTorch in float64: conv1 3290.06987, layer4.1.conv2 201.641923. The kinks of")?;
+    outln!("    (PyTorch in float64: conv1 3290.06987, layer4.1.conv2 201.641923. Kinks of")?;
     outln!("    relu amplify rounding, so two float32 programs differ by about as much.)")?;
 
     outln!("")?;
