@@ -1,4 +1,4 @@
-//! What the program `nunatak` is made of; its tests use it too.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 pub mod args;

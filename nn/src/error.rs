@@ -105,7 +105,7 @@ impl fmt::Display for Error {
                 "Expected more than 1 value per channel when training, got input size [{n}, {c}, {h}, {w}]; use larger images, a larger batch, or eval mode"
             ),
             Error::Length { what, expected, got } => write!(f, "{what}: expected {expected} numbers, got {got}"),
-            Error::NotKept => f.write_str("this value is not kept; name it in `Options::keep` when planning"),
+            Error::NotKept => f.write_str("this value is not kept; name it in `keep` when planning"),
             Error::NotAnInput => f.write_str("this value is computed, not an input"),
             Error::OtherGraph => f.write_str("a value of another graph was used"),
             Error::InputNotSet { value } => {

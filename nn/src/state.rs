@@ -114,37 +114,46 @@ fn dims(network: &Network, entry: Entry) -> Vec<usize> {
     sizes[..rank].to_vec()
 }
 
+/// Whether a file can be loaded into a network.
+///
+/// # Errors
+/// [`StateError::Mismatch`] with all differences; [`StateError::Value`] where a value can't be.
+pub fn check(network: &Network, file: &Checkpoint, head: Head) -> Result<(), StateError> {
+    let keep = |name: &str| head == Head::Keep && is_head(name);
+    let mut mismatch = Mismatch::default();
+    let mut known = BTreeSet::new();
+    for entry in network.entries() {
+        let name = network.entry_name(entry);
+        let name = name.as_str();
+        known.insert(name.to_string());
+        match file.get(name) {
+            _ if keep(name) => {}
+            None if matches!(entry, Entry::NumBatchesTracked(_)) => {}
+            None => mismatch.missing.push(name.to_string()),
+            Some(e) if e.shape() != dims(network, entry) => {
+                mismatch.misshapen.push((name.to_string(), dims(network, entry), e.shape().to_vec()));
+            }
+            Some(_) => {}
+        }
+    }
+    let unexpected = file.entries().iter().map(|e| e.name()).filter(|name| !known.contains(*name) && !keep(name));
+    mismatch.unexpected = unexpected.map(str::to_string).collect();
+    if !(mismatch.missing.is_empty() && mismatch.unexpected.is_empty() && mismatch.misshapen.is_empty()) {
+        return Err(StateError::Mismatch(mismatch));
+    }
+    check_values(network, file)
+}
+
 impl Trainer<'_> {
     /// Loads a state dict. Files without `num_batches_tracked` (before PyTorch 0.4.1) are accepted.
     /// Momentum and gradients are forgotten.
     ///
     /// # Errors
-    /// [`StateError`], before anything is changed.
+    /// Those of [`check`], before anything is changed.
     pub fn load(&mut self, file: &Checkpoint, head: Head) -> Result<Loaded, StateError> {
         let network = self.blueprint().network().clone();
+        check(&network, file, head)?;
         let keep = |name: &str| head == Head::Keep && is_head(name);
-        let mut mismatch = Mismatch::default();
-        let mut known = BTreeSet::new();
-        for entry in network.entries() {
-            let name = network.entry_name(entry);
-            let name = name.as_str();
-            known.insert(name.to_string());
-            match file.get(name) {
-                _ if keep(name) => {}
-                None if matches!(entry, Entry::NumBatchesTracked(_)) => {}
-                None => mismatch.missing.push(name.to_string()),
-                Some(e) if e.shape() != dims(&network, entry) => {
-                    mismatch.misshapen.push((name.to_string(), dims(&network, entry), e.shape().to_vec()));
-                }
-                Some(_) => {}
-            }
-        }
-        let unexpected = file.entries().iter().map(|e| e.name()).filter(|name| !known.contains(*name) && !keep(name));
-        mismatch.unexpected = unexpected.map(str::to_string).collect();
-        if !(mismatch.missing.is_empty() && mismatch.unexpected.is_empty() && mismatch.misshapen.is_empty()) {
-            return Err(StateError::Mismatch(mismatch));
-        }
-        check_values(&network, file)?;
 
         let mut loaded = Loaded::default();
         let mut room = Vec::new();
