@@ -4,5 +4,7 @@
 pub mod args;
 pub mod commands;
 pub mod dataset;
+pub mod engine;
 pub mod failure;
+pub mod model;
 pub mod output;
