@@ -3,9 +3,9 @@
 //! All plans share one block, which is made for the largest of them.
 
 use crate::args::Compute;
-use crate::dataset::{Batch, Evaluation, Loader, LoaderOptions, Preset, Sample, sequential};
+use crate::dataset::{Batch, Evaluation, Loader, LoaderOptions, Normalize, Preset, Sample, sequential};
 use crate::failure::Failure;
-use crate::model::{Model, reserve};
+use crate::model::{Model, View, reserve};
 use nunatak_nn::state::Head;
 use nunatak_nn::{Blueprint, Error, Options, Setup, Trainer, setup::Values};
 use std::collections::BTreeMap;
@@ -106,10 +106,10 @@ impl<'m> Engine<'m> {
 /// How images are shown to a finished model.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Showing {
-    /// Side of the square that the network sees
-    #[arg(long, default_value_t = 224, value_parser = clap::value_parser!(u32).range(1..=8192))]
-    pub size: u32,
-    /// Shorter side after resizing, before the square is cut out; size · 256 / 224 where not given
+    /// Side of the square that the network sees; as it was trained, or 224, where not given
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=8192))]
+    pub size: Option<u32>,
+    /// Shorter side after resizing, before the square is cut out; as it was trained, or size · 256 / 224
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16384))]
     pub resize: Option<u32>,
     /// Images that are computed at once
@@ -120,10 +120,17 @@ pub struct Showing {
     pub compute: Compute,
 }
 
-/// The preset for images of this size.
-pub fn evaluation(size: u32, resize: Option<u32>) -> Evaluation {
-    let usual = Evaluation::new(size as usize);
-    Evaluation { resize: resize.map_or(usual.resize, |r| r as usize).max(1), ..usual }
+impl Showing {
+    fn view(&self, model: &Model) -> View {
+        let trained = model.view.unwrap_or(View::of(224));
+        let view = self.size.filter(|&size| size != trained.size).map_or(trained, View::of);
+        View { resize: self.resize.unwrap_or(view.resize), ..view }
+    }
+}
+
+/// The preset of a view.
+pub fn evaluation(view: View) -> Evaluation {
+    Evaluation { resize: view.resize as usize, crop: view.size as usize, normalize: Normalize::IMAGENET }
 }
 
 /// How a loader with this preset works beside the computation.
@@ -145,7 +152,8 @@ pub fn show(
     model.tells_classes()?;
     let compute = &showing.compute;
     let (count, batch) = (samples.len(), showing.batch as usize);
-    let side = showing.size as usize;
+    let view = showing.view(model);
+    let side = view.size as usize;
     let mut setup = Setup::inference(model.recipe, batch, side, side);
     setup.options = Options { threads: compute.thread_count(), ..setup.options };
     let sizes = batch_sizes(count, batch);
@@ -154,7 +162,7 @@ pub fn show(
     let mut engine = Engine::new(vec![plans], sizes[0], &mut memory, compute)?;
     model.load(&mut engine.trainer, Head::Load)?;
 
-    let preset = Preset::Evaluation(evaluation(showing.size, showing.resize));
+    let preset = Preset::Evaluation(evaluation(view));
     let loader = Loader::new(samples, loader_options(batch, preset, 0, compute.thread_count())).map_err(failed)?;
     let mut logits = Vec::new();
     for batch in loader.epoch(sequential(count), 0, 0).map_err(failed)? {

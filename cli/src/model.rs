@@ -6,15 +6,17 @@
 //! | key | what |
 //! |---|---|
 //! | `nunatak.classes` | the names of the classes, a list in JSON |
+//! | `nunatak.view` | how images were shown to it: the square's side, the shorter side before |
 //! | `nunatak.recipe` | the stem, which leaves no trace in a state dict |
 //! | `nunatak.training` | only in `FILE.last`: where the run stands, in JSON |
 //!
-//! A `.pth` has no room for metadata: the names then lie beside it, in `FILE.classes.json`.
+//! A `.pth` has no room for metadata: names and view then lie beside it, in `FILE.classes.json`.
 
 use crate::failure::Failure;
 use nunatak_nn::checkpoint::{Checkpoint, write_pth, write_safetensors};
 use nunatak_nn::state::{Head, State, recipe_metadata, recipe_of};
 use nunatak_nn::{Recipe, Trainer};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
@@ -22,6 +24,8 @@ use std::path::{Path, PathBuf};
 
 /// The key of the metadata under which the names of the classes are saved.
 pub const CLASSES_KEY: &str = "nunatak.classes";
+/// The key of the metadata under which the view is saved.
+pub const VIEW_KEY: &str = "nunatak.view";
 /// The largest file that is read, in bytes: hundreds of times what ResNet34 takes.
 const MAX_FILE: u64 = 1 << 35;
 /// The largest list of class names that is read, in bytes.
@@ -50,33 +54,60 @@ impl ModelFile {
     pub fn parse(&self) -> Result<Model<'_>, Failure> {
         let checkpoint = Checkpoint::parse(&self.bytes).map_err(|e| Failure::with(self.path.display(), e))?;
         let recipe = recipe_of(&checkpoint).map_err(|e| Failure::with(self.path.display(), e))?;
-        let classes = self.classes(&checkpoint, recipe.classes)?;
-        Ok(Model { path: self.path.clone(), checkpoint, recipe, classes })
-    }
-
-    fn classes(&self, checkpoint: &Checkpoint, count: usize) -> Result<Option<Vec<String>>, Failure> {
-        let (source, text) = match checkpoint.metadata().get(CLASSES_KEY) {
-            Some(text) => (self.path.clone(), text.clone()),
-            None => {
-                let beside = sidecar(&self.path);
-                if !beside.is_file() {
-                    return Ok(None);
-                }
-                let text = read_at_most(&beside, MAX_SIDECAR)?;
-                let text = String::from_utf8(text).map_err(|_| Failure::with(beside.display(), "is not UTF-8"))?;
-                (beside, text)
-            }
-        };
-        let names: Vec<String> =
-            serde_json::from_str(&text).map_err(|e| Failure::with(source.display(), format_args!("the list of class names: {e}")))?;
-        if names.len() != count {
+        let (classes, view) = self.about(&checkpoint)?;
+        if let Some(names) = classes.as_ref().filter(|names| names.len() != recipe.classes) {
             return Err(Failure::with(
-                source.display(),
-                format_args!("lists {} class names, but `fc` tells {count} classes apart", names.len()),
+                self.path.display(),
+                format_args!("comes with {} class names, but `fc` tells {} classes apart", names.len(), recipe.classes),
             ));
         }
-        Ok(Some(names))
+        Ok(Model { path: self.path.clone(), checkpoint, recipe, classes, view })
     }
+
+    /// What is known besides the tensors: from the metadata, or from the file beside.
+    fn about(&self, checkpoint: &Checkpoint) -> Result<(Option<Vec<String>>, Option<View>), Failure> {
+        let fail = |path: &Path, e: serde_json::Error| Failure::with(path.display(), format_args!("class names and view: {e}"));
+        let metadata = checkpoint.metadata();
+        if !metadata.is_empty() {
+            let classes = metadata.get(CLASSES_KEY).map(|text| serde_json::from_str(text)).transpose();
+            let view = metadata.get(VIEW_KEY).map(|text| serde_json::from_str::<View>(text)).transpose();
+            let view = view.map_err(|e| fail(&self.path, e))?;
+            return Ok((classes.map_err(|e| fail(&self.path, e))?, view.map(View::within)));
+        }
+        let beside = sidecar(&self.path);
+        if !beside.is_file() {
+            return Ok((None, None));
+        }
+        let about: About = serde_json::from_slice(&read_at_most(&beside, MAX_SIDECAR)?).map_err(|e| fail(&beside, e))?;
+        Ok((Some(about.classes), about.view.map(View::within)))
+    }
+}
+
+/// How images are shown to a network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct View {
+    /// Side of the square that it sees.
+    pub size: u32,
+    /// Shorter side after resizing, before the square is cut out.
+    pub resize: u32,
+}
+
+impl View {
+    /// The usual view of a size.
+    pub fn of(size: u32) -> View {
+        View { size, resize: (u64::from(size) * 256 / 224).max(1) as u32 }
+    }
+    /// What a file says may be any number: kept to what the options allow.
+    fn within(self) -> View {
+        View { size: self.size.clamp(1, 8192), resize: self.resize.clamp(1, 16384) }
+    }
+}
+
+/// What lies beside a `.pth`.
+#[derive(Serialize, Deserialize)]
+struct About {
+    classes: Vec<String>,
+    view: Option<View>,
 }
 
 fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, Failure> {
@@ -102,6 +133,8 @@ pub struct Model<'f> {
     pub recipe: Recipe,
     /// The names of its classes, if they are known.
     pub classes: Option<Vec<String>>,
+    /// How images were shown to it, if that is known.
+    pub view: Option<View>,
 }
 
 impl Model<'_> {
@@ -193,27 +226,25 @@ impl OutFormat {
 }
 
 /// The metadata of a model.
-pub fn metadata(recipe: &Recipe, classes: &[String]) -> BTreeMap<String, String> {
+pub fn metadata(recipe: &Recipe, classes: &[String], view: View) -> BTreeMap<String, String> {
     let mut metadata = recipe_metadata(recipe);
     metadata.insert("format".into(), "pt".into());
-    metadata.insert(CLASSES_KEY.into(), json_list(classes));
+    metadata.insert(CLASSES_KEY.into(), serde_json::json!(classes).to_string());
+    metadata.insert(VIEW_KEY.into(), serde_json::json!(view).to_string());
     metadata
-}
-
-fn json_list(names: &[String]) -> String {
-    serde_json::Value::from(names.to_vec()).to_string()
 }
 
 /// Saves a model, atomically: at every moment the old file or the new one stands there.
 ///
 /// # Errors
 /// [`Failure`] that names the file and says what the system refused.
-pub fn save(path: &Path, state: &State, recipe: &Recipe, classes: &[String]) -> Result<(), Failure> {
+pub fn save(path: &Path, state: &State, recipe: &Recipe, classes: &[String], view: View) -> Result<(), Failure> {
     match OutFormat::of(path)? {
-        OutFormat::Safetensors => save_safetensors(path, state, &metadata(recipe, classes)),
+        OutFormat::Safetensors => save_safetensors(path, state, &metadata(recipe, classes, view)),
         OutFormat::Pth => {
             // The names first: a model without them would be taken for one of unknown classes.
-            replace_small(&sidecar(path), &json_list(classes))?;
+            let about = serde_json::json!(About { classes: classes.to_vec(), view: Some(view) });
+            replace_small(&sidecar(path), &about.to_string())?;
             write_pth(path, &state.views()).map_err(not_saved)
         }
     }

@@ -26,6 +26,8 @@ pub struct Args {
 
 /// More classes than this make no readable table.
 const TABLE: usize = 20;
+/// The confusion of more classes than this takes too much memory: their number squared.
+const MOST: usize = 10_000;
 /// How many confusions are listed instead.
 const LISTED: usize = 10;
 
@@ -39,6 +41,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let model = file.parse()?;
     model.tells_classes()?;
     let samples = samples(args, &model)?;
+    if model.recipe.classes > MOST {
+        return Err(Failure::with(args.model.display(), format_args!("{} classes; at most {MOST} are compared", model.recipe.classes)));
+    }
     let mut result = Counts::new(model.recipe.classes);
     show(&model, samples, &args.showing, |batch, logits| {
         for (path, reason) in &batch.skipped {

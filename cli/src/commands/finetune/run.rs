@@ -97,7 +97,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     drop(file);
 
     let threads = args.compute.thread_count();
-    let shown = Preset::Evaluation(evaluation(settings.size, Some(settings.resize)));
+    let shown = Preset::Evaluation(evaluation(settings.view()));
     let preset = if settings.augment { Preset::Training(Training::new(settings.size as usize)) } else { shown };
     let loader = |samples: &[_], preset| Loader::new(samples, loader_options(n, preset, settings.seed, threads));
     let train = loader(&folder.train, preset).map_err(|e| Failure::Failed(e.to_string()))?;
@@ -393,7 +393,7 @@ impl Run<'_, '_> {
         // The model before the state that says it is there: whoever is killed between goes on from
         // the state before, and makes both again.
         if better {
-            save(&self.args.out, &self.engine.trainer.state(), &self.recipe, &self.classes)?;
+            save(&self.args.out, &self.engine.trainer.state(), &self.recipe, &self.classes, self.settings.view())?;
         }
         self.save_last()?;
         self.progress.end();
@@ -453,7 +453,7 @@ impl Run<'_, '_> {
     }
 
     fn save_last(&mut self) -> Result<(), Failure> {
-        let mut metadata = metadata(&self.recipe, &self.classes);
+        let mut metadata = metadata(&self.recipe, &self.classes, self.settings.view());
         metadata.insert(TRAINING_KEY.into(), self.position.to_json());
         save_safetensors(&self.last, &self.engine.trainer.state_with_momentum(), &metadata)
     }

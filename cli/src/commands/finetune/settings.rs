@@ -4,6 +4,7 @@
 use super::rate::Rate;
 use crate::args::UpdateArg;
 use crate::failure::Failure;
+use crate::model::View;
 use nunatak_nn::{NormPolicy, Optimizer, Sgd};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
@@ -141,7 +142,6 @@ impl Choices {
     pub(super) fn settle(&self, saved: Option<&Settings>) -> Result<Settings, Failure> {
         let was = |flag: &str, given: bool, saved: Option<bool>| pick(flag, given.then_some(true), saved, false);
         let size = pick("size", self.size, saved.map(|s| s.size), 224)?;
-        let usual = (u64::from(size) * 256 / 224).max(1) as u32;
         let schedule = pick("schedule", self.schedule.clone(), saved.map(|s| s.schedule.clone()), "constant".into())?;
         let epochs = match (self.epochs, saved) {
             // More or fewer epochs are the same run, unless the rate looks at their end.
@@ -176,7 +176,7 @@ impl Choices {
             augment: was("augment", self.augment, saved.map(|s| s.augment))?,
             seed: pick("seed", self.seed, saved.map(|s| s.seed), 0)?,
             size,
-            resize: pick("resize", self.resize, saved.map(|s| s.resize), usual)?,
+            resize: pick("resize", self.resize, saved.map(|s| s.resize), View::of(size).resize)?,
             val_fraction: pick("val-fraction", self.val_fraction, saved.map(|s| s.val_fraction), 0.2)?,
             bn_statistics: pick("bn-statistics", self.bn_statistics, saved.map(|s| s.bn_statistics), Statistics::Fixed)?,
         })
@@ -215,6 +215,11 @@ impl Settings {
             return Err(Failure::usage("--trainable: nothing would be trained; name what is, for example fc"));
         }
         Ok(())
+    }
+
+    /// How images are shown where they are not cut at random.
+    pub(super) fn view(&self) -> View {
+        View { size: self.size, resize: self.resize }
     }
 
     /// SGD with these numbers.
