@@ -28,8 +28,7 @@ fn a_toy_set_is_learnt_and_measured() {
     let lines: Vec<&str> = predicted.out.lines().collect();
     assert_eq!((lines.len(), lines[0], lines[3]), (6, "data/val/red/0.png", "data/val/blue/1.png"));
     assert!(lines[1].ends_with(" %  red") && lines[4].ends_with(" %  blue"), "{}", predicted.out);
-    let json: serde_json::Value =
-        serde_json::from_str(&place.ok("predict model.safetensors data/val/red/0.png --json").out).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&place.ok("predict model.safetensors data/val/red/0.png --json").out).unwrap();
     assert_eq!(json[0]["top"][0]["class"], "red");
     assert_eq!(json[0]["top"].as_array().map(Vec::len), Some(3), "no more answers than classes");
 

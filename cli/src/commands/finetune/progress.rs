@@ -39,7 +39,7 @@ impl Progress {
         // No colours at all, so NO_COLOR has nothing to forbid. `wide_msg` is cut to the terminal.
         let bar = ProgressBar::new(total).with_position(done);
         let wide = console::Term::stderr().size_checked().is_none_or(|(_, columns)| columns >= NARROW);
-        let template = if wide { "{prefix} {bar:16} {pos}/{len}  {wide_msg}" } else { "{wide_msg}" };
+        let template = if wide { "{prefix} {bar:10} {pos}/{len}  {wide_msg}" } else { "{wide_msg}" };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
@@ -53,7 +53,7 @@ impl Progress {
     pub(super) fn step(&mut self, done: u64, images: u64, text: &str, epochs_left: u64) {
         self.images += images;
         let left = self.left(done, epochs_left);
-        let line = format!("{text}  {:.1} images/s  {} left", self.rate(), clock(left));
+        let line = format!("{text}  {} left  {:.1} images/s", clock(left), self.rate());
         if let Some(bar) = &self.bar {
             bar.set_position(done);
             bar.set_message(line);

@@ -151,12 +151,7 @@ impl Choices {
             (given, saved) => given.or(saved.map(|s| s.epochs)).unwrap_or(10),
         };
         Ok(Settings {
-            trainable: pick(
-                "trainable",
-                self.trainable.as_deref().map(sorted),
-                saved.map(|s| s.trainable.clone()),
-                "fc".into(),
-            )?,
+            trainable: pick("trainable", self.trainable.as_deref().map(sorted), saved.map(|s| s.trainable.clone()), "fc".into())?,
             epochs,
             batch: pick("batch", self.batch, saved.map(|s| s.batch), 32)?,
             lr: pick("lr", self.lr, saved.map(|s| s.lr), 0.01)?,
@@ -203,9 +198,7 @@ impl Settings {
                 return refuse("clip-grad-norm", &norm, "a finite number above 0");
             }
             if update == UpdateArg::During {
-                return Err(Failure::usage(
-                    "--clip-grad-norm needs all gradients before the first update: leave out --update during",
-                ));
+                return Err(Failure::usage("--clip-grad-norm needs all gradients before the first update: leave out --update during"));
             }
         }
         if self.batch == 0 || self.size == 0 || self.resize == 0 || self.epochs == 0 {
