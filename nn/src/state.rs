@@ -262,10 +262,8 @@ fn check_values(network: &Network, file: &Checkpoint) -> Result<(), StateError> 
                     return error("a running variance is negative; the file is damaged");
                 }
             }
-            Entry::NumBatchesTracked(_) => {
-                if e.read_i64()?.iter().any(|v| *v < 0) {
-                    return error("the number of batches is negative; the file is damaged");
-                }
+            Entry::NumBatchesTracked(_) if e.read_i64()?.iter().any(|v| *v < 0) => {
+                return error("the number of batches is negative; the file is damaged");
             }
             _ => {}
         }
