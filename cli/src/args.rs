@@ -153,8 +153,7 @@ pub fn algorithms(text: Option<&str>) -> Result<[Option<Algorithm>; 3], Failure>
         match part.split_once('=') {
             None => chosen = [Some(by_name(part)?); 3],
             Some((pass, name)) => {
-                let passes = [Pass::Forward, Pass::BackwardInput, Pass::BackwardWeight];
-                let pass = passes.into_iter().find(|p| p.name() == pass).ok_or_else(|| {
+                let pass = Pass::ALL.into_iter().find(|p| p.name() == pass).ok_or_else(|| {
                     Failure::usage(format_args!("--algorithm: there is no pass {pass:?}; known: forward, backward_input, backward_weight"))
                 })?;
                 chosen[pass as usize] = Some(by_name(name)?);
@@ -162,6 +161,25 @@ pub fn algorithms(text: Option<&str>) -> Result<[Option<Algorithm>; 3], Failure>
         }
     }
     Ok(chosen)
+}
+
+/// Says on stderr which convolutions an algorithm that was asked for does not accept.
+pub fn report_refused(blueprint: &nunatak_nn::Blueprint, asked: &[Option<Algorithm>; 3]) {
+    for pass in Pass::ALL {
+        let Some(asked) = asked[pass as usize] else { continue };
+        let mut refused = std::collections::BTreeMap::<&str, Vec<String>>::new();
+        for node in blueprint.tape().nodes() {
+            if let nunatak_nn::op::Op::Conv2d { algorithms, weight, .. } = node.op
+                && algorithms[pass as usize] != asked
+            {
+                let name = blueprint.network().param_at(weight).to_string();
+                refused.entry(algorithms[pass as usize].name()).or_default().push(name.trim_end_matches(".weight").to_string());
+            }
+        }
+        for (runs, names) in refused {
+            eprintln!("note: {asked} does not do {pass} of {}: {runs} runs there", names.join(", "));
+        }
+    }
 }
 
 /// The parameters that `--trainable` names: all, none, or names and prefixes with commas between.

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod bench_step;
 pub mod commands;
 pub mod dataset;
 pub mod engine;
 pub mod failure;
 pub mod model;
 pub mod output;
+pub mod weights;

@@ -20,6 +20,7 @@ mod patches;
 mod product;
 mod thin;
 mod transposed;
+mod winograd4;
 
 use crate::parallel::Cpu;
 use crate::weights::WeightLayout;
@@ -60,6 +61,9 @@ pub enum Pass {
 }
 
 impl Pass {
+    /// All three.
+    pub const ALL: [Pass; 3] = [Pass::Forward, Pass::BackwardInput, Pass::BackwardWeight];
+
     /// `forward`, `backward_input` or `backward_weight`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -82,6 +86,9 @@ pub enum Algorithm {
     /// Matrix products over patches that are gathered a piece at a time.
     #[default]
     Gemm,
+    /// Winograd's F(4x4, 3x3): a quarter of the products. Forward and the input's gradient of 3x3
+    /// filters with stride 1.
+    Winograd4,
     /// The whole patch matrix, and the crate `matrixmultiply`. Allocates on every call; only with the
     /// feature `matrixmultiply`, only where it is asked for.
     #[cfg(feature = "matrixmultiply")]
@@ -92,6 +99,7 @@ impl Algorithm {
     /// Every algorithm of this build.
     pub const ALL: &[Algorithm] = &[
         Algorithm::Gemm,
+        Algorithm::Winograd4,
         #[cfg(feature = "matrixmultiply")]
         Algorithm::Im2col,
     ];
@@ -100,6 +108,7 @@ impl Algorithm {
     pub const fn name(self) -> &'static str {
         match self {
             Algorithm::Gemm => "gemm",
+            Algorithm::Winograd4 => "winograd4",
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => "im2col",
         }
@@ -175,18 +184,40 @@ impl Conv2d {
         self.y_len() * self.c * self.kernel * self.kernel
     }
 
-    /// The algorithm that serves a pass best.
-    pub const fn algorithm(&self, _pass: Pass) -> Algorithm {
-        Algorithm::Gemm
+    /// The algorithm that serves a pass best: a function of the shape and of what memory may be spent
+    /// on, never of the number of threads.
+    pub fn algorithm(&self, pass: Pass, memory: Memory) -> Algorithm {
+        let tiles = self.n * self.out_h().div_ceil(4) * self.out_w().div_ceil(4);
+        // Below some tiles the filters' transform costs more than it saves; planes of 2 x 2 fill a
+        // quarter of a tile; few channels are bound by the transforms.
+        let pays = tiles >= 8 && self.out_h().min(self.out_w()) >= 4 && self.c.min(self.k) >= 16;
+        match memory {
+            Memory::Fast if pays && self.accepts(pass, Algorithm::Winograd4) => Algorithm::Winograd4,
+            _ => Algorithm::Gemm,
+        }
     }
 
-    /// Numbers of scratch that a pass needs.
-    pub fn scratch_len(&self, pass: Pass, algorithm: Algorithm, memory: Memory) -> usize {
+    /// Whether an algorithm can do a pass of this convolution.
+    pub fn accepts(&self, pass: Pass, algorithm: Algorithm) -> bool {
+        match algorithm {
+            Algorithm::Gemm => true,
+            Algorithm::Winograd4 => pass != Pass::BackwardWeight && winograd4::accepts(self),
+            #[cfg(feature = "matrixmultiply")]
+            Algorithm::Im2col => true,
+        }
+    }
+
+    /// Numbers of scratch that a pass needs on so many threads.
+    ///
+    /// # Panics
+    /// If the algorithm does not accept the pass, here and in the passes.
+    pub fn scratch_len(&self, pass: Pass, algorithm: Algorithm, memory: Memory, threads: usize) -> usize {
         let budget = memory.budget();
         match (algorithm, pass) {
             (Algorithm::Gemm, Pass::Forward) => product::forward_scratch(self, budget),
             (Algorithm::Gemm, Pass::BackwardInput) => product::backward_input_scratch(self, budget),
             (Algorithm::Gemm, Pass::BackwardWeight) => backward_weight::scratch_len(self, budget),
+            (Algorithm::Winograd4, pass) => winograd4::scratch_len(self, pass == Pass::BackwardInput, threads),
             #[cfg(feature = "matrixmultiply")]
             (Algorithm::Im2col, _) => 0,
         }
@@ -198,9 +229,10 @@ impl Conv2d {
     /// If a slice has not the length that the table above says.
     #[allow(clippy::too_many_arguments)] // tensors are named, not packed into a struct
     pub fn forward(&self, cpu: &Cpu, algorithm: Algorithm, x: &[f32], w: &[f32], y: &mut [f32], add: bool, scratch: &mut [f32]) {
-        self.check(x.len(), w.len(), y.len());
+        self.check(Pass::Forward, algorithm, x.len(), w.len(), y.len());
         match algorithm {
             Algorithm::Gemm => product::forward(self, cpu, x, w, y, add, scratch),
+            Algorithm::Winograd4 => winograd4::forward(self, cpu, x, w, y, add, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::forward(self, cpu, x, w, y, add),
         }
@@ -212,9 +244,10 @@ impl Conv2d {
     /// If a slice has not the length that the table above says.
     #[allow(clippy::too_many_arguments)]
     pub fn backward_input(&self, cpu: &Cpu, algorithm: Algorithm, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
-        self.check(dx.len(), w.len(), dy.len());
+        self.check(Pass::BackwardInput, algorithm, dx.len(), w.len(), dy.len());
         match algorithm {
             Algorithm::Gemm => product::backward_input(self, cpu, w, dy, dx, add, scratch),
+            Algorithm::Winograd4 => winograd4::backward_input(self, cpu, w, dy, dx, add, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_input(self, cpu, w, dy, dx, add),
         }
@@ -226,15 +259,17 @@ impl Conv2d {
     /// If a slice has not the length that the table above says.
     #[allow(clippy::too_many_arguments)]
     pub fn backward_weight(&self, cpu: &Cpu, algorithm: Algorithm, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
-        self.check(x.len(), dw.len(), dy.len());
+        self.check(Pass::BackwardWeight, algorithm, x.len(), dw.len(), dy.len());
         match algorithm {
             Algorithm::Gemm => backward_weight::backward_weight(self, cpu, x, dy, dw, add, scratch),
+            Algorithm::Winograd4 => panic!("winograd4 has no backward_weight"),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_weight(self, cpu, x, dy, dw, add),
         }
     }
 
-    fn check(&self, x: usize, w: usize, y: usize) {
+    fn check(&self, pass: Pass, algorithm: Algorithm, x: usize, w: usize, y: usize) {
+        assert!(self.accepts(pass, algorithm), "{algorithm} can't do {pass} of {self:?}");
         assert_eq!(x, self.x_len(), "numbers of x of {self:?}");
         assert_eq!(w, self.weights().len(), "numbers of w of {self:?}");
         assert_eq!(y, self.y_len(), "numbers of y of {self:?}");

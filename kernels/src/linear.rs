@@ -42,7 +42,7 @@ impl Linear {
     }
     /// Numbers of scratch that a pass needs.
     pub fn scratch_len(&self, pass: Pass, memory: Memory) -> usize {
-        self.conv().scratch_len(pass, Algorithm::Gemm, memory)
+        self.conv().scratch_len(pass, Algorithm::Gemm, memory, 1)
     }
 
     /// y = x·Wᵀ + b.

@@ -267,6 +267,8 @@ pub struct Tiles<'a> {
     n: usize,
     rows: usize,
     columns: usize,
+    /// Rows are cut anew after so many.
+    period: usize,
     life: PhantomData<&'a mut [f32]>,
 }
 
@@ -294,7 +296,14 @@ impl<'a> Tiles<'a> {
         assert!(n <= map.pixel && (map.h == 1 || line <= map.line), "rows of a matrix overlap");
         assert!(end <= map.w * map.h || (map.h - 1) * map.line + line <= map.image, "images of a matrix overlap");
         assert!(m == 0 || map.row(end - 1) + n <= data.len(), "a matrix of {end} x {n} leaves its {} numbers", data.len());
-        Tiles { data: data.as_mut_ptr(), map, first, m, n, rows, columns, life: PhantomData }
+        Tiles { data: data.as_mut_ptr(), map, first, m, n, rows, columns, period: m.max(1), life: PhantomData }
+    }
+
+    /// The same, with the rows of each `period` (an image, say) cut for themselves: no tile crosses
+    /// from one to the next.
+    pub fn with_period(self, period: usize) -> Self {
+        assert!(period > 0 && self.m.is_multiple_of(period), "{} rows are no multiple of {period}", self.m);
+        Tiles { period, ..self }
     }
 
     /// Tiles side by side.
@@ -308,16 +317,18 @@ impl<'a> Tiles<'a> {
 unsafe impl<'a> Parts for Tiles<'a> {
     type Part = Tile<'a>;
     fn count(&self) -> usize {
-        self.m.div_ceil(self.rows) * self.column_tiles()
+        (self.m / self.period) * self.period.div_ceil(self.rows) * self.column_tiles()
     }
     unsafe fn part(&self, index: usize) -> Tile<'a> {
         let (i, j) = (index / self.column_tiles(), index % self.column_tiles());
-        let (row, column) = (i * self.rows, j * self.columns);
+        let each = self.period.div_ceil(self.rows);
+        let (inside, column) = (i % each * self.rows, j * self.columns);
+        let row = i / each * self.period + inside;
         Tile {
             data: self.data,
             map: self.map,
             row: self.first + row,
-            rows: self.rows.min(self.m - row),
+            rows: self.rows.min(self.period - inside),
             column,
             columns: self.columns.min(self.n - column),
             life: PhantomData,

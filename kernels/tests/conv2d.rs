@@ -71,40 +71,41 @@ fn check(conv: Conv2d, offset: usize, levels: impl Iterator<Item = Level>) {
                 for threads in threads() {
                     let cpu = Cpu { level, threads: &threads };
                     let what = |pass: Pass| format!("{conv:?} {pass} {algorithm} {level} {memory:?} {} threads", threads.count());
-                    let scratch = |pass| vec![f32::NAN; conv.scratch_len(pass, algorithm, memory)];
-
-                    let mut y = vec![f32::NAN; truth.y.len()];
-                    conv.forward(&cpu, algorithm, x, w, &mut y, false, &mut scratch(Pass::Forward));
-                    compare(&what(Pass::Forward), &y, &truth.y);
-
-                    let mut dx = vec![f32::NAN; truth.dx.len()];
-                    conv.backward_input(&cpu, algorithm, w, dy, &mut dx, false, &mut scratch(Pass::BackwardInput));
-                    compare(&what(Pass::BackwardInput), &dx, &truth.dx);
-
-                    let mut dw = vec![f32::NAN; layout.len()];
-                    let mut unpacked = vec![0.0; truth.dw.len()];
-                    conv.backward_weight(&cpu, algorithm, x, dy, &mut dw, false, &mut scratch(Pass::BackwardWeight));
-                    layout.unpack(&dw, &mut unpacked);
-                    compare(&what(Pass::BackwardWeight), &unpacked, &truth.dw);
-                    let padding: f32 = dw.iter().sum::<f32>() - unpacked.iter().sum::<f32>();
-                    assert!(padding.is_finite());
-                    let mut zeros = vec![0.0; layout.len()];
-                    layout.pack(&unpacked, &mut zeros);
-                    assert!(
-                        zeros.iter().zip(&dw).all(|(a, b)| a.to_bits() == b.to_bits() || (*a == 0.0 && *b == 0.0)),
-                        "padding is not zero"
-                    );
+                    let scratch = |pass| vec![f32::NAN; conv.scratch_len(pass, algorithm, memory, threads.count())];
 
                     // Adding the same once more doubles everything, to a rounding.
                     let twice = |v: &[f64]| v.iter().map(|v| 2.0 * v).collect::<Vec<_>>();
-                    let (mut y2, mut dx2, mut dw2) = (y.clone(), dx.clone(), dw.clone());
-                    conv.forward(&cpu, algorithm, x, w, &mut y2, true, &mut scratch(Pass::Forward));
-                    compare(&what(Pass::Forward), &y2, &twice(&truth.y));
-                    conv.backward_input(&cpu, algorithm, w, dy, &mut dx2, true, &mut scratch(Pass::BackwardInput));
-                    compare(&what(Pass::BackwardInput), &dx2, &twice(&truth.dx));
-                    conv.backward_weight(&cpu, algorithm, x, dy, &mut dw2, true, &mut scratch(Pass::BackwardWeight));
-                    layout.unpack(&dw2, &mut unpacked);
-                    compare(&what(Pass::BackwardWeight), &unpacked, &twice(&truth.dw));
+                    let (mut y, mut dx, mut dw) = (Vec::new(), Vec::new(), Vec::new());
+                    if conv.accepts(Pass::Forward, algorithm) {
+                        y = vec![f32::NAN; truth.y.len()];
+                        conv.forward(&cpu, algorithm, x, w, &mut y, false, &mut scratch(Pass::Forward));
+                        compare(&what(Pass::Forward), &y, &truth.y);
+                        let mut y = y.clone();
+                        conv.forward(&cpu, algorithm, x, w, &mut y, true, &mut scratch(Pass::Forward));
+                        compare(&what(Pass::Forward), &y, &twice(&truth.y));
+                    }
+                    if conv.accepts(Pass::BackwardInput, algorithm) {
+                        dx = vec![f32::NAN; truth.dx.len()];
+                        conv.backward_input(&cpu, algorithm, w, dy, &mut dx, false, &mut scratch(Pass::BackwardInput));
+                        compare(&what(Pass::BackwardInput), &dx, &truth.dx);
+                        let mut dx = dx.clone();
+                        conv.backward_input(&cpu, algorithm, w, dy, &mut dx, true, &mut scratch(Pass::BackwardInput));
+                        compare(&what(Pass::BackwardInput), &dx, &twice(&truth.dx));
+                    }
+                    if conv.accepts(Pass::BackwardWeight, algorithm) {
+                        dw = vec![f32::NAN; layout.len()];
+                        let mut unpacked = vec![0.0; truth.dw.len()];
+                        conv.backward_weight(&cpu, algorithm, x, dy, &mut dw, false, &mut scratch(Pass::BackwardWeight));
+                        layout.unpack(&dw, &mut unpacked);
+                        compare(&what(Pass::BackwardWeight), &unpacked, &truth.dw);
+                        let mut padded = vec![0.0; layout.len()];
+                        layout.pack(&unpacked, &mut padded);
+                        assert!(padded.iter().zip(&dw).all(|(a, b)| a == b), "what the layout pads is not zero");
+                        let mut dw = dw.clone();
+                        conv.backward_weight(&cpu, algorithm, x, dy, &mut dw, true, &mut scratch(Pass::BackwardWeight));
+                        layout.unpack(&dw, &mut unpacked);
+                        compare(&what(Pass::BackwardWeight), &unpacked, &twice(&truth.dw));
+                    }
 
                     let now = [y, dx, dw];
                     if let Some(before) = &before {
@@ -122,6 +123,7 @@ fn check(conv: Conv2d, offset: usize, levels: impl Iterator<Item = Level>) {
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn conv(n: usize, h: usize, w: usize, c: usize, k: usize, kernel: usize, stride: usize, pad: usize) -> Conv2d {
     Conv2d::new(n, h, w, c, k, kernel, stride, pad).expect("a valid convolution")
 }
@@ -139,6 +141,10 @@ fn shapes_of_resnets() {
         conv(2, 32, 32, 3, 16, 3, 1, 1),
         conv(1, 9, 5, 17, 47, 3, 2, 1),
         conv(2, 28, 28, 1, 8, 3, 1, 1),
+        conv(3, 14, 14, 144, 160, 3, 1, 1),
+        conv(2, 56, 56, 32, 48, 3, 1, 1),
+        conv(9, 4, 5, 16, 20, 3, 1, 2),
+        conv(2, 13, 6, 18, 16, 3, 1, 0),
     ]
     .into_iter()
     .enumerate()

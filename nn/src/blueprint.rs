@@ -89,7 +89,12 @@ impl Blueprint {
         trainable: ParamSet,
         options: Options,
     ) -> Result<(Blueprint, NetSlots), Error> {
-        let tape = graph.tape()?;
+        let mut tape = graph.tape()?;
+        for node in tape.nodes_mut() {
+            if let Op::Conv2d { conv, algorithms, .. } = &mut node.op {
+                *algorithms = resnet.algorithms(conv, options.memory);
+            }
+        }
         let network = resnet.network().clone();
         let trainable = trainable.intersection(network.all());
         if keep.len() >= MAX_KEPT {

@@ -182,7 +182,7 @@ impl Operation for Op {
 
     fn forward_scratch_len(&self, context: &Context) -> usize {
         match self {
-            Op::Conv2d { conv, algorithms, .. } => conv.scratch_len(Pass::Forward, algorithms[0], context.memory),
+            Op::Conv2d { conv, algorithms, .. } => conv.scratch_len(Pass::Forward, algorithms[0], context.memory, context.threads),
             Op::Linear { size, .. } => size.scratch_len(Pass::Forward, context.memory),
             Op::BatchNorm { size, .. } => size.scratch_len(context.threads),
             Op::Sum(n) | Op::Mean(n) | Op::MeanSquaredError(n) => reduce::scratch_len(*n),
@@ -197,7 +197,9 @@ impl Operation for Op {
             dx.max(if weight { f(Pass::BackwardWeight) } else { 0 })
         };
         match self {
-            Op::Conv2d { conv, algorithms, .. } => either(&|pass| conv.scratch_len(pass, algorithms[pass as usize], context.memory)),
+            Op::Conv2d { conv, algorithms, .. } => {
+                either(&|pass| conv.scratch_len(pass, algorithms[pass as usize], context.memory, context.threads))
+            }
             Op::Linear { size, .. } => either(&|pass| size.scratch_len(pass, context.memory)),
             // The sums come first in the scratch, in a room of whole units.
             Op::BatchNorm { size, .. } => sums_room(size) + size.scratch_len(context.threads),

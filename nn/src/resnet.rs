@@ -10,7 +10,7 @@ use nunatak_core::{ParamId, ParamSet, Shape};
 use nunatak_kernels::avgpool::AdaptiveAvgPool;
 use nunatak_kernels::batchnorm::BatchNorm;
 use nunatak_kernels::maxpool::MaxPool;
-use nunatak_kernels::{Algorithm, Conv2d, Linear, Pass};
+use nunatak_kernels::{Algorithm, Conv2d, Linear, Memory, Pass};
 
 /// PyTorch's `train()` and `eval()`: whether normalisations use the batch's statistics (and move
 /// their running ones) or the running ones. Independent of what is trainable.
@@ -82,6 +82,14 @@ impl ResNet {
     /// Computes a pass of every convolution by this algorithm where it accepts the shape.
     pub fn force(&mut self, pass: Pass, algorithm: Algorithm) {
         self.forced[pass as usize] = Some(algorithm);
+    }
+
+    /// The algorithms of a convolution's passes: those asked for where they accept it, else the best.
+    pub(crate) fn algorithms(&self, conv: &Conv2d, memory: Memory) -> [Algorithm; 3] {
+        Pass::ALL.map(|pass| {
+            let forced = self.forced[pass as usize].filter(|a| conv.accepts(pass, *a));
+            forced.unwrap_or_else(|| conv.algorithm(pass, memory))
+        })
     }
 
     /// Records the network on images `x`: the logits, n x classes; without a head the features.
@@ -158,9 +166,8 @@ impl Cursor<'_> {
         let shape = conv.and_then(|c| Ok(Shape::new(s.n(), k, c.out_h(), c.out_w())?));
         // After an error nothing is recorded, whatever the numbers are.
         let conv = conv.unwrap_or(Conv2d { n: 1, h: 1, w: 1, c: 1, k: 1, kernel: 1, stride: 1, pad: 0 });
-        let best = [Pass::Forward, Pass::BackwardInput, Pass::BackwardWeight].map(|pass| conv.algorithm(pass));
-        let algorithms = core::array::from_fn(|i| self.resnet.forced[i].unwrap_or(best[i]));
-        x.unary(Op::Conv2d { conv, algorithms, weight }, shape)
+        // The plan chooses the algorithms: it knows what memory may be spent.
+        x.unary(Op::Conv2d { conv, algorithms: [Algorithm::default(); 3], weight }, shape)
     }
 
     fn norm<'g>(&mut self, x: Var<'g>) -> Var<'g> {

@@ -87,7 +87,7 @@ impl Setup {
     pub fn plan(&self) -> Result<(Blueprint, NetSlots, Values), Error> {
         let mut model = ResNet::new(self.recipe, self.mode)?;
         model.set_norm_policy(self.norm_policy, self.trainable);
-        for pass in [Pass::Forward, Pass::BackwardInput, Pass::BackwardWeight] {
+        for pass in Pass::ALL {
             if let Some(algorithm) = self.algorithms[pass as usize] {
                 model.force(pass, algorithm);
             }

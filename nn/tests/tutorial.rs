@@ -22,7 +22,7 @@ fn tutorial_of_autograd() -> Result<(), Error> {
     let blueprint = Blueprint::new(&model, &graph, Some(loss.id()), &[prediction.id()], model.network().all(), options)?;
     let mut memory = vec![0; blueprint.bytes()];
     println!("{} bytes", memory.len());
-    let mut trainer = Trainer::new(blueprint, &mut memory, Level::detect(), Threads::serial())?;
+    let mut trainer = Trainer::new(blueprint, &mut memory, Level::from_environment().expect("a level"), Threads::serial())?;
     trainer.init(0);
 
     let mut generator = Generator::manual_seed(1);

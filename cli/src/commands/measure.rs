@@ -1,15 +1,106 @@
-//! `nunatak measure`
+//! `nunatak measure`: time and memory of a step.
 
+use crate::args;
+use crate::bench_step::{Kind, StepArgs};
 use crate::failure::Failure;
+use crate::outln;
+use nunatak_core::rng::Generator;
+use nunatak_nn::{Optimizer, Sgd, Trainer};
+use serde_json::json;
+use std::time::Instant;
+
+/// Steps before the measured ones.
+const WARM_UP: usize = 2;
 
 /// Options of `nunatak measure`.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    step: StepArgs,
+    /// Measured steps
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    repeat: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
 
 /// Runs it.
 ///
 /// # Errors
 /// [`Failure`].
-pub fn run(_: &Args) -> Result<(), Failure> {
-    Err(Failure::usage("not there yet"))
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let setup = args.step.setup(None)?;
+    let level = args.step.compute.level()?;
+    let (blueprint, slots, values) = setup.plan()?;
+    let bytes = blueprint.summary(&slots);
+    args::report_refused(&blueprint, &setup.algorithms);
+    let threads = args.step.compute.start_threads()?;
+    let mut memory = vec![0; blueprint.bytes()];
+    let mut trainer = Trainer::new(blueprint, &mut memory, level, threads)?;
+    trainer.init(0);
+    let optimizer = Optimizer::new(Sgd { momentum: 0.9, ..Sgd::new(1e-5) })?;
+    let mut generator = Generator::manual_seed(1);
+    let mut uniform = |len: usize| (0..len).map(|_| generator.rand_f32()).collect::<Vec<_>>();
+    let images = uniform(setup.batch * setup.recipe.in_channels * setup.height * setup.width);
+    let labels = uniform(setup.batch * setup.recipe.classes);
+
+    let mut times = Vec::new();
+    for i in 0..WARM_UP + args.repeat as usize {
+        let start = Instant::now();
+        trainer.set_input(values.data, &images)?;
+        if let Some(place) = values.labels {
+            trainer.set_input(place, &labels)?;
+        }
+        trainer.forward()?;
+        if args.step.mode != Kind::Infer {
+            trainer.backward_and_step(&optimizer)?;
+        }
+        if i >= WARM_UP {
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    let middle = times.len() / 2;
+    let median = if times.len().is_multiple_of(2) { (times[middle - 1] + times[middle]) / 2.0 } else { times[middle] };
+    let mut prediction = vec![0.0; setup.batch * setup.recipe.classes];
+    trainer.value(values.prediction, &mut prediction)?;
+    let update = format!("{:?}", setup.options.update).to_lowercase();
+    let memory_name = format!("{:?}", setup.options.memory).to_lowercase();
+    let result = json!({
+        "median_ms": median,
+        "min_ms": times[0],
+        "level": level.name(),
+        "threads": setup.options.threads,
+        "update": update,
+        "memory": memory_name,
+        "plan_bytes": bytes.total(),
+        "peak_rss_bytes": peak_rss(),
+        "checksum": checksum(&prediction),
+    });
+    if args.json {
+        return outln!("{result}");
+    }
+    outln!("median {median:.3} ms, fastest {:.3} ms of {} steps", times[0], times.len())?;
+    outln!("level {level}, {} threads, update {update}, memory {memory_name}", setup.options.threads)?;
+    outln!(
+        "planned {:.1} MB{}",
+        bytes.total() as f64 / 1e6,
+        peak_rss().map_or(String::new(), |b| format!(", process {:.1} MB", b as f64 / 1e6))
+    )?;
+    outln!("checksum {}", checksum(&prediction))
+}
+
+/// FNV-1a over the bits of the last prediction: equal exactly where every bit is.
+fn checksum(numbers: &[f32]) -> String {
+    let bytes = numbers.iter().flat_map(|v| v.to_bits().to_le_bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
+    format!("{hash:016x}")
+}
+
+/// The most memory that the process has had, where the system tells (Linux).
+fn peak_rss() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kb| kb * 1024)
 }

@@ -1,15 +1,291 @@
-//! `nunatak step`
+//! `nunatak step`: training steps from files, with everything written out, for comparison with other
+//! frameworks.
 
+use crate::args::{self, Compute, MemoryArg, UpdateArg};
 use crate::failure::Failure;
+use crate::weights;
+use clap::ValueEnum;
+use nunatak_nn::checkpoint::{Dtype, write_safetensors};
+use nunatak_nn::setup::Values;
+use nunatak_nn::state::{Head, State};
+use nunatak_nn::{
+    Blueprint, CrossEntropyOptions, Loss, Mode, Network, NormPolicy, Optimizer, Options, ParamId, Recipe, Setup, Sgd, Threads, Trainer,
+    Update, state,
+};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// Options of `nunatak step`.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+pub struct Args {
+    /// resnet18, resnet34, resnet8, a recipe in JSON, or a file with one
+    #[arg(long, default_value = "resnet18")]
+    arch: String,
+    /// Classes; wins over a recipe's own
+    #[arg(long)]
+    classes: Option<usize>,
+    /// State dict (.pth or .safetensors); drawn from the seed where not given
+    #[arg(long)]
+    weights: Option<PathBuf>,
+    /// safetensors with `input` (f32, n x c x h x w) and `labels` (f32 [n, classes], or i64 [n] for cross-entropy)
+    #[arg(long)]
+    input: PathBuf,
+    /// What is made small
+    #[arg(long, default_value = "sum")]
+    loss: LossArg,
+    /// Statistics of the batch, or the running ones
+    #[arg(long, default_value = "train")]
+    mode: ModeArg,
+    /// all, none (forward only), or names and prefixes of parameters with commas between
+    #[arg(long, default_value = "all")]
+    trainable: String,
+    /// Learning rate
+    #[arg(long, default_value_t = 0.01, allow_negative_numbers = true)]
+    lr: f32,
+    /// Momentum
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    momentum: f32,
+    /// Dampening of the momentum
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    dampening: f32,
+    /// Weight decay
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    weight_decay: f32,
+    /// Nesterov's momentum
+    #[arg(long)]
+    nesterov: bool,
+    /// Make the loss large instead
+    #[arg(long)]
+    maximize: bool,
+    /// Number of steps
+    #[arg(long, default_value_t = 1)]
+    steps: usize,
+    #[command(flatten)]
+    compute: Compute,
+    /// Algorithm of the convolutions: a name, or pass=name with commas between
+    #[arg(long)]
+    algorithm: Option<String>,
+    /// When parameters are updated; the bits are the same
+    #[arg(long, value_enum, default_value_t)]
+    update: UpdateArg,
+    /// Memory or speed
+    #[arg(long, value_enum, default_value_t)]
+    memory: MemoryArg,
+    /// Run every operation for itself (they are not fused so far: changes nothing yet)
+    #[arg(long)]
+    no_fuse: bool,
+    /// Seed of the weights
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// safetensors for prediction, grad.*, loss, state.*, momentum.*
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum LossArg {
+    /// (prediction − labels).sum()
+    Sum,
+    /// The mean of (prediction − labels)²
+    Mse,
+    /// Cross entropy with class indices or probabilities
+    CrossEntropy,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum ModeArg {
+    /// Statistics of the batch
+    Train,
+    /// Running statistics
+    Eval,
+}
+
+/// Labels as the loss takes them.
+enum Labels {
+    Numbers(Vec<f32>),
+    Classes(Vec<i64>),
+}
+
+/// Images and labels.
+struct Batch {
+    /// n, c, h, w
+    shape: [usize; 4],
+    images: Vec<f32>,
+    labels: Labels,
+}
 
 /// Runs it.
 ///
 /// # Errors
-/// [`Failure`].
-pub fn run(_: &Args) -> Result<(), Failure> {
-    Err(Failure::usage("not there yet"))
+/// [`Failure`]; nothing is written then.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let recipe = args::recipe(&args.arch, args.classes)?;
+    let network = Network::new(recipe).map_err(Failure::usage)?;
+    let trainable = args::trainable(&args.trainable, &network)?;
+    let sgd = Sgd {
+        lr: args.lr,
+        momentum: args.momentum,
+        dampening: args.dampening,
+        weight_decay: args.weight_decay,
+        nesterov: args.nesterov,
+        maximize: args.maximize,
+    };
+    let optimizer = Optimizer::new(sgd).map_err(Failure::usage)?;
+    if args.steps == 0 {
+        return Err(Failure::usage("--steps 0: expected at least 1"));
+    }
+    let batch = read_batch(args, &recipe)?;
+    let [n, _, height, width] = batch.shape;
+    let loss = match (args.loss, &batch.labels) {
+        (LossArg::Sum, _) => Loss::Sum,
+        (LossArg::Mse, _) => Loss::MeanSquaredError,
+        (LossArg::CrossEntropy, Labels::Classes(_)) => Loss::CrossEntropy(CrossEntropyOptions::default()),
+        (LossArg::CrossEntropy, Labels::Numbers(_)) => Loss::CrossEntropyProbabilities(CrossEntropyOptions::default()),
+    };
+    let setup = Setup {
+        recipe,
+        batch: n,
+        height,
+        width,
+        mode: if args.mode == ModeArg::Train { Mode::Train } else { Mode::Eval },
+        norm_policy: NormPolicy::Updating,
+        trainable,
+        loss,
+        options: Options {
+            threads: args.compute.thread_count(),
+            memory: args.memory.into(),
+            update: args.update.into(),
+            momentum: args.momentum != 0.0,
+        },
+        algorithms: args::algorithms(args.algorithm.as_deref())?,
+    };
+    let (blueprint, _, values) = setup.plan()?;
+    args::report_refused(&blueprint, &setup.algorithms);
+    let threads = args.compute.start_threads()?;
+    let mut memory = vec![0; blueprint.bytes()];
+    let mut trainer = prepare(args, blueprint, &mut memory, &threads)?;
+    let mut out = State::default();
+
+    if args.update == UpdateArg::During && !trainable.is_empty() {
+        // The gradients of the first step are gone when the step is over: they come from a walk that
+        // keeps them, on a copy. The bits are the same.
+        let (blueprint, _, values) = Setup { options: Options { update: Update::After, ..setup.options }, ..setup }.plan()?;
+        let mut memory = vec![0; blueprint.bytes()];
+        let mut copy = prepare(args, blueprint, &mut memory, &threads)?;
+        forward(&mut copy, &values, &batch)?;
+        copy.backward()?;
+        push_gradients(&copy, &mut out)?;
+    }
+    let mut losses = Vec::with_capacity(args.steps);
+    for step in 0..args.steps {
+        losses.push(forward(&mut trainer, &values, &batch)?);
+        if step == 0 {
+            let mut prediction = vec![0.0; n * recipe.classes];
+            trainer.value(values.prediction, &mut prediction)?;
+            out.tensors.push(("prediction".into(), vec![n, recipe.classes], state::Values::F32(prediction)));
+        }
+        if trainable.is_empty() {
+            continue;
+        }
+        if args.update == UpdateArg::During {
+            trainer.backward_and_step(&optimizer)?;
+            continue;
+        }
+        trainer.zero_grad();
+        trainer.backward()?;
+        if step == 0 {
+            push_gradients(&trainer, &mut out)?;
+        }
+        trainer.step(&optimizer)?;
+    }
+    out.tensors.push(("loss".into(), vec![losses.len()], state::Values::F32(losses)));
+    for (name, shape, data) in trainer.state().tensors {
+        out.tensors.push((format!("state.{name}"), shape, data));
+    }
+    let network = trainer.blueprint().network();
+    for id in network.param_ids().filter(|&id| trainer.has_momentum(id)) {
+        let mut data = vec![0.0; network.param_at(id).numbers()];
+        trainer.momentum(id, &mut data)?;
+        out.tensors.push((format!("momentum.{}", network.param_at(id)), shape_of(network, id), state::Values::F32(data)));
+    }
+    write_safetensors(&args.out, &out.views(), &BTreeMap::new()).map_err(|e| Failure::with(args.out.display(), e))
+}
+
+/// A trainer with its weights.
+fn prepare<'m>(args: &Args, blueprint: Blueprint, memory: &'m mut [u8], threads: &Threads) -> Result<Trainer<'m>, Failure> {
+    let mut trainer = Trainer::new(blueprint, memory, args.compute.level()?, threads.clone())?;
+    match &args.weights {
+        None => trainer.init(args.seed),
+        Some(path) => {
+            let bytes = weights::read(path)?;
+            let file = weights::parse(path, &bytes)?;
+            weights::load(&mut trainer, path, &file, Head::Load)?;
+        }
+    }
+    Ok(trainer)
+}
+
+/// Sets the inputs, computes the loss.
+fn forward(trainer: &mut Trainer, values: &Values, batch: &Batch) -> Result<f32, Failure> {
+    trainer.set_input(values.data, &batch.images)?;
+    if let Some(labels) = values.labels {
+        match &batch.labels {
+            Labels::Numbers(numbers) => trainer.set_input(labels, numbers)?,
+            Labels::Classes(classes) => trainer.set_labels(labels, classes)?,
+        }
+    }
+    trainer.forward()?;
+    Ok(values.loss.map_or(Ok(f32::NAN), |loss| trainer.scalar(loss))?)
+}
+
+fn shape_of(network: &Network, id: ParamId) -> Vec<usize> {
+    let (sizes, rank) = network.param_at(id).shape();
+    sizes[..rank].to_vec()
+}
+
+fn push_gradients(trainer: &Trainer, out: &mut State) -> Result<(), Failure> {
+    let network = trainer.blueprint().network();
+    for id in trainer.gradients().iter() {
+        let mut data = vec![0.0; network.param_at(id).numbers()];
+        trainer.gradient(id, &mut data)?;
+        out.tensors.push((format!("grad.{}", network.param_at(id)), shape_of(network, id), state::Values::F32(data)));
+    }
+    Ok(())
+}
+
+fn read_batch(args: &Args, recipe: &Recipe) -> Result<Batch, Failure> {
+    let path: &Path = &args.input;
+    let bad = |what: String| Failure::with(path.display(), what);
+    let bytes = weights::read(path)?;
+    let file = weights::parse(path, &bytes)?;
+    let input = weights::entry(path, &file, "input")?;
+    let labels = weights::entry(path, &file, "labels")?;
+    let Ok(shape) = <[usize; 4]>::try_from(input.shape()) else {
+        return Err(bad(format!("`input` has the shape {:?}, expected n x c x h x w", input.shape())));
+    };
+    if input.dtype() != Dtype::F32 {
+        return Err(bad(format!("`input` is {}, expected F32", input.dtype().name())));
+    }
+    if shape[1] != recipe.in_channels {
+        return Err(bad(format!("`input` has {} channels, the network takes {}", shape[1], recipe.in_channels)));
+    }
+    let mut images = Vec::new();
+    input.read_f32(&mut images).map_err(|e| bad(e.to_string()))?;
+    let matrix = [shape[0], recipe.classes];
+    let indices = args.loss == LossArg::CrossEntropy && labels.dtype() == Dtype::I64;
+    let labels = if indices {
+        if labels.shape() != [shape[0]] {
+            return Err(bad(format!("`labels` has the shape {:?}, expected [{}]", labels.shape(), shape[0])));
+        }
+        Labels::Classes(labels.read_i64().map_err(|e| bad(e.to_string()))?)
+    } else {
+        if labels.dtype() != Dtype::F32 || labels.shape() != matrix {
+            let (dtype, due) = (labels.dtype().name(), if args.loss == LossArg::CrossEntropy { " or I64 [n]" } else { "" });
+            return Err(bad(format!("`labels` is {dtype} {:?}, expected F32 {matrix:?}{due}", labels.shape())));
+        }
+        let mut numbers = Vec::new();
+        labels.read_f32(&mut numbers).map_err(|e| bad(e.to_string()))?;
+        Labels::Numbers(numbers)
+    };
+    Ok(Batch { shape, images, labels })
 }

@@ -11,12 +11,13 @@
 //! 2016, chapter 4.) The exchanged weights are made a piece at a time in scratch.
 //!
 //! Scratch is cut into a part for the packed patches and a part for exchanged weights; as many rows
-//! and channels are done at a time as fit. How they are cut changes no bit.
+//! and channels are done at a time as fit. The
+//! rows change no bit, and the channels are cut at the same places whatever the scratch.
 
 use super::patches::{PackPanel, Patches, thin};
 use super::{Conv2d, transposed::Transposed};
 use crate::gemm::micro::GROUP;
-use crate::gemm::{Multiply, panel_rows};
+use crate::gemm::{Multiply, panel_rows, sub_panel};
 use crate::isa::Isa;
 use crate::parallel::{Chunks, Cpu, RowMap, Tiles};
 use crate::weights::block;
@@ -144,7 +145,9 @@ fn cut(patches: &Patches, m: usize, columns: usize, numbers: usize) -> Cut {
         return Cut { rows: m, groups }; // no taps: there is nothing to pack
     }
     let at_least = m.min(ROWS_AT_LEAST) + columns;
-    let groups = (numbers / (at_least * group)).clamp(1, groups);
+    // Whole sub-panels, so that the sums are the same however much scratch there is.
+    let unit = sub_panel(patches.tap_count());
+    let groups = (numbers / (at_least * group) / unit * unit).clamp(unit.min(groups), groups);
     let rows = (numbers / (groups * group)).saturating_sub(columns);
     Cut { rows: rows.clamp(1, m), groups }
 }
@@ -152,7 +155,8 @@ fn cut(patches: &Patches, m: usize, columns: usize, numbers: usize) -> Cut {
 /// At most `budget` numbers where that is enough, never more than all at once would take.
 fn product_scratch(patches: &Patches, m: usize, columns: usize, budget: usize) -> usize {
     let all = (m + columns) * patches.row_len(patches.span.div_ceil(GROUP));
-    let least = (m.min(PANEL_MOST) + columns) * patches.row_len(1);
+    let unit = sub_panel(patches.tap_count()).min(patches.span.div_ceil(GROUP));
+    let least = (m.min(PANEL_MOST) + columns) * patches.row_len(unit);
     all.min(budget.max(least))
 }
 

@@ -35,6 +35,13 @@ impl Transposed {
             cpu.level.run(Exchange { how: *self, w, first_c: i / groups * block, block, k: (group + i % groups) * GROUP, out });
         });
     }
+
+    /// The same for the 16 output channels from `k` and one block (first input channel, width):
+    /// `out` is `[16][taps][block]`.
+    #[inline(always)]
+    pub(crate) fn group<I: Isa>(&self, isa: I, w: &[f32], (first_c, block): (usize, usize), k: usize, out: &mut [f32]) {
+        Exchange { how: *self, w, first_c, block, k, out }.run(isa);
+    }
 }
 
 /// One group of 16 output channels times one block of input channels.

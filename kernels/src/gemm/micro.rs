@@ -55,6 +55,47 @@ pub(crate) unsafe fn multiply<I: Isa, const R: usize, const V: usize>(
     *sum = acc;
 }
 
+/// `sum[r][v] += Σ a[r][k] · b[k][v]` with one tap, and rows that need not be packed closely: the
+/// panel `a` lies as `[channels / 16][...][R][16]` with `group` numbers from 16 channels to the next.
+///
+/// # Safety
+/// As for [`multiply`], with that distance.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // the parts of a product
+pub(crate) unsafe fn multiply_groups<I: Isa, const R: usize, const V: usize>(
+    isa: I,
+    mut a: *const f32,
+    group: usize,
+    mut b: *const f32,
+    channels: usize,
+    stride: usize,
+    sum: &mut [[I::V; V]; R],
+) {
+    let mut acc = *sum;
+    let mut left = channels;
+    while left > 0 {
+        let depth = left.min(GROUP);
+        for k in 0..depth {
+            let mut w = [isa.splat(0.0); V];
+            for (v, w) in w.iter_mut().enumerate() {
+                // SAFETY: `b` has moved `stride` numbers for each channel before this one.
+                *w = unsafe { isa.load_at(b.add(v * I::LANES)) };
+            }
+            for (r, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: k < 16 and r < R: inside this group's R·16 numbers.
+                let x = isa.splat(unsafe { *a.add(r * GROUP + k) });
+                for v in 0..V {
+                    acc[v] = isa.fma(x, w[v], acc[v]);
+                }
+            }
+            b = b.wrapping_add(stride);
+        }
+        a = a.wrapping_add(group);
+        left -= depth;
+    }
+    *sum = acc;
+}
+
 /// Lines of pixels for [`outer`].
 #[derive(Clone, Copy)]
 pub(crate) struct Lines {

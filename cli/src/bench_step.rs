@@ -1,0 +1,85 @@
+//! The steps that `measure` and `plan` speak of: training, the head alone, inference.
+
+use crate::args::{self, Compute, MemoryArg, UpdateArg};
+use crate::failure::Failure;
+use clap::ValueEnum;
+use nunatak_nn::{Loss, Mode, Network, NormPolicy, Options, Setup};
+
+/// Which step.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Forward, (prediction − labels).sum(), backward, SGD with momentum
+    Train,
+    /// The same with all frozen but a new fc of 10 classes; normalisations in train mode
+    Head,
+    /// Forward in eval mode
+    Infer,
+}
+
+/// Options that say which step.
+#[derive(clap::Args, Debug)]
+pub struct StepArgs {
+    /// resnet18, resnet34, resnet8, a recipe in JSON, or a file with one
+    #[arg(long, default_value = "resnet18")]
+    pub arch: String,
+    /// Images of a batch
+    #[arg(long, default_value_t = 1)]
+    pub batch: usize,
+    /// Height and width of the images
+    #[arg(long, default_value_t = 64)]
+    pub size: usize,
+    /// Which step
+    #[arg(long, value_enum, default_value = "train")]
+    pub mode: Kind,
+    /// Where to compute
+    #[command(flatten)]
+    pub compute: Compute,
+    /// Algorithm of the convolutions: a name, or pass=name with commas between
+    #[arg(long)]
+    pub algorithm: Option<String>,
+    /// When parameters are updated; the bits are the same
+    #[arg(long, value_enum, default_value_t)]
+    pub update: UpdateArg,
+    /// Memory or speed
+    #[arg(long, value_enum, default_value_t)]
+    pub memory: MemoryArg,
+}
+
+impl StepArgs {
+    /// The step; `trainable` wins over what the mode trains.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`].
+    pub fn setup(&self, trainable: Option<&str>) -> Result<Setup, Failure> {
+        let classes = (self.mode == Kind::Head).then_some(10);
+        let recipe = args::recipe(&self.arch, classes)?;
+        if self.batch == 0 || self.size == 0 {
+            return Err(Failure::usage(format_args!("--batch {} --size {}: expected at least 1", self.batch, self.size)));
+        }
+        let network = Network::new(recipe).map_err(Failure::usage)?;
+        let infer = self.mode == Kind::Infer;
+        let trainable = match (trainable, self.mode) {
+            (Some(names), _) => args::trainable(names, &network)?,
+            (None, Kind::Train) => network.all(),
+            (None, Kind::Head) => network.head(),
+            (None, Kind::Infer) => nunatak_nn::ParamSet::EMPTY,
+        };
+        Ok(Setup {
+            recipe,
+            batch: self.batch,
+            height: self.size,
+            width: self.size,
+            mode: if infer { Mode::Eval } else { Mode::Train },
+            norm_policy: NormPolicy::Updating,
+            trainable,
+            loss: if infer { Loss::None } else { Loss::Sum },
+            options: Options {
+                threads: self.compute.thread_count(),
+                memory: self.memory.into(),
+                update: self.update.into(),
+                momentum: !infer,
+            },
+            algorithms: args::algorithms(self.algorithm.as_deref())?,
+        })
+    }
+}

@@ -1,0 +1,46 @@
+//! Weights files: reading one whole, with errors that name it.
+
+use crate::failure::Failure;
+use nunatak_nn::Trainer;
+use nunatak_nn::checkpoint::{Checkpoint, Entry};
+use nunatak_nn::state::{Head, Loaded};
+use std::path::Path;
+
+/// The bytes of a file.
+///
+/// # Errors
+/// [`Failure`] that names the file.
+pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|e| Failure::with(path.display(), e))
+}
+
+/// The checkpoint in the bytes of the file `path`.
+///
+/// # Errors
+/// [`Failure`] that names the file.
+pub fn parse<'f>(path: &Path, bytes: &'f [u8]) -> Result<Checkpoint<'f>, Failure> {
+    Checkpoint::parse(bytes).map_err(|e| Failure::with(path.display(), e))
+}
+
+/// Loads a checkpoint into a trainer; says on stderr where it holds numbers that are not finite.
+///
+/// # Errors
+/// [`Failure`] that names the file.
+pub fn load(trainer: &mut Trainer, path: &Path, file: &Checkpoint, head: Head) -> Result<Loaded, Failure> {
+    let loaded = trainer.load(file, head).map_err(|e| Failure::with(path.display(), e))?;
+    for (name, count) in &loaded.not_finite {
+        eprintln!("warning: {}: {name} holds {count} numbers that are NaN or infinite", path.display());
+    }
+    Ok(loaded)
+}
+
+/// The entry of this name.
+///
+/// # Errors
+/// [`Failure`] that names the file and what it holds.
+pub fn entry<'a, 'f>(path: &Path, file: &'a Checkpoint<'f>, name: &str) -> Result<&'a Entry<'f>, Failure> {
+    file.get(name).ok_or_else(|| {
+        let there: Vec<_> = file.entries().iter().take(5).map(Entry::name).collect();
+        Failure::with(path.display(), format_args!("there is no {name:?}; it begins with {}", there.join(", ")))
+    })
+}

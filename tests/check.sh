@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Every check of the repository, for people and for CI.
+#   tests/check.sh          all
+#   tests/check.sh rest     all but `cargo test --workspace`
+# What can't run on this machine is named as skipped, never silently passed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+skipped=()
+step() { printf '\n== %s\n' "$*"; }
+skip() { printf '\n== SKIPPED: %s\n' "$*"; skipped+=("$*"); }
+
+if [ "${1:-all}" != rest ]; then
+  step "tests: cargo test --workspace"
+  cargo test --workspace
+fi
+
+step "format"
+cargo fmt --all --check
+
+step "clippy, warnings denied"
+cargo clippy --workspace --all-targets -- -D warnings
+
+step "clippy without std, without threads"
+cargo clippy -p nunatak-core -p nunatak-kernels -p nunatak-nn --no-default-features -- -D warnings
+
+step "documentation, warnings denied"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+step "tests of the kernels without threads, and of every level forced by the environment"
+cargo test -q -p nunatak-kernels
+for level in portable avx2 avx512 neon; do
+  if ./tests/has_level.sh "$level"; then
+    NUNATAK_LEVEL=$level cargo test -q -p nunatak-nn --test tutorial
+  else
+    skip "level $level: this CPU has not got it"
+  fi
+done
+
+step "exactly one binary"
+binaries=$(cargo metadata --format-version 1 --no-deps | python3 -c "
+import json, sys
+print(sum('bin' in t['kind'] for p in json.load(sys.stdin)['packages'] for t in p['targets']))")
+[ "$binaries" = 1 ] || { echo "$binaries binaries; cargo run would be ambiguous"; exit 1; }
+
+step "builds without an operating system"
+for target in thumbv7em-none-eabihf riscv32imac-unknown-none-elf aarch64-unknown-none wasm32-unknown-unknown; do
+  if [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
+    cargo build -q -p nunatak-nn --no-default-features --target "$target"
+    echo "$target: built"
+  else
+    skip "$target: not installed (rustup target add $target)"
+  fi
+done
+
+step "fuzz targets build"
+if cargo +nightly --version >/dev/null 2>&1; then
+  (cd fuzz && cargo +nightly build -q 2>/dev/null) || { (cd fuzz && cargo +nightly build); exit 1; }
+else
+  skip "fuzz targets: no nightly toolchain"
+fi
+
+step "Miri on core"
+if cargo +nightly miri --version >/dev/null 2>&1; then
+  cargo +nightly miri test -p nunatak-core --lib
+else
+  skip "Miri: not installed"
+fi
+
+printf '\nAll checks passed'
+if [ ${#skipped[@]} -gt 0 ]; then printf '; skipped:\n'; printf '  %s\n' "${skipped[@]}"; else printf '.\n'; fi
