@@ -5,6 +5,8 @@ pub mod args;
 pub mod bench_step;
 pub mod commands;
 pub mod dataset;
+pub mod engine;
 pub mod failure;
+pub mod model;
 pub mod output;
 pub mod weights;

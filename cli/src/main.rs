@@ -18,7 +18,7 @@ enum Command {
     /// The autograd tutorial with its numbers beside PyTorch's, then fine-tuning on images drawn here
     Demo(demo::Args),
     /// Fine-tune a pretrained network on a folder of images
-    Finetune(finetune::Args),
+    Finetune(Box<finetune::Args>),
     /// Accuracy of a model on a folder of images
     Evaluate(evaluate::Args),
     /// What a model sees in images

@@ -105,6 +105,10 @@ pub struct Loaded {
 /// The key of the metadata under which a recipe is saved.
 pub const RECIPE_KEY: &str = "nunatak.recipe";
 
+/// How the names of momentum buffers begin in a checkpoint of a run; the parameter's name follows.
+/// [`Trainer::load`] passes them over, [`Trainer::load_momentum`] takes them.
+pub const MOMENTUM_PREFIX: &str = "momentum.";
+
 fn is_head(name: &str) -> bool {
     name.starts_with("fc.")
 }
@@ -136,7 +140,9 @@ pub fn check(network: &Network, file: &Checkpoint, head: Head) -> Result<(), Sta
             Some(_) => {}
         }
     }
-    let unexpected = file.entries().iter().map(|e| e.name()).filter(|name| !known.contains(*name) && !keep(name));
+    let unexpected = file.entries().iter().map(|e| e.name()).filter(|name| {
+        !known.contains(*name) && !keep(name) && !name.strip_prefix(MOMENTUM_PREFIX).is_some_and(|of| known.contains(of))
+    });
     mismatch.unexpected = unexpected.map(str::to_string).collect();
     if !(mismatch.missing.is_empty() && mismatch.unexpected.is_empty() && mismatch.misshapen.is_empty()) {
         return Err(StateError::Mismatch(mismatch));
@@ -210,6 +216,44 @@ impl Trainer<'_> {
             (network.entry_name(entry).as_str().to_string(), dims(network, entry), values)
         });
         State { tensors: tensors.collect() }
+    }
+
+    /// The same, and after it the momentum of every parameter that has one: what a run needs to go on.
+    pub fn state_with_momentum(&self) -> State {
+        let mut state = self.state();
+        let network = self.blueprint().network();
+        for id in network.param_ids().filter(|id| self.has_momentum(*id)) {
+            let entry = Entry::Param(id);
+            let shape = dims(network, entry);
+            let mut data = std::vec![0.0; shape.iter().product()];
+            // It has a momentum, and the room has just its length.
+            let _ = self.momentum(id, &mut data);
+            let name = std::format!("{MOMENTUM_PREFIX}{}", network.entry_name(entry).as_str());
+            state.tensors.push((name, shape, Values::F32(data)));
+        }
+        state
+    }
+
+    /// Takes over every momentum that the file has.
+    ///
+    /// # Errors
+    /// [`StateError`] where one has another shape, can't be read, or belongs to a parameter that the
+    /// plan does not train; those before it are then loaded.
+    pub fn load_momentum(&mut self, file: &Checkpoint) -> Result<(), StateError> {
+        let network = self.blueprint().network().clone();
+        let mut room = Vec::new();
+        for id in network.param_ids() {
+            let name = std::format!("{MOMENTUM_PREFIX}{}", network.entry_name(Entry::Param(id)).as_str());
+            let Some(entry) = file.get(&name) else { continue };
+            let due = dims(&network, Entry::Param(id));
+            if entry.shape() != due {
+                let misshapen = std::vec![(name, due, entry.shape().to_vec())];
+                return Err(StateError::Mismatch(Mismatch { misshapen, ..Mismatch::default() }));
+            }
+            entry.read_f32(&mut room)?;
+            self.set_momentum(id, &room)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,15 +1,191 @@
-//! `nunatak evaluate`
+//! `nunatak evaluate`: how often a model is right, class by class, and what it takes for what.
 
+use crate::dataset::{ImageFolder, Sample, SplitOptions};
+use crate::engine::{Showing, largest, log_softmax, show};
 use crate::failure::Failure;
+use crate::model::{Model, ModelFile, printable};
+use crate::outln;
+use serde_json::json;
+use std::io::Write;
+use std::path::PathBuf;
 
 /// Options of `nunatak evaluate`.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+pub struct Args {
+    /// The model: .safetensors or .pth; the network is read from it
+    pub model: PathBuf,
+    /// Folder with one folder of images per class; where it has train/ and val/, val/ is taken
+    pub dir: PathBuf,
+    /// Everything as one object of JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub showing: Showing,
+}
+
+/// More classes than this make no readable table.
+const TABLE: usize = 20;
+/// The confusion of more classes than this takes too much memory: their number squared.
+const MOST: usize = 10_000;
+/// How many confusions are listed instead.
+const LISTED: usize = 10;
 
 /// Runs it.
 ///
 /// # Errors
 /// [`Failure`].
-pub fn run(_: &Args) -> Result<(), Failure> {
-    Err(Failure::usage("not there yet"))
+pub fn run(args: &Args) -> Result<(), Failure> {
+    args.showing.compute.level()?;
+    let file = ModelFile::read(&args.model)?;
+    let model = file.parse()?;
+    model.tells_classes()?;
+    let samples = samples(args, &model)?;
+    if model.recipe.classes > MOST {
+        return Err(Failure::with(args.model.display(), format_args!("{} classes; at most {MOST} are compared", model.recipe.classes)));
+    }
+    let mut result = Counts::new(model.recipe.classes);
+    show(&model, samples, &args.showing, |batch, logits| {
+        for (path, reason) in &batch.skipped {
+            result.skipped += 1;
+            let _ = writeln!(std::io::stderr(), "skipped {path:?}: {reason}");
+        }
+        for (label, row) in batch.labels.iter().zip(logits.chunks_exact(model.recipe.classes)) {
+            result.add(*label as usize, row);
+        }
+        Ok(())
+    })?;
+    if result.images == 0 {
+        return Err(Failure::with(args.dir.display(), "none of its images could be read"));
+    }
+    if args.json { outln!("{}", result.json(&model)) } else { result.print(&model) }
+}
+
+/// The images of the folder, with the labels that the model gives to classes of these names.
+fn samples(args: &Args, model: &Model) -> Result<Vec<Sample>, Failure> {
+    let folder = |e: crate::dataset::FolderError| Failure::Failed(e.to_string());
+    let dir = &args.dir;
+    let found = if dir.join("train").is_dir() && dir.join("val").is_dir() {
+        ImageFolder::open(dir, &SplitOptions::default()).map_err(folder)?
+    } else {
+        ImageFolder::flat(dir).map_err(folder)?
+    };
+    let labels: Vec<usize> = match &model.classes {
+        Some(names) => {
+            let place = |class: &String| names.iter().position(|n| n == class);
+            let unknown: Vec<_> = found.classes.iter().filter(|c| place(c).is_none()).take(5).map(|c| format!("{c:?}")).collect();
+            if !unknown.is_empty() {
+                return Err(Failure::with(
+                    dir.display(),
+                    format_args!("the model knows no class {}; it knows {} classes: {}", unknown.join(", "), names.len(), some(names)),
+                ));
+            }
+            found.classes.iter().filter_map(place).collect()
+        }
+        None if found.classes.len() == model.recipe.classes => (0..found.classes.len()).collect(),
+        None => {
+            return Err(Failure::with(
+                dir.display(),
+                format_args!(
+                    "has {} classes, but the model tells {} apart and has no names for them, so their order can't be known",
+                    found.classes.len(),
+                    model.recipe.classes
+                ),
+            ));
+        }
+    };
+    Ok(found.val.into_iter().map(|s| Sample { label: labels[s.label], ..s }).collect())
+}
+
+fn some(names: &[String]) -> String {
+    let shown: Vec<_> = names.iter().take(5).map(|n| format!("{n:?}")).collect();
+    format!("{}{}", shown.join(", "), if names.len() > 5 { ", …" } else { "" })
+}
+
+/// What was seen and what was said.
+struct Counts {
+    classes: usize,
+    images: usize,
+    skipped: usize,
+    loss: f64,
+    /// `[truth][answer]`.
+    confusion: Vec<u64>,
+}
+
+impl Counts {
+    fn new(classes: usize) -> Counts {
+        Counts { classes, images: 0, skipped: 0, loss: 0.0, confusion: vec![0; classes * classes] }
+    }
+
+    fn add(&mut self, label: usize, logits: &[f32]) {
+        self.images += 1;
+        self.loss -= log_softmax(logits).nth(label).unwrap_or(f64::NAN);
+        self.confusion[label * self.classes + largest(logits)] += 1;
+    }
+
+    fn row(&self, truth: usize) -> &[u64] {
+        &self.confusion[truth * self.classes..][..self.classes]
+    }
+    fn of(&self, truth: usize) -> (u64, u64) {
+        (self.row(truth)[truth], self.row(truth).iter().sum())
+    }
+    fn right(&self) -> u64 {
+        (0..self.classes).map(|c| self.of(c).0).sum()
+    }
+
+    fn json(&self, model: &Model) -> serde_json::Value {
+        let per_class: Vec<_> = (0..self.classes)
+            .map(|c| {
+                let (right, n) = self.of(c);
+                let name = model.classes.as_ref().map_or_else(|| c.to_string(), |names| names[c].clone());
+                json!({"class": name, "n": n, "correct": right, "top1": if n > 0 { Some(right as f64 / n as f64) } else { None }})
+            })
+            .collect();
+        json!({
+            "top1": self.right() as f64 / self.images as f64,
+            "n": self.images,
+            "correct": self.right(),
+            "loss": self.loss / self.images as f64,
+            "skipped": self.skipped,
+            "per_class": per_class,
+            "confusion": (0..self.classes).map(|c| self.row(c).to_vec()).collect::<Vec<_>>(),
+        })
+    }
+
+    fn print(&self, model: &Model) -> Result<(), Failure> {
+        let percent = |right: u64, n: u64| 100.0 * right as f64 / n as f64;
+        outln!("top-1 {:.2} % ({} of {})", percent(self.right(), self.images as u64), self.right(), self.images)?;
+        outln!("loss {:.4}", self.loss / self.images as f64)?;
+        let seen: Vec<usize> = (0..self.classes).filter(|&c| self.of(c).1 > 0).collect();
+        let names: Vec<String> = (0..self.classes).map(|c| model.class(c)).collect();
+        let wide = seen.iter().map(|&c| names[c].chars().count()).max().unwrap_or(0).max(5);
+        outln!("\n{:wide$}  {:>8}  {:>6}  images", "class", "top-1", "right")?;
+        for &c in &seen {
+            let (right, n) = self.of(c);
+            outln!("{:wide$}  {:6.2} %  {right:>6}  {n:>6}", names[c], percent(right, n))?;
+        }
+        if self.classes <= TABLE { self.print_table(&names, wide) } else { self.print_list(&names) }
+    }
+
+    fn print_table(&self, names: &[String], wide: usize) -> Result<(), Failure> {
+        outln!("\nconfusion: rows are the truth, columns the model's answers, in the order of the rows")?;
+        let digits = self.confusion.iter().max().map_or(1, |m| m.to_string().len()).max(3);
+        for (c, name) in names.iter().enumerate() {
+            let cells: Vec<_> = self.row(c).iter().map(|n| format!("{n:>digits$}")).collect();
+            let wide = wide.max(names.iter().map(|n| n.chars().count()).max().unwrap_or(0));
+            outln!("{name:wide$}  {}", cells.join(" "))?;
+        }
+        Ok(())
+    }
+
+    fn print_list(&self, names: &[String]) -> Result<(), Failure> {
+        let wrong = |i: &usize| i / self.classes != i % self.classes && self.confusion[*i] > 0;
+        let mut pairs: Vec<usize> = (0..self.confusion.len()).filter(wrong).collect();
+        pairs.sort_by_key(|&i| std::cmp::Reverse(self.confusion[i]));
+        outln!("\nmost frequent confusions (the whole matrix: --json)")?;
+        for &i in pairs.iter().take(LISTED) {
+            outln!("{:>6}  {} taken for {}", self.confusion[i], printable(&names[i / self.classes]), printable(&names[i % self.classes]))?;
+        }
+        Ok(())
+    }
 }
