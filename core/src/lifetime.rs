@@ -159,11 +159,13 @@ impl<const S: usize> Slots<S> {
             let mut free = true; // the gradient of the result can still be written over
             for (position, x) in node.inputs().filter(|&(position, _)| need.dx[position]) {
                 let x_len = tape.nodes()[x.index()].shape.len();
+                // x + x: the second contribution reads dy too, which must not have become dx by then.
+                let once = node.inputs().all(|(other, y)| other == position || y != x || !need.dx[other]);
                 if need.dx_adds[position] {
                     if !node.op.accumulates(position) {
                         slots.push(Kind::Addend(v), now, now, x_len)?;
                     }
-                } else if free && node.op.gradient_overwrites(position) && x_len == node.shape.len() {
+                } else if free && once && node.op.gradient_overwrites(position) && x_len == node.shape.len() {
                     let slot = of.gradient[v.index()];
                     slots.slots[slot as usize].end = backward(x);
                     of.gradient[x.index()] = slot;

@@ -88,9 +88,9 @@ pub struct Checkpoint<'f> {
 impl<'f> Checkpoint<'f> {
     /// Reads the table of tensors out of a whole file's bytes.
     ///
-    /// In a `.pth`, the state_dict may stand at the top or under `state_dict` or `model`, and its
-    /// names may all begin with `module.`, which is taken off; plain data beside it (an epoch, an
-    /// optimizer's state) is passed over.
+    /// In a `.pth`, the state_dict may stand at the top or under `state_dict` or `model`; plain data
+    /// beside it (an epoch, an optimizer's state) is passed over. Where all names begin with
+    /// `module.` (`DataParallel`), it is taken off.
     ///
     /// # Errors
     /// When the bytes are no checkpoint, or one that contradicts itself, or one with something in
@@ -98,11 +98,12 @@ impl<'f> Checkpoint<'f> {
     pub fn parse(bytes: &'f [u8]) -> Result<Self, ReadError> {
         let format = sniff::sniff(bytes)?;
         let mut budget = Budget::for_file(bytes.len());
-        let (entries, metadata) = match format {
+        let (mut entries, metadata) = match format {
             Format::PthZip => (pth::parse(bytes, &mut budget)?, BTreeMap::new()),
             Format::PthLegacy => (legacy::parse(bytes, &mut budget)?, BTreeMap::new()),
             Format::Safetensors => safetensors::parse(bytes, &mut budget)?,
         };
+        state_dict::strip_module(&mut entries);
         let mut by_name = Vec::new();
         budget.reserve(&mut by_name, entries.len())?;
         by_name.extend(0..entries.len() as u32);

@@ -64,7 +64,8 @@ fn bands(conv: &Conv2d, budget: usize) -> Bands {
     let x_len = |lines: usize| in_lines(lines) * x_line * if thin { 1 } else { groups };
     let dy_len = |lines: usize| lines * ow * conv.weights().blocks() * conv.weights().block();
     let fits = |lines: usize| x_len(lines) + dy_len(lines) <= budget && lines * ow <= PIXELS;
-    let lines = (1..=oh).rev().find(|&l| fits(l)).unwrap_or(1);
+    // No more than `fits` can allow, so that planning takes no longer for larger images.
+    let lines = (1..=oh.min(PIXELS / ow)).rev().find(|&l| fits(l)).unwrap_or(1);
     let per_image = oh.div_ceil(lines);
     let lines = oh.div_ceil(per_image);
     let (x_band, dy_band) = (x_len(lines), dy_len(lines));

@@ -101,7 +101,6 @@ pub(crate) fn entries<'f>(graph: &mut Graph<'f>, storages: &[(&'f [u8], usize)],
     for tensor in &graph.tensors {
         with_layout(graph, storages, tensor, |layout| layout.check().map_err(|e| e.at(graph.place(tensor.at))))?;
     }
-    strip_module(&mut entries);
     Ok(entries)
 }
 
@@ -179,7 +178,7 @@ fn with_layout<'f, T>(
 }
 
 /// Takes off the `module.` of `DataParallel` when every name has it.
-fn strip_module(entries: &mut [Entry<'_>]) {
+pub(crate) fn strip_module(entries: &mut [Entry<'_>]) {
     const PREFIX: &str = "module.";
     if entries.iter().all(|e| e.name().len() > PREFIX.len() && e.name().starts_with(PREFIX)) {
         for entry in entries {

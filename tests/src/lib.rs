@@ -1,1 +1,0 @@
-//! nunatak: what several test files share.
