@@ -140,9 +140,10 @@ pub fn check(network: &Network, file: &Checkpoint, head: Head) -> Result<(), Sta
             Some(_) => {}
         }
     }
-    let unexpected = file.entries().iter().map(|e| e.name()).filter(|name| {
-        !known.contains(*name) && !keep(name) && !name.strip_prefix(MOMENTUM_PREFIX).is_some_and(|of| known.contains(of))
-    });
+    let unexpected =
+        file.entries().iter().map(|e| e.name()).filter(|name| {
+            !known.contains(*name) && !keep(name) && !name.strip_prefix(MOMENTUM_PREFIX).is_some_and(|of| known.contains(of))
+        });
     mismatch.unexpected = unexpected.map(str::to_string).collect();
     if !(mismatch.missing.is_empty() && mismatch.unexpected.is_empty() && mismatch.misshapen.is_empty()) {
         return Err(StateError::Mismatch(mismatch));
