@@ -138,8 +138,11 @@ impl Task for PackPanel<'_, '_> {
                 for g in 0..self.groups {
                     let to = &mut self.panel[(g * taps + t) * tap_len + r * GROUP..][..GROUP];
                     let channel = (self.group + g) * GROUP;
-                    if segment.low <= channel && channel + GROUP <= segment.high {
-                        let from = &p.x[(segment.start + channel as isize) as usize..][..GROUP];
+                    let from = segment.start + channel as isize;
+                    // All that is read later is there, and so are 16 numbers: the surplus is not read.
+                    let whole = segment.low <= channel && (channel + GROUP).min(p.span) <= segment.high;
+                    if whole && from >= 0 && from as usize + GROUP <= p.x.len() {
+                        let from = &p.x[from as usize..][..GROUP];
                         for i in (0..GROUP).step_by(I::LANES) {
                             isa.store(isa.load(&from[i..]), &mut to[i..]);
                         }

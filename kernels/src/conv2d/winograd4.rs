@@ -16,6 +16,8 @@
 //!   takes one block of output channels, and transforms 128 input channels' filters at a time into its
 //!   own cache, just before they are used. Transformed filters never go to memory.
 
+#![allow(clippy::needless_range_loop)] // plain loops: see `transforms::Transform`
+
 pub(crate) mod backward_weight;
 mod transforms;
 
@@ -27,6 +29,7 @@ use crate::gemm::panel_rows;
 use crate::isa::Isa;
 use crate::parallel::{Chunks, Cpu, RowMap, Tile, Tiles};
 use crate::weights::{WeightLayout, block};
+use transforms::Transform;
 
 /// Pixels of a tile in each direction.
 const OUT: usize = 4;
@@ -229,7 +232,7 @@ impl Task for TransformFilters<'_, '_> {
                 let w = &w[layout.index(self.j * self.block, self.first, 0)..];
                 for c in 0..self.channels {
                     let w = &w[c * 9 * self.block..][..9 * self.block];
-                    filter_tile(isa, w, self.block, |t| t, &mut self.u[c * self.block..], position);
+                    filter_tile::<I, false>(isa, w, self.block, &mut self.u[c * self.block..], position);
                 }
             }
             Filters::Flipped(w, layout) => {
@@ -241,7 +244,7 @@ impl Task for TransformFilters<'_, '_> {
                     how.group(isa, w, (self.j * self.block, self.block), self.first + c, exchanged);
                     for i in 0..GROUP.min(self.channels - c) {
                         let w = &exchanged[i * 9 * self.block..][..9 * self.block];
-                        filter_tile(isa, w, self.block, |t| 8 - t, &mut self.u[(c + i) * self.block..], position);
+                        filter_tile::<I, true>(isa, w, self.block, &mut self.u[(c + i) * self.block..], position);
                     }
                 }
             }
@@ -251,14 +254,16 @@ impl Task for TransformFilters<'_, '_> {
 
 /// One input channel's filters: `w` is `[9][block]`, positions of `u` lie `position` apart.
 #[inline(always)]
-fn filter_tile<I: Isa>(isa: I, w: &[f32], block: usize, tap: impl Fn(usize) -> usize, u: &mut [f32], position: usize) {
+fn filter_tile<I: Isa, const FLIP: bool>(isa: I, w: &[f32], block: usize, u: &mut [f32], position: usize) {
     for lane in (0..block).step_by(I::LANES) {
-        let g = |t: usize| isa.load(&w[tap(t) * block + lane..]);
-        let columns: [[I::V; IN]; 3] = core::array::from_fn(|x| transforms::filter(isa, [g(x), g(3 + x), g(6 + x)]));
-        for y in 0..IN {
-            for (x, v) in transforms::filter(isa, columns.map(|column| column[y])).into_iter().enumerate() {
-                isa.store(v, &mut u[(y * IN + x) * position + lane..]);
-            }
+        let mut g = [[isa.splat(0.0); 3]; 3];
+        for t in 0..9 {
+            let tap = if FLIP { 8 - t } else { t };
+            g[t / 3][t % 3] = isa.load(&w[tap * block + lane..]);
+        }
+        let g = transforms::Filter::square(isa, g);
+        for p in 0..POSITIONS {
+            isa.store(g[p / IN][p % IN], &mut u[p * position + lane..]);
         }
     }
 }
@@ -290,29 +295,42 @@ impl Task for TransformInput<'_, '_> {
                 if there == 0 {
                     continue; // nothing reads these
                 }
-                let pixel = |y: usize, x: usize| {
-                    let (y, x) = (top + y as isize, left + x as isize);
-                    if y < 0 || x < 0 || y >= s.h as isize || x >= s.w as isize {
-                        return zero;
+                let mut d = [[zero; IN]; IN];
+                let inside = top >= 0 && left >= 0 && top as usize + IN <= s.h && left as usize + IN <= s.w;
+                if inside && there == I::LANES {
+                    let line = s.w * s.c;
+                    let corner = image * s.h * line + top as usize * line + left as usize * s.c + channel;
+                    for p in 0..POSITIONS {
+                        d[p / IN][p % IN] = isa.load(&self.x[corner + p / IN * line + p % IN * s.c..]);
                     }
-                    let at = ((image * s.h + y as usize) * s.w + x as usize) * s.c + channel;
-                    if there == I::LANES {
-                        return isa.load(&self.x[at..]);
+                } else {
+                    for p in 0..POSITIONS {
+                        let (y, x) = (top + (p / IN) as isize, left + (p % IN) as isize);
+                        if y >= 0 && x >= 0 && y < s.h as isize && x < s.w as isize {
+                            let at = ((image * s.h + y as usize) * s.w + x as usize) * s.c + channel;
+                            d[p / IN][p % IN] = load_some(isa, &self.x[at..], there);
+                        }
                     }
-                    let mut part = [0.0; 16];
-                    part[..there].copy_from_slice(&self.x[at..at + there]);
-                    isa.load(&part)
-                };
-                let columns: [[I::V; IN]; IN] = core::array::from_fn(|x| transforms::input(isa, core::array::from_fn(|y| pixel(y, x))));
+                }
+                let d = transforms::Input::square(isa, d);
                 let v = &mut self.v[tile * GROUP + lane..];
-                for y in 0..IN {
-                    for (x, value) in transforms::input(isa, columns.map(|column| column[y])).into_iter().enumerate() {
-                        isa.store(value, &mut v[(y * IN + x) * position..]);
-                    }
+                for p in 0..POSITIONS {
+                    isa.store(d[p / IN][p % IN], &mut v[p * position..]);
                 }
             }
         }
     }
+}
+
+/// The first `count` numbers of `x`, zeros behind them.
+#[inline(always)]
+fn load_some<I: Isa>(isa: I, x: &[f32], count: usize) -> I::V {
+    if count == I::LANES {
+        return isa.load(x);
+    }
+    let mut part = [0.0; GROUP];
+    part[..count].copy_from_slice(&x[..count]);
+    isa.load(&part)
 }
 
 /// The 36 matrix products of one block of output channels: `m` is `[36][tiles][block]`.
@@ -408,18 +426,28 @@ impl Task for TransformOutput<'_, '_, '_> {
             let (high, wide) = (OUT.min(s.out_h - top), OUT.min(s.out_w - left));
             for lane in (0..width).step_by(I::LANES) {
                 let m = &self.m[tile * block + lane..];
-                let number = |y: usize, x: usize| isa.load(&m[(y * IN + x) * position..]);
-                let columns: [[I::V; OUT]; IN] = core::array::from_fn(|x| transforms::output(isa, core::array::from_fn(|y| number(y, x))));
+                let mut products = [[isa.splat(0.0); IN]; IN];
+                for p in 0..POSITIONS {
+                    products[p / IN][p % IN] = isa.load(&m[p * position..]);
+                }
+                let pixels = transforms::Output::square(isa, products);
                 let there = (width - lane).min(I::LANES);
-                for y in 0..high {
+                for y in 0..OUT {
+                    if y >= high {
+                        break;
+                    }
                     let pixel = (image * s.out_h + top + y) * s.out_w + left - self.out.first_row();
-                    for (x, value) in transforms::output(isa, columns.map(|column| column[y])).into_iter().enumerate().take(wide) {
+                    for x in 0..OUT {
+                        if x >= wide {
+                            break;
+                        }
                         let to = &mut self.out.row(pixel + x)[self.column + lane..][..there];
+                        let value = pixels[y][x];
                         if there == I::LANES {
                             let sum = if self.add { isa.add(isa.load(to), value) } else { value };
                             isa.store(sum, to);
                         } else {
-                            let mut part = [0.0; 16];
+                            let mut part = [0.0; GROUP];
                             isa.store(value, &mut part);
                             to.iter_mut().zip(&part).for_each(|(y, v)| *y = if self.add { *y + *v } else { *v });
                         }

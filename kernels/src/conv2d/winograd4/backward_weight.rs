@@ -7,7 +7,10 @@
 //! A few images' tiles are transformed at a time; then each part of dw (16 input channels of one block
 //! of output channels) belongs to one thread. No sum crosses threads.
 
-use super::{IN, OUT, POSITIONS, Shape, TransformInput, transforms};
+#![allow(clippy::needless_range_loop)] // plain loops: see `transforms::Transform`
+
+use super::transforms::{self, Transform};
+use super::{IN, OUT, POSITIONS, Shape, TransformInput, load_some};
 use crate::conv2d::Conv2d;
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, GROUP, Lines};
@@ -87,26 +90,18 @@ impl Task for TransformGradient<'_, '_> {
             for lane in (0..block).step_by(I::LANES) {
                 let channel = self.column + lane;
                 let there = s.k.saturating_sub(channel).min(I::LANES);
-                let pixel = |y: usize, x: usize| {
-                    let (y, x) = (top + y, left + x);
-                    if y >= s.out_h || x >= s.out_w || there == 0 {
-                        return zero;
+                let mut y = [[zero; OUT]; OUT];
+                for p in 0..OUT * OUT {
+                    let (line, column) = (top + p / OUT, left + p % OUT);
+                    if there > 0 && line < s.out_h && column < s.out_w {
+                        let at = ((image * s.out_h + line) * s.out_w + column) * s.k + channel;
+                        y[p / OUT][p % OUT] = load_some(isa, &self.dy[at..], there);
                     }
-                    let at = ((image * s.out_h + y) * s.out_w + x) * s.k + channel;
-                    if there == I::LANES {
-                        return isa.load(&self.dy[at..]);
-                    }
-                    let mut part = [0.0; 16];
-                    part[..there].copy_from_slice(&self.dy[at..at + there]);
-                    isa.load(&part)
-                };
-                let columns: [[I::V; IN]; OUT] =
-                    core::array::from_fn(|x| transforms::output_adjoint(isa, core::array::from_fn(|y| pixel(y, x))));
+                }
+                let y = transforms::OutputAdjoint::square(isa, y);
                 let d = &mut self.d[tile * block + lane..];
-                for y in 0..IN {
-                    for (x, value) in transforms::output_adjoint(isa, columns.map(|column| column[y])).into_iter().enumerate() {
-                        isa.store(value, &mut d[(y * IN + x) * position..]);
-                    }
+                for p in 0..POSITIONS {
+                    isa.store(y[p / IN][p % IN], &mut d[p * position..]);
                 }
             }
         }
@@ -176,15 +171,16 @@ impl Outer<'_, '_, '_> {
         let dw = self.out.row(0);
         for c in 0..GROUP.min(self.s.c - self.group * GROUP) {
             for lane in (0..block).step_by(I::LANES) {
-                let number = |y: usize, x: usize| isa.load(&u[((y * IN + x) * GROUP + c) * block + lane..]);
-                let columns: [[I::V; 3]; IN] =
-                    core::array::from_fn(|x| transforms::filter_adjoint(isa, core::array::from_fn(|y| number(y, x))));
-                for y in 0..3 {
-                    for (x, value) in transforms::filter_adjoint(isa, columns.map(|column| column[y])).into_iter().enumerate() {
-                        let to = &mut dw[(c * 9 + y * 3 + x) * block + lane..];
-                        let sum = if add { isa.add(isa.load(to), value) } else { value };
-                        isa.store(sum, to);
-                    }
+                let mut numbers = [[isa.splat(0.0); IN]; IN];
+                for p in 0..POSITIONS {
+                    numbers[p / IN][p % IN] = isa.load(&u[(p * GROUP + c) * block + lane..]);
+                }
+                let taps = transforms::FilterAdjoint::square(isa, numbers);
+                for t in 0..9 {
+                    let to = &mut dw[(c * 9 + t) * block + lane..];
+                    let value = taps[t / 3][t % 3];
+                    let sum = if add { isa.add(isa.load(to), value) } else { value };
+                    isa.store(sum, to);
                 }
             }
         }

@@ -15,72 +15,120 @@
 //! As many operations as with the textbook's points 0, ±1, ±2, ∞, and 4 to 5 times less rounding
 //! error: the points' powers stay near 1.
 
+#![allow(clippy::needless_range_loop)] // indices say what moves where
+
 use crate::isa::Isa;
 
 const A: f32 = core::f32::consts::FRAC_1_SQRT_2;
 const B: f32 = core::f32::consts::SQRT_2;
 
+/// A one-dimensional transform of `M` numbers to `N`.
+///
+/// A trait and not a closure: what the compiler does not inline is compiled without the vector
+/// instructions (see [`crate::isa`]), and it does not always inline closures and `array::from_fn`.
+pub(crate) trait Transform<const M: usize, const N: usize> {
+    /// The transform of one line.
+    fn line<I: Isa>(isa: I, x: [I::V; M]) -> [I::V; N];
+
+    /// The transform of a square: of its columns, then of the resulting rows.
+    #[inline(always)]
+    fn square<I: Isa>(isa: I, x: [[I::V; M]; M]) -> [[I::V; N]; N] {
+        let zero = isa.splat(0.0);
+        let mut half = [[zero; M]; N];
+        for j in 0..M {
+            let mut column = [zero; M];
+            for i in 0..M {
+                column[i] = x[i][j];
+            }
+            let column = Self::line(isa, column);
+            for i in 0..N {
+                half[i][j] = column[i];
+            }
+        }
+        let mut y = [[zero; N]; N];
+        for i in 0..N {
+            y[i] = Self::line(isa, half[i]);
+        }
+        y
+    }
+}
+
 /// Bᵀ d
-#[inline(always)]
-pub(crate) fn input<I: Isa>(isa: I, d: [I::V; 6]) -> [I::V; 6] {
-    let minus = |x: f32| isa.splat(-x);
-    let (a, b) = (isa.splat(A), isa.splat(B));
-    let even_a = isa.fma(minus(2.0), d[2], d[4]);
-    let odd_a = isa.fma(minus(2.0), d[1], d[3]);
-    let even_b = isa.fma(minus(0.5), d[2], d[4]);
-    let odd_b = isa.fma(minus(0.5), d[1], d[3]);
-    [
-        isa.add(isa.fma(minus(2.5), d[2], d[0]), d[4]),
-        isa.fma(a, odd_a, even_a),
-        isa.fma(minus(A), odd_a, even_a),
-        isa.fma(b, odd_b, even_b),
-        isa.fma(minus(B), odd_b, even_b),
-        isa.add(isa.fma(minus(2.5), d[3], d[1]), d[5]),
-    ]
-}
-
+pub(crate) struct Input;
 /// G g
-#[inline(always)]
-pub(crate) fn filter<I: Isa>(isa: I, g: [I::V; 3]) -> [I::V; 6] {
-    let even_a = isa.mul(isa.splat(-1.0 / 1.5), isa.fma(isa.splat(0.5), g[2], g[0]));
-    let odd_a = isa.mul(isa.splat(-A / 1.5), g[1]);
-    let even_b = isa.mul(isa.splat(1.0 / 6.0), isa.fma(isa.splat(2.0), g[2], g[0]));
-    let odd_b = isa.mul(isa.splat(B / 6.0), g[1]);
-    [g[0], isa.add(even_a, odd_a), isa.sub(even_a, odd_a), isa.add(even_b, odd_b), isa.sub(even_b, odd_b), g[2]]
-}
-
+pub(crate) struct Filter;
 /// Aᵀ m
-#[inline(always)]
-pub(crate) fn output<I: Isa>(isa: I, m: [I::V; 6]) -> [I::V; 4] {
-    let (even_a, odd_a) = (isa.add(m[1], m[2]), isa.sub(m[1], m[2]));
-    let (even_b, odd_b) = (isa.add(m[3], m[4]), isa.sub(m[3], m[4]));
-    [
-        isa.add(isa.add(m[0], even_a), even_b),
-        isa.fma(isa.splat(A), odd_a, isa.mul(isa.splat(B), odd_b)),
-        isa.fma(isa.splat(0.5), even_a, isa.mul(isa.splat(2.0), even_b)),
-        isa.fma(isa.splat(0.5 * A), odd_a, isa.fma(isa.splat(2.0 * B), odd_b, m[5])),
-    ]
+pub(crate) struct Output;
+/// A y: the adjoint of [`Output`].
+pub(crate) struct OutputAdjoint;
+/// Gᵀ u: the adjoint of [`Filter`].
+pub(crate) struct FilterAdjoint;
+
+impl Transform<6, 6> for Input {
+    #[inline(always)]
+    fn line<I: Isa>(isa: I, d: [I::V; 6]) -> [I::V; 6] {
+        let (a, b) = (isa.splat(A), isa.splat(B));
+        let even_a = isa.fma(isa.splat(-2.0), d[2], d[4]);
+        let odd_a = isa.fma(isa.splat(-2.0), d[1], d[3]);
+        let even_b = isa.fma(isa.splat(-0.5), d[2], d[4]);
+        let odd_b = isa.fma(isa.splat(-0.5), d[1], d[3]);
+        [
+            isa.add(isa.fma(isa.splat(-2.5), d[2], d[0]), d[4]),
+            isa.fma(a, odd_a, even_a),
+            isa.fma(isa.splat(-A), odd_a, even_a),
+            isa.fma(b, odd_b, even_b),
+            isa.fma(isa.splat(-B), odd_b, even_b),
+            isa.add(isa.fma(isa.splat(-2.5), d[3], d[1]), d[5]),
+        ]
+    }
 }
 
-/// A y: the adjoint of [`output`].
-#[inline(always)]
-pub(crate) fn output_adjoint<I: Isa>(isa: I, y: [I::V; 4]) -> [I::V; 6] {
-    let (half, two) = (isa.splat(0.5), isa.splat(2.0));
-    let even_a = isa.fma(half, y[2], y[0]);
-    let odd_a = isa.mul(isa.splat(A), isa.fma(half, y[3], y[1]));
-    let even_b = isa.fma(two, y[2], y[0]);
-    let odd_b = isa.mul(isa.splat(B), isa.fma(two, y[3], y[1]));
-    [y[0], isa.add(even_a, odd_a), isa.sub(even_a, odd_a), isa.add(even_b, odd_b), isa.sub(even_b, odd_b), y[3]]
+impl Transform<3, 6> for Filter {
+    #[inline(always)]
+    fn line<I: Isa>(isa: I, g: [I::V; 3]) -> [I::V; 6] {
+        let even_a = isa.mul(isa.splat(-1.0 / 1.5), isa.fma(isa.splat(0.5), g[2], g[0]));
+        let odd_a = isa.mul(isa.splat(-A / 1.5), g[1]);
+        let even_b = isa.mul(isa.splat(1.0 / 6.0), isa.fma(isa.splat(2.0), g[2], g[0]));
+        let odd_b = isa.mul(isa.splat(B / 6.0), g[1]);
+        [g[0], isa.add(even_a, odd_a), isa.sub(even_a, odd_a), isa.add(even_b, odd_b), isa.sub(even_b, odd_b), g[2]]
+    }
 }
 
-/// Gᵀ u: the adjoint of [`filter`].
-#[inline(always)]
-pub(crate) fn filter_adjoint<I: Isa>(isa: I, u: [I::V; 6]) -> [I::V; 3] {
-    let (even_a, odd_a) = (isa.add(u[1], u[2]), isa.sub(u[1], u[2]));
-    let (even_b, odd_b) = (isa.add(u[3], u[4]), isa.sub(u[3], u[4]));
-    [
-        isa.fma(isa.splat(-1.0 / 1.5), even_a, isa.fma(isa.splat(1.0 / 6.0), even_b, u[0])),
-        isa.fma(isa.splat(-A / 1.5), odd_a, isa.mul(isa.splat(B / 6.0), odd_b)),
-        isa.fma(isa.splat(-0.5 / 1.5), even_a, isa.fma(isa.splat(2.0 / 6.0), even_b, u[5])),
-    ]
+impl Transform<6, 4> for Output {
+    #[inline(always)]
+    fn line<I: Isa>(isa: I, m: [I::V; 6]) -> [I::V; 4] {
+        let (even_a, odd_a) = (isa.add(m[1], m[2]), isa.sub(m[1], m[2]));
+        let (even_b, odd_b) = (isa.add(m[3], m[4]), isa.sub(m[3], m[4]));
+        [
+            isa.add(isa.add(m[0], even_a), even_b),
+            isa.fma(isa.splat(A), odd_a, isa.mul(isa.splat(B), odd_b)),
+            isa.fma(isa.splat(0.5), even_a, isa.mul(isa.splat(2.0), even_b)),
+            isa.fma(isa.splat(0.5 * A), odd_a, isa.fma(isa.splat(2.0 * B), odd_b, m[5])),
+        ]
+    }
+}
+
+impl Transform<4, 6> for OutputAdjoint {
+    #[inline(always)]
+    fn line<I: Isa>(isa: I, y: [I::V; 4]) -> [I::V; 6] {
+        let (half, two) = (isa.splat(0.5), isa.splat(2.0));
+        let even_a = isa.fma(half, y[2], y[0]);
+        let odd_a = isa.mul(isa.splat(A), isa.fma(half, y[3], y[1]));
+        let even_b = isa.fma(two, y[2], y[0]);
+        let odd_b = isa.mul(isa.splat(B), isa.fma(two, y[3], y[1]));
+        [y[0], isa.add(even_a, odd_a), isa.sub(even_a, odd_a), isa.add(even_b, odd_b), isa.sub(even_b, odd_b), y[3]]
+    }
+}
+
+impl Transform<6, 3> for FilterAdjoint {
+    #[inline(always)]
+    fn line<I: Isa>(isa: I, u: [I::V; 6]) -> [I::V; 3] {
+        let (even_a, odd_a) = (isa.add(u[1], u[2]), isa.sub(u[1], u[2]));
+        let (even_b, odd_b) = (isa.add(u[3], u[4]), isa.sub(u[3], u[4]));
+        [
+            isa.fma(isa.splat(-1.0 / 1.5), even_a, isa.fma(isa.splat(1.0 / 6.0), even_b, u[0])),
+            isa.fma(isa.splat(-A / 1.5), odd_a, isa.mul(isa.splat(B / 6.0), odd_b)),
+            isa.fma(isa.splat(-0.5 / 1.5), even_a, isa.fma(isa.splat(2.0 / 6.0), even_b, u[5])),
+        ]
+    }
 }
