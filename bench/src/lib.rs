@@ -2,6 +2,11 @@
 
 use nunatak_kernels::Conv2d;
 
+/// The README's examples, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
+
 /// The different convolutions of ResNet18 on `n` images of `size` x `size`, named after the first
 /// layer that has them.
 pub fn convolutions(n: usize, size: usize) -> Vec<(&'static str, Conv2d)> {
