@@ -27,7 +27,7 @@ pub const CLASSES_KEY: &str = "nunatak.classes";
 /// The key of the metadata under which the view is saved.
 pub const VIEW_KEY: &str = "nunatak.view";
 /// The largest file that is read, in bytes: hundreds of times what ResNet34 takes.
-const MAX_FILE: u64 = 1 << 35;
+pub(crate) const MAX_FILE: u64 = 1 << 35;
 /// The largest list of class names that is read, in bytes.
 const MAX_SIDECAR: u64 = 1 << 28;
 
@@ -110,7 +110,7 @@ struct About {
     view: Option<View>,
 }
 
-fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, Failure> {
     let fail = |e: std::io::Error| Failure::with(path.display(), format_args!("can't be read: {e}"));
     // Looked at before it is opened: to open a pipe is to wait for a writer.
     let meta = std::fs::metadata(path).map_err(fail)?;

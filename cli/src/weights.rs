@@ -11,7 +11,7 @@ use std::path::Path;
 /// # Errors
 /// [`Failure`] that names the file.
 pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|e| Failure::with(path.display(), e))
+    crate::model::read_at_most(path, crate::model::MAX_FILE)
 }
 
 /// The checkpoint in the bytes of the file `path`.

@@ -60,11 +60,27 @@ impl WeightLayout {
     /// If a slice has another length than the layout says.
     pub fn pack(&self, oihw: &[f32], packed: &mut [f32]) {
         assert_eq!((oihw.len(), packed.len()), (self.k * self.c * self.taps, self.len()));
-        packed.fill(0.0);
-        let row = self.c * self.taps;
-        for (k, x) in oihw.chunks_exact(row).enumerate() {
-            let to = &mut packed[self.index(k, 0, 0)..];
-            x.iter().zip(to.iter_mut().step_by(self.block())).for_each(|(x, y)| *y = *x);
+        self.for_each_square(|oihw_at, packed_at, k, count| {
+            let block = self.block();
+            let (from, to) = (&oihw[oihw_at..], &mut packed[packed_at..]);
+            for i in 0..count {
+                let to = &mut to[i * block..][..block];
+                to[k..].fill(0.0);
+                for (r, y) in to[..k].iter_mut().enumerate() {
+                    *y = from[r * self.c * self.taps + i];
+                }
+            }
+        });
+    }
+
+    /// Calls with squares of the two orders that fit the first-level cache together: the places where
+    /// they begin, the rows k that exist in the block, and the columns (c, tap).
+    fn for_each_square(&self, mut each: impl FnMut(usize, usize, usize, usize)) {
+        let (block, row) = (self.block(), self.c * self.taps);
+        for k in (0..self.k).step_by(block) {
+            for i in (0..row).step_by(16) {
+                each(k * row + i, self.index(k, 0, 0) + i * block, block.min(self.k - k), 16.min(row - i));
+            }
         }
     }
 
@@ -74,11 +90,14 @@ impl WeightLayout {
     /// If a slice has another length than the layout says.
     pub fn unpack(&self, packed: &[f32], oihw: &mut [f32]) {
         assert_eq!((oihw.len(), packed.len()), (self.k * self.c * self.taps, self.len()));
-        let row = self.c * self.taps;
-        for (k, y) in oihw.chunks_exact_mut(row).enumerate() {
-            let from = &packed[self.index(k, 0, 0)..];
-            y.iter_mut().zip(from.iter().step_by(self.block())).for_each(|(y, x)| *y = *x);
-        }
+        self.for_each_square(|oihw_at, packed_at, k, count| {
+            let (to, from) = (&mut oihw[oihw_at..], &packed[packed_at..]);
+            for r in 0..k {
+                for i in 0..count {
+                    to[r * self.c * self.taps + i] = from[i * self.block() + r];
+                }
+            }
+        });
     }
 }
 

@@ -38,6 +38,7 @@ struct Call {
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
     let setup = args.step.setup(args.trainable.as_deref())?;
+    args.step.compute.level()?; // plans are the same at every level; a wrong name is wrong here too
     let (blueprint, slots, _) = setup.plan()?;
     let bytes = blueprint.summary(&slots);
     args::report_refused(&blueprint, &setup.algorithms);

@@ -159,7 +159,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         },
         algorithms: args::algorithms(args.algorithm.as_deref())?,
     };
-    let (blueprint, _, values) = setup.plan()?;
+    let (blueprint, _, values) = setup.plan().map_err(|e| Failure::with(args.input.display(), e))?;
     args::report_refused(&blueprint, &setup.algorithms);
     let threads = args.compute.start_threads()?;
     let mut memory = vec![0; blueprint.bytes()];
@@ -172,13 +172,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         let (blueprint, _, values) = Setup { options: Options { update: Update::After, ..setup.options }, ..setup }.plan()?;
         let mut memory = vec![0; blueprint.bytes()];
         let mut copy = prepare(args, blueprint, &mut memory, &threads)?;
-        forward(&mut copy, &values, &batch)?;
+        forward(&mut copy, &values, &batch, &args.input)?;
         copy.backward()?;
         push_gradients(&copy, &mut out)?;
     }
     let mut losses = Vec::with_capacity(args.steps);
     for step in 0..args.steps {
-        losses.push(forward(&mut trainer, &values, &batch)?);
+        losses.push(forward(&mut trainer, &values, &batch, &args.input)?);
         if step == 0 {
             let mut prediction = vec![0.0; n * recipe.classes];
             trainer.value(values.prediction, &mut prediction)?;
@@ -226,7 +226,7 @@ fn prepare<'m>(args: &Args, blueprint: Blueprint, memory: &'m mut [u8], threads:
 }
 
 /// Sets the inputs, computes the loss.
-fn forward(trainer: &mut Trainer, values: &Values, batch: &Batch) -> Result<f32, Failure> {
+fn forward(trainer: &mut Trainer, values: &Values, batch: &Batch, input: &Path) -> Result<f32, Failure> {
     trainer.set_input(values.data, &batch.images)?;
     if let Some(labels) = values.labels {
         match &batch.labels {
@@ -234,7 +234,7 @@ fn forward(trainer: &mut Trainer, values: &Values, batch: &Batch) -> Result<f32,
             Labels::Classes(classes) => trainer.set_labels(labels, classes)?,
         }
     }
-    trainer.forward()?;
+    trainer.forward().map_err(|e| Failure::with(input.display(), e))?;
     Ok(values.loss.map_or(Ok(f32::NAN), |loss| trainer.scalar(loss))?)
 }
 

@@ -26,6 +26,10 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> 
     if target.file_name().is_none() || target.is_dir() {
         return Err(fail("opening")(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder")));
     }
+    // A rename would put a file in the place of a device or a pipe.
+    if target.exists() && !target.is_file() {
+        return Err(fail("opening")(io::Error::new(io::ErrorKind::InvalidInput, "it is a device or a pipe, not a file")));
+    }
     let mut builder = tempfile::Builder::new();
     builder.prefix(".nunatak-").suffix(".tmp");
     // Without this the model would be readable by its owner only; the umask still applies.

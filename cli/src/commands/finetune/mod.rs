@@ -76,9 +76,39 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     args.choices.settle(None)?.check(args.update)?;
     OutFormat::of(&args.out)?;
     args.compute.level()?;
+    check_distinct(args)?;
     check_writable(&args.out)?;
     check_writable(&last_path(&args.out))?;
     run::run(args)
+}
+
+/// Refuses names that would have one file written over another, and a log in the place of something
+/// that is no log.
+fn check_distinct(args: &Args) -> Result<(), Failure> {
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let last = last_path(&args.out);
+    let mut files = vec![("--out", args.out.clone()), ("the state beside --out", last)];
+    files.extend(args.weights.clone().filter(|_| !args.resume).map(|path| ("--weights", path)));
+    files.extend(args.log.clone().map(|path| ("--log", path)));
+    for (i, (what, path)) in files.iter().enumerate() {
+        if let Some((other, _)) = files[..i].iter().find(|(_, earlier)| real(earlier) == real(path)) {
+            return Err(Failure::usage(format_args!(
+                "{other} and {what} are the same file, {}; give them different names",
+                path.display()
+            )));
+        }
+    }
+    let Some(log) = &args.log else { return Ok(()) };
+    if !log.is_file() {
+        return Ok(()); // new, or a pipe or terminal that somebody reads
+    }
+    let mut first = [0_u8; 1];
+    match std::fs::File::open(log).and_then(|mut f| std::io::Read::read(&mut f, &mut first)) {
+        Ok(1) if first != *b"{" => {
+            Err(Failure::with(log.display(), "is there and is no log (a log begins with `{`); give --log another name"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Where the newest state lies.

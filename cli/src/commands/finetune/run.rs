@@ -382,6 +382,15 @@ impl Run<'_, '_> {
         let (epoch, epochs, trained) = (self.position.epoch, self.settings.epochs, self.position.sums);
         let (seconds, rate) = (self.progress.seconds(), self.progress.rate());
         let Some(val) = self.validate()? else { return Ok(Flow::Interrupted) };
+        if val.images > 0 && !val.mean_loss().is_finite() {
+            return Err(Failure::with(
+                format_args!("epoch {}/{epochs}", epoch + 1),
+                format_args!(
+                    "the loss on the validation images is {}; nothing of this epoch was saved; lower the learning rate",
+                    val.mean_loss()
+                ),
+            ));
+        }
         let better = self.position.best.is_none_or(|best| val.images == 0 || best.is_beaten_by(&val));
         if better {
             self.position.best = Some(Best { epoch, right: val.right, images: val.images });
