@@ -143,3 +143,20 @@ fn a_closed_stdout_loses_nothing() {
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert!(place.path("m.safetensors").exists() && place.path("m.safetensors.last").exists());
 }
+
+/// A name given twice, or that of something else, must not cost a file.
+#[test]
+fn nothing_is_written_over_the_weights_or_a_foreign_file() {
+    let place = Place::new();
+    let weights = std::fs::read(place.path("weights.safetensors")).unwrap();
+    for words in ["weights.safetensors", "m.safetensors --log weights.safetensors", "m.safetensors --log m.safetensors.last"] {
+        let (out, rest) = words.split_once(' ').unwrap_or((words, ""));
+        let run = place.run(&place.tune(out, rest));
+        assert!(run.code == Some(2) && run.err.contains("the same file"), "{words}: {}", run.err);
+    }
+    std::fs::write(place.path("notes.txt"), "mine").unwrap();
+    let run = place.run(&place.tune("m.safetensors", "--log notes.txt"));
+    assert!(run.code == Some(1) && run.err.contains("notes.txt"), "{}", run.err);
+    assert_eq!(std::fs::read(place.path("notes.txt")).unwrap(), b"mine");
+    assert_eq!(std::fs::read(place.path("weights.safetensors")).unwrap(), weights);
+}
