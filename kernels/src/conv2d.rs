@@ -1,6 +1,6 @@
 //! Two-dimensional convolution (cross-correlation, as in PyTorch), without bias:
 //!
-//! y[n][oy][ox][k] = Σ over c, i, j: x[n][oy·stride + i − pad][ox·stride + j − pad][c] · w[k][c][i][j]
+//! `y[n][oy][ox][k] = Σ over c, i, j: x[n][oy·stride + i − pad][ox·stride + j − pad][c] · w[k][c][i][j]`
 //!
 //! where x is zero outside the image. All of ResNet18's arithmetic but one layer is here.
 //!

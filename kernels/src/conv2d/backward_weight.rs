@@ -1,4 +1,4 @@
-//! The weight's gradient: dw[k][c][tap] = Σ over pixels, x[pixel·stride + tap − pad][c] · dy[pixel][k].
+//! The weight's gradient: `dw[k][c][tap] = Σ over pixels, x[pixel·stride + tap − pad][c] · dy[pixel][k]`.
 //!
 //! A few lines of the images at a time are copied into scratch: x with its padding in groups of 16
 //! channels, dy in blocks of output channels. Then each part of dw (16 input channels of one block of

@@ -4,7 +4,7 @@
 //! *Forward:* row m is output pixel m, summed over (input channel, tap); the weights are used as they
 //! lie.
 //!
-//! *Input's gradient:* dx[p] = Σ over taps, dy[(p + pad − tap) / stride] · w[tap], where the division
+//! *Input's gradient:* `dx[p] = Σ over taps, dy[(p + pad − tap) / stride] · w[tap]`, where the division
 //! must come out even. So the input's pixels fall into stride² phases with taps of their own, and in
 //! each phase it is a convolution of stride 1 over dy whose weights have input and output channels
 //! exchanged. (V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning",
