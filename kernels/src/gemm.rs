@@ -98,7 +98,6 @@ impl Multiply<'_, '_> {
     }
 
     #[inline(always)]
-    #[allow(unsafe_code)]
     fn tile<I: Isa, const R: usize, const V: usize>(&mut self, isa: I, row: usize, column: usize, first: usize, channels: usize) {
         let group = self.taps * GROUP;
         let groups = self.channels.div_ceil(GROUP);
@@ -111,9 +110,7 @@ impl Multiply<'_, '_> {
 
         let mut acc = [[isa.splat(0.0); V]; R];
         let mut edge = [0.0_f32; 32];
-        // SAFETY: the slices were cut to just what the loops read; `b` was cut by `column` numbers,
-        // and column + V·LANES ≤ block, so that the last vector of the last row still lies inside.
-        unsafe { micro::multiply::<I, R, V>(isa, a.as_ptr(), b.as_ptr(), channels, self.taps, self.block, &mut acc) };
+        micro::multiply::<I, R, V>(isa, a, b, channels, self.taps, self.block, &mut acc);
         for (r, acc) in acc.iter().enumerate() {
             let y = &mut self.out.row(row + r)[column..][..there];
             // At the edge of the matrix a vector's worth of room stands in for y.

@@ -243,7 +243,6 @@ impl Outer<'_, '_> {
     }
 
     #[inline(always)]
-    #[allow(unsafe_code)]
     fn tile<I: Isa, const R: usize, const V: usize>(&mut self, isa: I, tap: usize, c: usize, column: usize, next: &mut usize) {
         let (b, conv) = (&self.b, self.conv);
         let taps = b.taps[0] * b.taps[1];
@@ -255,13 +254,7 @@ impl Outer<'_, '_> {
             let shape = Lines { lines, pixels: conv.out_w(), x_pixel: b.x_pixel, x_line: conv.stride * b.x_line, dy_pixel: self.block };
             let x = &self.xs[i * b.x_band + self.group * b.x_group + line * b.x_line + across * b.x_tap + c..];
             let dy = &self.dys[(i * blocks + self.j) * (b.dy_band / blocks) + column..];
-            if lines == 0 {
-                continue;
-            }
-            assert!(x.len() >= (lines - 1) * shape.x_line + (shape.pixels - 1) * b.x_pixel + R);
-            assert!(dy.len() >= (lines * shape.pixels - 1) * self.block + V * I::LANES);
-            // SAFETY: the last pixel of the last line lies inside, as just checked.
-            unsafe { micro::outer::<I, R, V>(isa, x.as_ptr(), dy.as_ptr(), shape, &mut acc) };
+            micro::outer::<I, R, V>(isa, x, dy, shape, &mut acc);
         }
         let dw = self.out.row(0);
         for (r, acc) in acc.iter().enumerate() {

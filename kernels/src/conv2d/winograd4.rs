@@ -378,7 +378,6 @@ impl Products<'_, '_> {
     }
 
     #[inline(always)]
-    #[allow(unsafe_code)]
     fn tile<I: Isa, const R: usize, const V: usize>(&mut self, isa: I, p: usize, column: usize, row: usize) {
         let block = self.s.block();
         let group = Shape::group_len(self.tiles);
@@ -389,8 +388,7 @@ impl Products<'_, '_> {
         let b = &b[column..];
         let m = &mut self.m[p * Shape::position_len(self.tiles, block) + row * block + column..];
         let mut acc = [[isa.splat(0.0); V]; R];
-        // SAFETY: the slices were cut to just what is read; column + V·LANES ≤ block.
-        unsafe { micro::multiply_groups::<I, R, V>(isa, a.as_ptr(), group, b.as_ptr(), self.channels, block, &mut acc) };
+        micro::multiply_groups::<I, R, V>(isa, a, group, b, self.channels, block, &mut acc);
         for (r, acc) in acc.iter().enumerate() {
             for (v, acc) in acc.iter().enumerate() {
                 let to = &mut m[r * block + v * I::LANES..];

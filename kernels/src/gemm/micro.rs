@@ -12,19 +12,21 @@ pub(crate) const GROUP: usize = 16;
 /// from front to back. Each element is one chain of fused products, whatever `R` and `V` are, so a
 /// result does not depend on how the matrix was cut into tiles.
 ///
-/// # Safety
-/// `a` must be readable for ⌈channels / 16⌉·taps·R·16 numbers, `b` for channels·taps·stride, and
-/// V·LANES ≤ stride.
+/// # Panics
+/// If `a` has fewer than ⌈channels / 16⌉·taps·R·16 numbers or `b` fewer than are read.
 #[inline(always)]
-pub(crate) unsafe fn multiply<I: Isa, const R: usize, const V: usize>(
+pub(crate) fn multiply<I: Isa, const R: usize, const V: usize>(
     isa: I,
-    mut a: *const f32,
-    mut b: *const f32,
+    a: &[f32],
+    b: &[f32],
     channels: usize,
     taps: usize,
     stride: usize,
     sum: &mut [[I::V; V]; R],
 ) {
+    assert!(a.len() >= channels.div_ceil(GROUP) * taps * R * GROUP);
+    assert!(channels * taps == 0 || b.len() >= (channels * taps - 1) * stride + V * I::LANES);
+    let (mut a, mut b) = (a.as_ptr(), b.as_ptr());
     // A copy that is only ever indexed by constants, so that it lives in registers.
     let mut acc = *sum;
     let mut left = channels;
@@ -35,7 +37,8 @@ pub(crate) unsafe fn multiply<I: Isa, const R: usize, const V: usize>(
             for _ in 0..taps {
                 let mut w = [isa.splat(0.0); V];
                 for (v, w) in w.iter_mut().enumerate() {
-                    // SAFETY: `b` has moved `stride` numbers for each (channel, tap) before this one.
+                    // SAFETY: `b` has moved `stride` numbers for each (channel, tap) before this one; the
+                    // last was checked to be there.
                     *w = unsafe { isa.load_at(b.add(v * I::LANES)) };
                 }
                 for (r, acc) in acc.iter_mut().enumerate() {
@@ -58,19 +61,22 @@ pub(crate) unsafe fn multiply<I: Isa, const R: usize, const V: usize>(
 /// `sum[r][v] += Σ a[r][k] · b[k][v]` with one tap, and rows that need not be packed closely: the
 /// panel `a` lies as `[channels / 16][...][R][16]` with `group` numbers from 16 channels to the next.
 ///
-/// # Safety
-/// As for [`multiply`], with that distance.
+/// # Panics
+/// If `a` or `b` has fewer numbers than are read.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)] // the parts of a product
-pub(crate) unsafe fn multiply_groups<I: Isa, const R: usize, const V: usize>(
+pub(crate) fn multiply_groups<I: Isa, const R: usize, const V: usize>(
     isa: I,
-    mut a: *const f32,
+    a: &[f32],
     group: usize,
-    mut b: *const f32,
+    b: &[f32],
     channels: usize,
     stride: usize,
     sum: &mut [[I::V; V]; R],
 ) {
+    assert!(channels > 0 && a.len() >= (channels.div_ceil(GROUP) - 1) * group + R * GROUP);
+    assert!(b.len() >= (channels - 1) * stride + V * I::LANES);
+    let (mut a, mut b) = (a.as_ptr(), b.as_ptr());
     let mut acc = *sum;
     let mut left = channels;
     while left > 0 {
@@ -78,7 +84,8 @@ pub(crate) unsafe fn multiply_groups<I: Isa, const R: usize, const V: usize>(
         for k in 0..depth {
             let mut w = [isa.splat(0.0); V];
             for (v, w) in w.iter_mut().enumerate() {
-                // SAFETY: `b` has moved `stride` numbers for each channel before this one.
+                // SAFETY: `b` has moved `stride` numbers for each channel before this one; the last was
+                // checked to be there.
                 *w = unsafe { isa.load_at(b.add(v * I::LANES)) };
             }
             for (r, acc) in acc.iter_mut().enumerate() {
@@ -114,23 +121,23 @@ pub(crate) struct Lines {
 /// `sum[i][v] += Σ x[pixel][i] · dy[pixel][v]` over lines of pixels: `R` input channels times `V`
 /// vectors of output channels.
 ///
-/// # Safety
-/// For every pixel, `R` numbers of `x` and V·LANES of `dy` must be readable.
+/// # Panics
+/// If the last pixel's `R` numbers of `x` or V·LANES of `dy` are not there.
 #[inline(always)]
-pub(crate) unsafe fn outer<I: Isa, const R: usize, const V: usize>(
-    isa: I,
-    x: *const f32,
-    mut dy: *const f32,
-    shape: Lines,
-    sum: &mut [[I::V; V]; R],
-) {
+pub(crate) fn outer<I: Isa, const R: usize, const V: usize>(isa: I, x: &[f32], dy: &[f32], shape: Lines, sum: &mut [[I::V; V]; R]) {
+    if shape.lines * shape.pixels == 0 {
+        return;
+    }
+    assert!(x.len() >= (shape.lines - 1) * shape.x_line + (shape.pixels - 1) * shape.x_pixel + R);
+    assert!(dy.len() >= (shape.lines * shape.pixels - 1) * shape.dy_pixel + V * I::LANES);
+    let (x, mut dy) = (x.as_ptr(), dy.as_ptr());
     let mut acc = *sum;
     for line in 0..shape.lines {
         let mut x = x.wrapping_add(line * shape.x_line);
         for _ in 0..shape.pixels {
             let mut d = [isa.splat(0.0); V];
             for (v, d) in d.iter_mut().enumerate() {
-                // SAFETY: one of the pixels that the caller vouches for.
+                // SAFETY: no pixel lies beyond the last, which was checked to be there.
                 *d = unsafe { isa.load_at(dy.add(v * I::LANES)) };
             }
             for (i, acc) in acc.iter_mut().enumerate() {

@@ -140,7 +140,6 @@ impl Outer<'_, '_, '_> {
     /// The sums over the tiles. Channels beyond the last hold whatever the transform left there and
     /// are not read afterwards.
     #[inline(always)]
-    #[allow(unsafe_code)]
     fn positions<I: Isa, const R: usize, const V: usize>(&mut self, isa: I) {
         let block = self.s.block();
         let channels = GROUP.min(self.s.c - self.group * GROUP);
@@ -151,9 +150,7 @@ impl Outer<'_, '_, '_> {
             for column in (0..block).step_by(V * I::LANES) {
                 for c in (0..channels).step_by(R) {
                     let mut acc = [[isa.splat(0.0); V]; R];
-                    // SAFETY: R divides 16 and V·LANES divides the block, so that the last tile's
-                    // numbers still lie inside the slices that were just cut.
-                    unsafe { micro::outer::<I, R, V>(isa, v[c..].as_ptr(), d[column..].as_ptr(), shape, &mut acc) };
+                    micro::outer::<I, R, V>(isa, &v[c..], &d[column..], shape, &mut acc);
                     for (r, acc) in acc.iter().enumerate() {
                         for (i, acc) in acc.iter().enumerate() {
                             isa.store(*acc, &mut self.u[(p * GROUP + c + r) * block + column + i * I::LANES..]);
