@@ -5,11 +5,11 @@
 //! with the weights as forward saw them, then, in plans that update during the walk, the update.
 
 use crate::Error;
+use crate::memory::lend;
 use crate::op::{Op, sums_room};
 use crate::optimizer::Optimizer;
 use crate::trainer::Trainer;
 use core::ops::Range;
-use nunatak_core::arena::lend;
 use nunatak_core::{Need, Node, ParamId, ValueId};
 use nunatak_kernels::batchnorm::{self, BatchNorm};
 use nunatak_kernels::{Cpu, Pass, avgpool, cross_entropy, elementwise, maxpool, mse, reduce, relu, sgd};
@@ -42,7 +42,7 @@ impl Trainer<'_> {
         let settings = optimizer.of(id);
         let gradient = self.passing(self.blueprint.plan.param_gradient(id));
         let writes = [lasting.param(network, id), lasting.momentum(network, id)];
-        let ([gradient], [p, momentum]) = lend(self.block, core::array::from_ref(&gradient).clone(), writes)?;
+        let ([gradient], [p, momentum]) = lend(&mut self.block, core::array::from_ref(&gradient).clone(), writes)?;
         let first = !self.momenta.contains(id);
         if settings.momentum != 0.0 {
             sgd::step(cpu, &settings, p, gradient, Some(momentum), first);
@@ -77,18 +77,18 @@ impl Trainer<'_> {
         match node.op {
             Op::Conv2d { conv, algorithms, weight } => {
                 let (dw, add) = (gradient(weight), adds(weight));
-                let ([x, dy], [dw, scratch]) = lend(self.block, [x, dy], [dw, scratch])?;
+                let ([x, dy], [dw, scratch]) = lend(&mut self.block, [x, dy], [dw, scratch])?;
                 conv.backward_weight(cpu, algorithms[Pass::BackwardWeight as usize], x, dy, dw, add, scratch);
             }
             Op::Linear { size, weight, bias } => {
                 if need.dw[0] {
                     let (dw, add) = (gradient(weight), adds(weight));
-                    let ([x, dy], [dw, scratch]) = lend(self.block, [x, dy.clone()], [dw, scratch])?;
+                    let ([x, dy], [dw, scratch]) = lend(&mut self.block, [x, dy.clone()], [dw, scratch])?;
                     size.backward_weight(cpu, x, dy, dw, add, scratch);
                 }
                 if need.dw[1] {
                     let (db, add) = (self.passing(self.blueprint.plan.param_gradient(bias)), self.gradients.contains(bias));
-                    let ([dy], [db]) = lend(self.block, [dy; 1], [db])?;
+                    let ([dy], [db]) = lend(&mut self.block, [dy; 1], [db])?;
                     size.backward_bias(cpu, dy, db, add);
                 }
             }
@@ -97,7 +97,7 @@ impl Trainer<'_> {
                 for (id, from, wanted) in [(gamma, 0..c, need.dw[0]), (beta, c..2 * c, need.dw[1])] {
                     if wanted {
                         let (to, add) = (self.passing(self.blueprint.plan.param_gradient(id)), self.gradients.contains(id));
-                        let ([sums], [to]) = lend(self.block, [scratch.clone(); 1], [to])?;
+                        let ([sums], [to]) = lend(&mut self.block, [scratch.clone(); 1], [to])?;
                         match add {
                             true => elementwise::add_assign(cpu, &sums[from], to),
                             false => to.copy_from_slice(&sums[from]),
@@ -127,13 +127,13 @@ impl Trainer<'_> {
         let scratch = self.passing(plan.backward_scratch(v));
         if batch {
             let saved = self.passing(plan.saved(v));
-            let ([x, dy, saved], [scratch]) = lend(self.block, [x, dy, saved], [scratch; 1])?;
+            let ([x, dy, saved], [scratch]) = lend(&mut self.block, [x, dy, saved], [scratch; 1])?;
             let (sums, scratch) = sums_of(&size, scratch);
             batchnorm::backward_sums(cpu, &size, x, dy, &saved[..2 * size.channels], sums, scratch);
         } else {
             let statistics = [lasting.running_mean(network, norm), lasting.running_var(network, norm)];
             let [mean, var] = statistics;
-            let ([x, dy, mean, var], [scratch]) = lend(self.block, [x, dy, mean, var], [scratch; 1])?;
+            let ([x, dy, mean, var], [scratch]) = lend(&mut self.block, [x, dy, mean, var], [scratch; 1])?;
             let (sums, scratch) = sums_of(&size, scratch);
             batchnorm::backward_sums_running(cpu, &size, x, dy, mean, var, sums, scratch);
         }
@@ -183,7 +183,7 @@ impl Trainer<'_> {
         let saved = self.passing(plan.saved(v));
         let scratch = self.passing(plan.backward_scratch(v));
         let param = |id| lasting.param(network, id);
-        let block = &mut *self.block;
+        let block = &mut self.block;
         match node.op {
             Op::Nothing | Op::Input | Op::Labels => {}
             Op::Conv2d { conv, algorithms, weight } => {
@@ -274,7 +274,7 @@ impl Trainer<'_> {
             }
         }
         if apart {
-            let ([addend], [target]) = lend(self.block, [dx_place; 1], [target; 1])?;
+            let ([addend], [target]) = lend(&mut self.block, [dx_place; 1], [target; 1])?;
             elementwise::add_assign(cpu, addend, target);
         }
         Ok(())

@@ -2,10 +2,10 @@
 //! arithmetic here.
 
 use crate::Error;
+use crate::memory::lend;
 use crate::op::Op;
 use crate::trainer::Trainer;
 use nunatak_core::ValueId;
-use nunatak_core::arena::lend;
 use nunatak_kernels::cross_entropy::{self, Targets};
 use nunatak_kernels::{Cpu, avgpool, batchnorm, elementwise, maxpool, mse, reduce, relu};
 
@@ -30,7 +30,7 @@ impl Trainer<'_> {
         let saved = self.passing(plan.saved(v));
         let scratch = self.passing(plan.forward_scratch(v));
         let param = |id| lasting.param(network, id);
-        let block = &mut *self.block;
+        let block = &mut self.block;
 
         match node.op {
             Op::Nothing | Op::Input | Op::Labels => {}

@@ -10,6 +10,7 @@ pub mod error;
 mod forward;
 pub mod graph;
 mod init;
+mod memory;
 pub mod op;
 pub mod optimizer;
 pub mod params;

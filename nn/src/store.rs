@@ -16,8 +16,8 @@ impl Trainer<'_> {
         let param = self.blueprint.network.param_at(id);
         check("room for a parameter", param.numbers(), out.len())?;
         match param.layout() {
-            Some(layout) => layout.unpack(&self.block[from], out),
-            None => out.copy_from_slice(&self.block[from]),
+            Some(layout) => layout.unpack(self.block.read(from), out),
+            None => out.copy_from_slice(self.block.read(from)),
         }
         Ok(())
     }
@@ -127,11 +127,11 @@ impl Trainer<'_> {
 
     /// A normalisation's running mean.
     pub fn running_mean(&self, id: NormId) -> &[f32] {
-        &self.block[self.blueprint.lasting.running_mean(&self.blueprint.network, id)]
+        self.block.read(self.blueprint.lasting.running_mean(&self.blueprint.network, id))
     }
     /// A normalisation's running variance.
     pub fn running_var(&self, id: NormId) -> &[f32] {
-        &self.block[self.blueprint.lasting.running_var(&self.blueprint.network, id)]
+        self.block.read(self.blueprint.lasting.running_var(&self.blueprint.network, id))
     }
     /// A normalisation's running mean, to be set.
     pub fn running_mean_mut(&mut self, id: NormId) -> &mut [f32] {

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::blueprint::{Blueprint, Lasting, Thing};
+use crate::memory::Block;
 use crate::op::Op;
 use crate::optimizer::Optimizer;
 use crate::params::MAX_NORMS;
@@ -27,7 +28,7 @@ pub(crate) enum Phase {
 /// Nothing is allocated by any of its functions (with one thread; several threads come from outside).
 pub struct Trainer<'m> {
     pub(crate) blueprint: Blueprint,
-    pub(crate) block: &'m mut [f32],
+    pub(crate) block: Block<'m>,
     pub(crate) level: Level,
     pub(crate) threads: Threads,
     pub(crate) phase: Phase,
@@ -55,7 +56,7 @@ impl<'m> Trainer<'m> {
         let block = arena::numbers(memory, whole.max(blueprint.numbers()))?;
         Ok(Trainer {
             blueprint,
-            block,
+            block: Block::new(block, &[]),
             level,
             threads,
             phase: Phase::Idle,
