@@ -4,12 +4,12 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use nunatak_bench::{convolutions, numbers};
-use nunatak_kernels::{Algorithm, Conv2d, Cpu, Level, Memory, Pass, Threads, reference};
+use nunatak_kernels::{Algorithm, Conv2d, Cpu, Finish, Level, Memory, Pass, Threads, reference};
 
 fn run(conv: &Conv2d, cpu: &Cpu, pass: Pass, algorithm: Algorithm, t: &mut Tensors) {
     let Tensors { x, w, y, dx, dw, scratch } = t;
     match pass {
-        Pass::Forward => conv.forward(cpu, algorithm, x, w, y, false, scratch),
+        Pass::Forward => conv.forward(cpu, algorithm, x, w, y, false, Finish::None, scratch),
         Pass::BackwardInput => conv.backward_input(cpu, algorithm, w, y, dx, false, scratch),
         Pass::BackwardWeight => conv.backward_weight(cpu, algorithm, x, y, dw, false, scratch),
     }

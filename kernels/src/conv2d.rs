@@ -16,6 +16,7 @@
 //! Scratch: [`Conv2d::scratch_len`]. Reference: [`crate::reference::conv2d`].
 
 mod backward_weight;
+pub mod finish;
 mod patches;
 mod product;
 mod thin;
@@ -27,6 +28,8 @@ use crate::weights::WeightLayout;
 use core::fmt;
 use nunatak_core::Error;
 use nunatak_core::shape::windows;
+
+pub use finish::{Finish, Normalise};
 
 /// A convolution's numbers: `n` images of `h` x `w` with `c` channels (channels last) to `k` channels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -223,18 +226,32 @@ impl Conv2d {
         }
     }
 
-    /// y = x ⊛ w (+ y where `add`).
+    /// y = x ⊛ w (+ y where `add`), then what `finish` says.
     ///
     /// # Panics
-    /// If a slice has not the length that the table above says.
+    /// If a slice has not the length that the table above says, or `finish` does not fit.
     #[allow(clippy::too_many_arguments)] // tensors are named, not packed into a struct
-    pub fn forward(&self, cpu: &Cpu, algorithm: Algorithm, x: &[f32], w: &[f32], y: &mut [f32], add: bool, scratch: &mut [f32]) {
+    pub fn forward(
+        &self,
+        cpu: &Cpu,
+        algorithm: Algorithm,
+        x: &[f32],
+        w: &[f32],
+        y: &mut [f32],
+        add: bool,
+        finish: Finish,
+        scratch: &mut [f32],
+    ) {
         self.check(Pass::Forward, algorithm, x.len(), w.len(), y.len());
+        finish.check(self);
         match algorithm {
-            Algorithm::Gemm => product::forward(self, cpu, x, w, y, add, scratch),
-            Algorithm::Winograd4 => winograd4::forward(self, cpu, x, w, y, add, scratch),
+            Algorithm::Gemm => product::forward(self, cpu, x, w, y, add, finish, scratch),
+            Algorithm::Winograd4 => winograd4::forward(self, cpu, x, w, y, add, finish, scratch),
             #[cfg(feature = "matrixmultiply")]
-            Algorithm::Im2col => im2col::forward(self, cpu, x, w, y, add),
+            Algorithm::Im2col => {
+                im2col::forward(self, cpu, x, w, y, add);
+                finish.whole(cpu, self, y);
+            }
         }
     }
 

@@ -45,7 +45,7 @@ pub(crate) struct Multiply<'a, 't> {
     /// Add to the output instead of overwriting it.
     pub(crate) add: bool,
     /// The output.
-    pub(crate) out: Tile<'t>,
+    pub(crate) out: &'a mut Tile<'t>,
 }
 
 impl Task for Multiply<'_, '_> {

@@ -31,7 +31,7 @@ pub mod sgd;
 mod testing;
 pub mod weights;
 
-pub use conv2d::{Algorithm, Conv2d, Memory, Pass};
+pub use conv2d::{Algorithm, Conv2d, Finish, Memory, Pass};
 pub use dispatch::Task;
 pub use level::{Level, LevelError};
 pub use linear::Linear;

@@ -11,7 +11,7 @@
 //!
 //! Reference: [`crate::reference::linear`].
 
-use crate::conv2d::{Algorithm, Conv2d, Memory, Pass};
+use crate::conv2d::{Algorithm, Conv2d, Finish, Memory, Pass};
 use crate::dispatch::Task;
 use crate::isa::Isa;
 use crate::parallel::{Chunks, Cpu};
@@ -52,7 +52,7 @@ impl Linear {
     pub fn forward(&self, cpu: &Cpu, x: &[f32], w: &[f32], b: &[f32], y: &mut [f32], scratch: &mut [f32]) {
         assert_eq!((b.len(), y.len()), (self.outputs, self.n * self.outputs));
         y.chunks_exact_mut(self.outputs).for_each(|y| y.copy_from_slice(b));
-        self.conv().forward(cpu, Algorithm::Gemm, x, w, y, true, scratch);
+        self.conv().forward(cpu, Algorithm::Gemm, x, w, y, true, Finish::None, scratch);
     }
 
     /// dx = dy·W (+ dx where `add`).

@@ -368,6 +368,11 @@ impl Tile<'_> {
     pub fn columns(&self) -> usize {
         self.columns
     }
+    /// Where the tile's part of row `i` begins, in numbers of the whole matrix's slice.
+    #[inline(always)]
+    pub fn row_start(&self, i: usize) -> usize {
+        self.map.row(self.row + i) + self.column
+    }
     /// The tile's part of row `i` (counted from the tile's first).
     ///
     /// # Panics
@@ -375,7 +380,7 @@ impl Tile<'_> {
     #[inline(always)]
     pub fn row(&mut self, i: usize) -> &mut [f32] {
         assert!(i < self.rows);
-        let at = self.map.row(self.row + i) + self.column;
+        let at = self.row_start(i);
         // SAFETY: inside the slice (checked by `Tiles::new`), and this tile alone has this range.
         unsafe { core::slice::from_raw_parts_mut(self.data.add(at), self.columns) }
     }

@@ -1,7 +1,7 @@
 //! Convolution and linear layers against their reference twins: every pass, every instruction-set
 //! level that this machine has, 1 to 3 threads, odd sizes and offsets, outputs filled with NaN.
 
-use nunatak_kernels::{Algorithm, Conv2d, Cpu, Level, Linear, Memory, Pass, Threads, WeightLayout, reference};
+use nunatak_kernels::{Algorithm, Conv2d, Cpu, Finish, Level, Linear, Memory, Pass, Threads, WeightLayout, reference};
 use proptest::prelude::*;
 
 /// The largest error allowed, relative to the largest value of the truth.
@@ -78,10 +78,10 @@ fn check(conv: Conv2d, offset: usize, levels: impl Iterator<Item = Level>) {
                     let (mut y, mut dx, mut dw) = (Vec::new(), Vec::new(), Vec::new());
                     if conv.accepts(Pass::Forward, algorithm) {
                         y = vec![f32::NAN; truth.y.len()];
-                        conv.forward(&cpu, algorithm, x, w, &mut y, false, &mut scratch(Pass::Forward));
+                        conv.forward(&cpu, algorithm, x, w, &mut y, false, Finish::None, &mut scratch(Pass::Forward));
                         compare(&what(Pass::Forward), &y, &truth.y);
                         let mut y = y.clone();
-                        conv.forward(&cpu, algorithm, x, w, &mut y, true, &mut scratch(Pass::Forward));
+                        conv.forward(&cpu, algorithm, x, w, &mut y, true, Finish::None, &mut scratch(Pass::Forward));
                         compare(&what(Pass::Forward), &y, &twice(&truth.y));
                     }
                     if conv.accepts(Pass::BackwardInput, algorithm) {

@@ -7,7 +7,7 @@ use crate::op::Op;
 use crate::trainer::Trainer;
 use nunatak_core::ValueId;
 use nunatak_kernels::cross_entropy::{self, Targets};
-use nunatak_kernels::{Cpu, avgpool, batchnorm, elementwise, maxpool, mse, reduce, relu};
+use nunatak_kernels::{Cpu, Finish, avgpool, batchnorm, elementwise, maxpool, mse, reduce, relu};
 
 /// PyTorch's momentum of running statistics.
 const STATISTICS_MOMENTUM: f32 = 0.1;
@@ -36,7 +36,7 @@ impl Trainer<'_> {
             Op::Nothing | Op::Input | Op::Labels => {}
             Op::Conv2d { conv, algorithms, weight } => {
                 let ([x, w], [y, scratch]) = lend(block, [x, param(weight)], [y, scratch])?;
-                conv.forward(cpu, algorithms[0], x, w, y, false, scratch);
+                conv.forward(cpu, algorithms[0], x, w, y, false, Finish::None, scratch);
             }
             Op::Linear { size, weight, bias } => {
                 let ([x, w, b], [y, scratch]) = lend(block, [x, param(weight), param(bias)], [y, scratch])?;

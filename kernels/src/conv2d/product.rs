@@ -15,7 +15,7 @@
 //! rows change no bit, and the channels are cut at the same places whatever the scratch.
 
 use super::patches::{PackPanel, Patches, thin};
-use super::{Conv2d, transposed::Transposed};
+use super::{Conv2d, Finish, transposed::Transposed};
 use crate::gemm::micro::GROUP;
 use crate::gemm::{Multiply, panel_rows, sub_panel};
 use crate::isa::Isa;
@@ -31,8 +31,9 @@ const ROWS_AT_LEAST: usize = 96;
 /// The most rows of a panel at any level.
 const PANEL_MOST: usize = 14;
 
-/// y = x ⊛ w (+ y where `add`).
-pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, scratch: &mut [f32]) {
+/// y = x ⊛ w (+ y where `add`), then what `finish` says.
+#[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
+pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
     let m = conv.n * conv.out_h() * conv.out_w();
     let map = RowMap::plain(m, conv.k);
     let patches = Patches::forward(conv, x);
@@ -44,7 +45,7 @@ pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f
     } else {
         (w, scratch)
     };
-    product(cpu, patches, Weights::AsTheyLie(weights), y, map, m, conv.k, add, scratch);
+    product(cpu, patches, Weights::AsTheyLie(weights), y, map, m, conv.k, add, finish, scratch);
 }
 
 /// Scratch of [`forward`]: at most `budget` numbers where that suffices.
@@ -70,7 +71,7 @@ pub(crate) fn backward_input(conv: &Conv2d, cpu: &Cpu, w: &[f32], dy: &[f32], dx
         let patches = phase.patches(conv, dy);
         let weights =
             Transposed { layout: conv.weights(), kernel: conv.kernel, stride: conv.stride, first: phase.first, taps: patches.taps };
-        product(cpu, patches, Weights::Transposed(w, weights), dx, map, m, conv.c, add, scratch);
+        product(cpu, patches, Weights::Transposed(w, weights), dx, map, m, conv.c, add, Finish::None, scratch);
     }
 }
 
@@ -170,6 +171,7 @@ fn product(
     m: usize,
     n: usize,
     add: bool,
+    finish: Finish,
     scratch: &mut [f32],
 ) {
     let block = block(n);
@@ -207,7 +209,8 @@ fn product(
             };
             let a = &*a;
             let tiles = Tiles::from_row(out, map, first_row, rows, n, panel * PANELS, block);
-            cpu.run(tiles, &mut [], 0, |_, out, _| {
+            let last = group + cut.groups >= all_groups;
+            cpu.run(tiles, &mut [], 0, |_, mut out, _| {
                 let (row, j) = (out.first_row() - first_row, out.first_column() / block);
                 cpu.level.run(Multiply {
                     a: &a[row * row_len..],
@@ -217,8 +220,11 @@ fn product(
                     channels,
                     taps,
                     add: add || group > 0,
-                    out,
+                    out: &mut out,
                 });
+                if last {
+                    finish.tile(cpu.level, &mut out);
+                }
             });
         }
     }

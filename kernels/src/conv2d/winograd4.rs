@@ -21,8 +21,8 @@
 pub(crate) mod backward_weight;
 mod transforms;
 
-use super::Conv2d;
 use super::transposed::Transposed;
+use super::{Conv2d, Finish};
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, GROUP};
 use crate::gemm::panel_rows;
@@ -142,21 +142,28 @@ pub(crate) fn scratch_len(conv: &Conv2d, backward: bool, threads: usize) -> usiz
     (if backward { Shape::backward_input(conv) } else { Shape::forward(conv) }).scratch_len(threads)
 }
 
-/// y = x ⊛ w (+ y where `add`).
-pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, scratch: &mut [f32]) {
-    run(Shape::forward(conv), cpu, x, Filters::Forward(w, conv.weights()), y, add, scratch);
+/// y = x ⊛ w (+ y where `add`), then what `finish` says.
+#[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
+pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
+    run(Shape::forward(conv), cpu, x, Filters::Forward(w, conv.weights()), y, add, finish, scratch);
 }
 
 /// dx = the input's gradient (+ dx where `add`).
 pub(crate) fn backward_input(conv: &Conv2d, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
-    run(Shape::backward_input(conv), cpu, dy, Filters::Flipped(w, conv.weights()), dx, add, scratch);
+    run(Shape::backward_input(conv), cpu, dy, Filters::Flipped(w, conv.weights()), dx, add, Finish::None, scratch);
 }
 
-fn run(s: Shape, cpu: &Cpu, x: &[f32], filters: Filters, y: &mut [f32], add: bool, scratch: &mut [f32]) {
-    if s.by_tiles() { by_tiles(s, cpu, x, filters, y, add, scratch) } else { by_filters(s, cpu, x, filters, y, add, scratch) }
+#[allow(clippy::too_many_arguments)]
+fn run(s: Shape, cpu: &Cpu, x: &[f32], filters: Filters, y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
+    if s.by_tiles() {
+        by_tiles(s, cpu, x, filters, y, add, finish, scratch)
+    } else {
+        by_filters(s, cpu, x, filters, y, add, finish, scratch)
+    }
 }
 
-fn by_tiles(s: Shape, cpu: &Cpu, x: &[f32], filters: Filters, y: &mut [f32], add: bool, scratch: &mut [f32]) {
+#[allow(clippy::too_many_arguments)]
+fn by_tiles(s: Shape, cpu: &Cpu, x: &[f32], filters: Filters, y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
     let each_filter = s.filter_len(s.c);
     let (u, scratch) = scratch.split_at_mut(s.blocks() * each_filter);
     cpu.run(Chunks::new(u, each_filter, s.blocks()), &mut [], 0, |j, u, _| {
@@ -183,10 +190,12 @@ fn by_tiles(s: Shape, cpu: &Cpu, x: &[f32], filters: Filters, y: &mut [f32], add
             cpu.level.run(Products { s, v, group: 0, u, channels: s.c, tiles, add: false, m });
             cpu.level.run(TransformOutput { s, m, first, tiles, column: j * s.block(), add, out: &mut out });
         }
+        finish.tile(cpu.level, &mut out);
     });
 }
 
-fn by_filters(s: Shape, cpu: &Cpu, x: &[f32], filters: Filters, y: &mut [f32], add: bool, scratch: &mut [f32]) {
+#[allow(clippy::too_many_arguments)]
+fn by_filters(s: Shape, cpu: &Cpu, x: &[f32], filters: Filters, y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
     let pixels = s.out_h * s.out_w;
     let each_filter = s.filter_len(CHANNELS.min(s.c));
     for image in (0..s.n).step_by(s.images()) {
@@ -207,6 +216,7 @@ fn by_filters(s: Shape, cpu: &Cpu, x: &[f32], filters: Filters, y: &mut [f32], a
                 cpu.level.run(Products { s, v, group: channel / GROUP, u, channels, tiles, add: channel > 0, m });
             }
             cpu.level.run(TransformOutput { s, m, first, tiles, column: 0, add, out: &mut out });
+            finish.tile(cpu.level, &mut out);
         });
     }
 }
