@@ -9,6 +9,7 @@ use crate::memory::lend;
 use crate::op::{Op, sums_room};
 use crate::optimizer::Optimizer;
 use crate::trainer::Trainer;
+use crate::watch::Call;
 use core::ops::Range;
 use nunatak_core::{Need, Node, ParamId, ValueId};
 use nunatak_kernels::batchnorm::{self, BatchNorm};
@@ -22,8 +23,15 @@ impl Trainer<'_> {
             if !need.backward() {
                 continue;
             }
+            let mut start = self.now();
             self.weights(v, &need)?;
+            if need.dw != [false; 2] {
+                start = self.called(Call::BackwardWeight(v), start);
+            }
             self.inputs(v, &need)?;
+            if need.dx != [false; 2] {
+                self.called(Call::BackwardInput(v), start);
+            }
             if let Some(optimizer) = update {
                 for id in self.blueprint.tape.node(v)?.op.trained(need.dw) {
                     self.update(id, optimizer)?;
@@ -36,6 +44,7 @@ impl Trainer<'_> {
 
     /// One parameter's step of SGD.
     pub(crate) fn update(&mut self, id: ParamId, optimizer: &Optimizer) -> Result<(), Error> {
+        let start = self.now();
         let threads = self.threads.clone();
         let cpu = &Cpu { level: self.level, threads: &threads };
         let (lasting, network) = (&self.blueprint.lasting, &self.blueprint.network);
@@ -50,6 +59,7 @@ impl Trainer<'_> {
         } else {
             sgd::step(cpu, &settings, p, gradient, None, first);
         }
+        self.called(Call::Update(id), start);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use crate::Error;
 use crate::memory::lend;
 use crate::op::Op;
 use crate::trainer::Trainer;
+use crate::watch::Call;
 use nunatak_core::ValueId;
 use nunatak_kernels::cross_entropy::{self, Targets};
 use nunatak_kernels::{Cpu, Finish, avgpool, batchnorm, elementwise, maxpool, mse, reduce, relu};
@@ -14,7 +15,14 @@ const STATISTICS_MOMENTUM: f32 = 0.1;
 
 impl Trainer<'_> {
     pub(crate) fn forward_walk(&mut self) -> Result<(), Error> {
-        self.blueprint.tape.values().try_for_each(|v| self.forward_node(v))
+        let mut start = self.now();
+        for v in self.blueprint.tape.values() {
+            self.forward_node(v)?;
+            if self.blueprint.tape.node(v)?.op.computes() {
+                start = self.called(Call::Forward(v), start);
+            }
+        }
+        Ok(())
     }
 
     fn forward_node(&mut self, v: ValueId) -> Result<(), Error> {

@@ -22,6 +22,7 @@ pub mod setup;
 pub mod state;
 mod store;
 pub mod trainer;
+pub mod watch;
 
 pub use blueprint::{Blueprint, Options};
 pub use error::Error;
@@ -35,3 +36,4 @@ pub use resnet::{Mode, NormPolicy, ResNet};
 pub use schedule::Schedule;
 pub use setup::{Loss, Setup};
 pub use trainer::Trainer;
+pub use watch::{Call, Watch};

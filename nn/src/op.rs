@@ -76,6 +76,11 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether forward computes anything: inputs come from outside.
+    pub const fn computes(&self) -> bool {
+        !matches!(self, Op::Nothing | Op::Input | Op::Labels)
+    }
+
     /// The field's name of the operation.
     pub const fn name(&self) -> &'static str {
         match self {

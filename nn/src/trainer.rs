@@ -6,6 +6,7 @@ use crate::memory::Block;
 use crate::op::Op;
 use crate::optimizer::Optimizer;
 use crate::params::MAX_NORMS;
+use crate::watch::{Call, Watch};
 use core::ops::Range;
 use nunatak_core::arena::{self, ALIGN};
 use nunatak_core::tensor::from_channels_last;
@@ -40,6 +41,8 @@ pub struct Trainer<'m> {
     pub(crate) momenta: ParamSet,
     /// num_batches_tracked.
     pub(crate) tracked: [i64; MAX_NORMS],
+    /// Who is told what took how long.
+    pub(crate) watch: Option<&'m dyn Watch>,
 }
 
 impl<'m> Trainer<'m> {
@@ -64,6 +67,7 @@ impl<'m> Trainer<'m> {
             gradients: ParamSet::EMPTY,
             momenta: ParamSet::EMPTY,
             tracked: [0; MAX_NORMS],
+            watch: None,
         })
     }
 
@@ -156,8 +160,10 @@ impl<'m> Trainer<'m> {
         if data.len() != shape.len() {
             return Err(Error::Length { what: "an input", expected: shape.len(), got: data.len() });
         }
+        let start = self.now();
         let to = self.passing(self.blueprint.plan.value(value));
         Tensor::new(shape, data)?.to_channels_last(&mut self.block[to]);
+        self.called(Call::Input(value), start);
         self.mark_input(value);
         Ok(())
     }
@@ -174,8 +180,10 @@ impl<'m> Trainer<'m> {
         if labels.len() != n {
             return Err(Error::Length { what: "labels", expected: n, got: labels.len() });
         }
+        let start = self.now();
         let to = self.passing(self.blueprint.plan.value(value));
         bytemuck::cast_slice_mut::<f32, i64>(&mut self.block[to]).copy_from_slice(labels);
+        self.called(Call::Input(value), start);
         self.mark_input(value);
         Ok(())
     }

@@ -123,7 +123,7 @@ fn calls(blueprint: &Blueprint) -> Vec<Call> {
     let len = |v: ValueId| tape.node(v).map_or(0, |n| 4 * n.shape.len());
     for v in tape.values() {
         let Ok(node) = tape.node(v) else { continue };
-        if matches!(node.op, Op::Nothing | Op::Input | Op::Labels) {
+        if !node.op.computes() {
             continue;
         }
         let bytes = len(v) + 4 * (plan.saved(v).len() + plan.forward_scratch(v).len());
