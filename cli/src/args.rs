@@ -169,7 +169,7 @@ pub fn report_refused(blueprint: &nunatak_nn::Blueprint, asked: &[Option<Algorit
         let Some(asked) = asked[pass as usize] else { continue };
         let mut refused = std::collections::BTreeMap::<&str, Vec<String>>::new();
         for node in blueprint.tape().nodes() {
-            if let nunatak_nn::op::Op::Conv2d { algorithms, weight, .. } = node.op
+            if let Some((_, algorithms, weight)) = node.op.convolution()
                 && algorithms[pass as usize] != asked
             {
                 let name = blueprint.network().param_at(weight).to_string();

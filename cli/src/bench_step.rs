@@ -1,9 +1,11 @@
-//! The steps that `measure` and `plan` speak of: training, the head alone, inference.
+//! The steps that `measure`, `plan` and `profile` speak of: training, the head alone, inference.
 
 use crate::args::{self, Compute, MemoryArg, UpdateArg};
 use crate::failure::Failure;
 use clap::ValueEnum;
-use nunatak_nn::{Loss, Mode, Network, NormPolicy, Options, Setup};
+use nunatak_core::rng::Generator;
+use nunatak_nn::setup::Values;
+use nunatak_nn::{Blueprint, Error, Level, Loss, Mode, Network, NormPolicy, Optimizer, Options, Setup, Sgd, Threads, Trainer};
 
 /// Which step.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,5 +83,59 @@ impl StepArgs {
             },
             algorithms: args::algorithms(self.algorithm.as_deref())?,
         })
+    }
+}
+
+/// A step that can be repeated: a trainer with weights from seed 0 and uniform images and labels.
+pub struct Step<'m> {
+    trainer: Trainer<'m>,
+    optimizer: Optimizer,
+    values: Values,
+    images: Vec<f32>,
+    labels: Vec<f32>,
+}
+
+impl<'m> Step<'m> {
+    /// Binds a plan of `setup` to memory.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::new`].
+    pub fn new(
+        setup: &Setup,
+        blueprint: Blueprint,
+        values: Values,
+        memory: &'m mut [u8],
+        level: Level,
+        threads: Threads,
+    ) -> Result<Self, Error> {
+        let mut trainer = Trainer::new(blueprint, memory, level, threads)?;
+        trainer.init(0);
+        let optimizer = Optimizer::new(Sgd { momentum: 0.9, ..Sgd::new(1e-5) })?;
+        let mut generator = Generator::manual_seed(1);
+        let mut uniform = |len: usize| (0..len).map(|_| generator.rand_f32()).collect::<Vec<_>>();
+        let images = uniform(setup.batch * setup.recipe.in_channels * setup.height * setup.width);
+        let labels = uniform(setup.batch * setup.recipe.classes);
+        Ok(Step { trainer, optimizer, values, images, labels })
+    }
+
+    /// Sets the inputs, computes the loss and, where something is trained, walks back and updates.
+    ///
+    /// # Errors
+    /// The trainer's.
+    pub fn run(&mut self) -> Result<(), Error> {
+        self.trainer.set_input(self.values.data, &self.images)?;
+        if let Some(place) = self.values.labels {
+            self.trainer.set_input(place, &self.labels)?;
+        }
+        self.trainer.forward()?;
+        if self.trainer.blueprint().trains() {
+            self.trainer.backward_and_step(&self.optimizer)?;
+        }
+        Ok(())
+    }
+
+    /// The trainer.
+    pub fn trainer(&mut self) -> &mut Trainer<'m> {
+        &mut self.trainer
     }
 }

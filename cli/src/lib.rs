@@ -3,10 +3,12 @@
 
 pub mod args;
 pub mod bench_step;
+pub mod calls;
 pub mod commands;
 pub mod dataset;
 pub mod engine;
 pub mod failure;
 pub mod model;
 pub mod output;
+pub mod peak;
 pub mod weights;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use nunatak_cli::commands::{convert, demo, evaluate, finetune, inspect, measure, plan, predict, step};
+use nunatak_cli::commands::{convert, demo, evaluate, finetune, inspect, measure, plan, predict, profile, step};
 use std::process::ExitCode;
 
 /// Train and fine-tune ResNet18 and its kin on CPUs.
@@ -29,6 +29,8 @@ enum Command {
     Measure(measure::Args),
     /// What a step computes, and where its memory goes
     Plan(plan::Args),
+    /// Where the time of a step goes, call by call
+    Profile(profile::Args),
     /// What a weights file holds
     Inspect(inspect::Args),
     /// From one weights format to another
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Step(args) => step::run(args),
         Command::Measure(args) => measure::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Profile(args) => profile::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Convert(args) => convert::run(args),
     };

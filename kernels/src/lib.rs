@@ -7,6 +7,7 @@ extern crate std;
 
 pub mod avgpool;
 pub mod batchnorm;
+pub mod calibration;
 pub mod clip;
 pub mod conv2d;
 pub mod cross_entropy;

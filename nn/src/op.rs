@@ -81,6 +81,26 @@ impl Op {
         !matches!(self, Op::Nothing | Op::Input | Op::Labels)
     }
 
+    /// The convolution in it, how each pass computes it (in the order of [`Pass`]), and its weight.
+    pub const fn convolution(&self) -> Option<(Conv2d, [Algorithm; 3], ParamId)> {
+        match *self {
+            Op::Conv2d { conv, algorithms, weight } => Some((conv, algorithms, weight)),
+            _ => None,
+        }
+    }
+
+    /// Multiplications and additions of one pass of a matrix product or a convolution, however it is
+    /// computed; of anything else 0, because there memory counts.
+    pub const fn flops(&self) -> u64 {
+        match self {
+            Op::Linear { size, .. } => 2 * (size.n * size.inputs * size.outputs) as u64,
+            _ => match self.convolution() {
+                Some((conv, ..)) => 2 * conv.products() as u64,
+                None => 0,
+            },
+        }
+    }
+
     /// The field's name of the operation.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -1,11 +1,9 @@
 //! `nunatak measure`: time and memory of a step.
 
 use crate::args;
-use crate::bench_step::{Kind, StepArgs};
+use crate::bench_step::{Step, StepArgs};
 use crate::failure::Failure;
 use crate::outln;
-use nunatak_core::rng::Generator;
-use nunatak_nn::{Optimizer, Sgd, Trainer};
 use serde_json::json;
 use std::time::Instant;
 
@@ -37,25 +35,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     args::report_refused(&blueprint, &setup.algorithms);
     let threads = args.step.compute.start_threads()?;
     let mut memory = vec![0; blueprint.bytes()];
-    let mut trainer = Trainer::new(blueprint, &mut memory, level, threads)?;
-    trainer.init(0);
-    let optimizer = Optimizer::new(Sgd { momentum: 0.9, ..Sgd::new(1e-5) })?;
-    let mut generator = Generator::manual_seed(1);
-    let mut uniform = |len: usize| (0..len).map(|_| generator.rand_f32()).collect::<Vec<_>>();
-    let images = uniform(setup.batch * setup.recipe.in_channels * setup.height * setup.width);
-    let labels = uniform(setup.batch * setup.recipe.classes);
-
+    let mut step = Step::new(&setup, blueprint, values, &mut memory, level, threads)?;
     let mut times = Vec::new();
     for i in 0..WARM_UP + args.repeat as usize {
         let start = Instant::now();
-        trainer.set_input(values.data, &images)?;
-        if let Some(place) = values.labels {
-            trainer.set_input(place, &labels)?;
-        }
-        trainer.forward()?;
-        if args.step.mode != Kind::Infer {
-            trainer.backward_and_step(&optimizer)?;
-        }
+        step.run()?;
         if i >= WARM_UP {
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }
@@ -64,7 +48,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let middle = times.len() / 2;
     let median = if times.len().is_multiple_of(2) { (times[middle - 1] + times[middle]) / 2.0 } else { times[middle] };
     let mut prediction = vec![0.0; setup.batch * setup.recipe.classes];
-    trainer.value(values.prediction, &mut prediction)?;
+    step.trainer().value(values.prediction, &mut prediction)?;
     let update = format!("{:?}", setup.options.update).to_lowercase();
     let memory_name = format!("{:?}", setup.options.memory).to_lowercase();
     let result = json!({

@@ -8,4 +8,5 @@ pub mod inspect;
 pub mod measure;
 pub mod plan;
 pub mod predict;
+pub mod profile;
 pub mod step;

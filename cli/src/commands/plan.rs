@@ -2,11 +2,10 @@
 
 use crate::args;
 use crate::bench_step::StepArgs;
+use crate::calls::{Call, calls, name};
 use crate::failure::Failure;
 use crate::outln;
-use nunatak_core::{Node, Operation};
-use nunatak_nn::op::Op;
-use nunatak_nn::{Blueprint, Pass, Setup, ValueId};
+use nunatak_nn::Setup;
 use serde_json::json;
 
 /// Options of `nunatak plan`.
@@ -20,16 +19,6 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-}
-
-/// A kernel call of a step.
-#[derive(Clone, PartialEq)]
-struct Call {
-    name: String,
-    pass: &'static str,
-    algorithm: &'static str,
-    /// What it writes, and its scratch.
-    bytes: usize,
 }
 
 /// Runs it.
@@ -94,60 +83,4 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         ("all", bytes.total()),
     ];
     rows.iter().try_for_each(|(what, bytes)| outln!("  {what:<20} {bytes:>12}"))
-}
-
-/// A node's name: its module's, or the operation and its number.
-fn name(blueprint: &Blueprint, v: ValueId) -> String {
-    let Ok(node) = blueprint.tape().node(v) else { return String::new() };
-    match node.op.params()[0] {
-        Some(id) => {
-            let param = blueprint.network().param_at(id).to_string();
-            param.rsplit_once('.').map_or(param.clone(), |(module, _)| module.to_string())
-        }
-        None => format!("{}#{}", node.op.name(), v.index()),
-    }
-}
-
-fn algorithm(node: &Node<Op>, pass: Pass) -> &'static str {
-    match node.op {
-        Op::Conv2d { algorithms, .. } => algorithms[pass as usize].name(),
-        Op::Linear { .. } => "gemm",
-        _ => "-",
-    }
-}
-
-/// Every kernel call of the step, in order.
-fn calls(blueprint: &Blueprint) -> Vec<Call> {
-    let (tape, plan, needs) = (blueprint.tape(), blueprint.plan(), blueprint.needs());
-    let mut list = Vec::new();
-    let len = |v: ValueId| tape.node(v).map_or(0, |n| 4 * n.shape.len());
-    for v in tape.values() {
-        let Ok(node) = tape.node(v) else { continue };
-        if !node.op.computes() {
-            continue;
-        }
-        let bytes = len(v) + 4 * (plan.saved(v).len() + plan.forward_scratch(v).len());
-        list.push(Call { name: name(blueprint, v), pass: "forward", algorithm: algorithm(node, Pass::Forward), bytes });
-    }
-    for v in tape.values().rev() {
-        let Ok(node) = tape.node(v) else { continue };
-        let need = needs.at(v);
-        let scratch = 4 * plan.backward_scratch(v).len();
-        let name = name(blueprint, v);
-        let params: usize =
-            (0..2).filter(|&i| need.dw[i]).filter_map(|i| node.op.params()[i]).map(|id| 4 * blueprint.network().param_at(id).len()).sum();
-        if need.dw != [false; 2] {
-            let (pass, algorithm) = ("backward_weight", algorithm(node, Pass::BackwardWeight));
-            list.push(Call { name: name.clone(), pass, algorithm, bytes: params + scratch });
-        }
-        let inputs: usize = node.inputs().filter(|&(i, _)| need.dx[i]).map(|(_, x)| len(x)).sum();
-        if need.dx != [false; 2] {
-            let (pass, algorithm) = ("backward_input", algorithm(node, Pass::BackwardInput));
-            list.push(Call { name: name.clone(), pass, algorithm, bytes: inputs + scratch });
-        }
-        if need.dw != [false; 2] {
-            list.push(Call { name, pass: "update", algorithm: "-", bytes: params });
-        }
-    }
-    list
 }
