@@ -80,6 +80,7 @@ impl StepArgs {
                 memory: self.memory.into(),
                 update: self.update.into(),
                 momentum: !infer,
+                in_place: false,
             },
             algorithms: args::algorithms(self.algorithm.as_deref())?,
         })

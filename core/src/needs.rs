@@ -45,6 +45,10 @@ impl ParamSet {
     pub fn iter(self) -> impl Iterator<Item = ParamId> {
         (0..Self::CAPACITY as u16).map(ParamId).filter(move |&p| self.contains(p))
     }
+    /// What is in either.
+    pub fn union(self, other: ParamSet) -> ParamSet {
+        ParamSet(core::array::from_fn(|i| self.0[i] | other.0[i]))
+    }
     /// What is in both.
     pub fn intersection(self, other: ParamSet) -> ParamSet {
         ParamSet(core::array::from_fn(|i| self.0[i] & other.0[i]))

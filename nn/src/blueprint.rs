@@ -3,10 +3,10 @@
 
 use crate::Error;
 use crate::graph::{Graph, MAX_NODES, NetTape};
+use crate::lasting::{Held, Lasting};
 use crate::op::{Context, Op};
-use crate::params::{MAX_NORMS, Network, NormId};
+use crate::params::{Network, NormId};
 use crate::resnet::ResNet;
-use core::ops::Range;
 use nunatak_core::arena::{UNIT, block_bytes};
 use nunatak_core::lifetime::{Kind, Slots};
 use nunatak_core::{Needs, ParamId, ParamSet, Plan, Update, ValueId};
@@ -33,12 +33,16 @@ pub struct Options {
     pub update: Update,
     /// Whether there is a momentum buffer for every trainable parameter.
     pub momentum: bool,
+    /// Whether parameters that are frozen, and running statistics that do not move, are read where
+    /// the weights lie (a mapped file, flash) instead of from the block: see
+    /// [`crate::Trainer::with_weights`].
+    pub in_place: bool,
 }
 
 impl Default for Options {
-    /// One thread, speed, update after the walk, momentum.
+    /// One thread, speed, update after the walk, momentum, everything in the block.
     fn default() -> Self {
-        Options { threads: 1, memory: Memory::Fast, update: Update::After, momentum: true }
+        Options { threads: 1, memory: Memory::Fast, update: Update::After, momentum: true, in_place: false }
     }
 }
 
@@ -90,6 +94,7 @@ impl Blueprint {
         options: Options,
     ) -> Result<(Blueprint, NetSlots), Error> {
         let mut tape = graph.tape()?;
+        let moving = moving(&tape);
         for node in tape.nodes_mut() {
             if let Op::Conv2d { conv, algorithms, .. } = &mut node.op {
                 *algorithms = resnet.algorithms(conv, options.memory);
@@ -111,7 +116,8 @@ impl Blueprint {
         let context = Context { threads: options.threads.max(1), memory: options.memory };
         let param_len = |id: ParamId| network.param_at(id).len();
         let (plan, slots) = Plan::new(&tape, &needs, &context, &param_len, &list[..count], options.update)?;
-        let lasting = Lasting::new(&network, if options.momentum { trainable } else { ParamSet::EMPTY })?;
+        let held = if options.in_place { Held { params: trainable, ..moving } } else { Held::all(&network) };
+        let lasting = Lasting::new(&network, held, momentum_of(&options, trainable))?;
         Ok((Blueprint { network, tape, needs, plan, lasting, trainable, options, kept }, slots))
     }
 
@@ -122,6 +128,26 @@ impl Blueprint {
 
     pub(crate) fn numbers(&self) -> usize {
         self.lasting.len() + self.plan.len()
+    }
+
+    /// Keeps more in the block.
+    pub(crate) fn hold_also(&mut self, held: &Held) -> Result<(), Error> {
+        let held = self.lasting.held.union(*held);
+        self.lasting = Lasting::new(&self.network, held, momentum_of(&self.options, self.trainable))?;
+        Ok(())
+    }
+
+    /// Whether anything is read in place: then the trainer needs the weights' file.
+    pub fn borrows(&self) -> bool {
+        self.lasting.held.union(Held::all(&self.network)) != self.lasting.held
+    }
+
+    /// Bytes of parameters and running statistics that are read in place, and are not in the block.
+    pub fn borrowed_bytes(&self) -> usize {
+        let held = &self.lasting.held;
+        let params = self.network.param_ids().filter(|&id| !held.params.contains(id)).map(|id| self.network.param_at(id).len());
+        let norms = self.network.norms().iter().enumerate().filter(|&(i, _)| !held.has_norm(NormId(i as u16)));
+        4 * (params.sum::<usize>() + norms.map(|(_, norm)| 2 * norm.channels).sum::<usize>())
     }
 
     /// Whether `value` stays readable after the step.
@@ -167,6 +193,7 @@ impl Blueprint {
             statistics: 4 * self.lasting.statistics,
             momentum: 4 * self.lasting.momentum_len,
             tables: size_of::<crate::Trainer>(),
+            borrowed: self.borrowed_bytes(),
             block: self.bytes(),
             ..Bytes::default()
         };
@@ -212,6 +239,8 @@ pub struct Bytes {
     pub tables: usize,
     /// The whole block.
     pub block: usize,
+    /// Weights and statistics that are read in place. Not in the block, and no memory of the trainer's.
+    pub borrowed: usize,
 }
 
 impl Bytes {
@@ -221,99 +250,20 @@ impl Bytes {
     }
 }
 
-/// What is kept from step to step: one thing of the lasting region.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Thing {
-    Param(ParamId),
-    /// Running mean, then running variance.
-    Statistics(NormId),
-    Momentum(ParamId),
+/// The parameters that have a momentum buffer.
+fn momentum_of(options: &Options, trainable: ParamSet) -> ParamSet {
+    if options.momentum { trainable } else { ParamSet::EMPTY }
 }
 
-/// The lasting region: parameters, running statistics, momentum. In this order, so that a plan which
-/// trains less only cuts off its end.
-#[derive(Clone)]
-pub(crate) struct Lasting {
-    params: [u32; ParamSet::CAPACITY + 1],
-    norms: [u32; MAX_NORMS + 1],
-    momentum: [u32; ParamSet::CAPACITY + 1],
-    weights: usize,
-    statistics: usize,
-    momentum_len: usize,
-}
-
-impl Lasting {
-    fn new(network: &Network, with_momentum: ParamSet) -> Result<Lasting, Error> {
-        let mut lasting = Lasting {
-            params: [0; ParamSet::CAPACITY + 1],
-            norms: [0; MAX_NORMS + 1],
-            momentum: [0; ParamSet::CAPACITY + 1],
-            weights: 0,
-            statistics: 0,
-            momentum_len: 0,
-        };
-        let units = |numbers: usize| numbers.div_ceil(UNIT) as u64;
-        let mut at = 0_u64;
-        let mut next = |numbers: usize| {
-            at += units(numbers);
-            u32::try_from(at).map_err(|_| nunatak_core::Error::TooLarge { shape: [1, 1, 1, usize::MAX] })
-        };
-        for (i, param) in network.params().iter().enumerate() {
-            lasting.params[i + 1] = next(param.len())?;
-        }
-        lasting.norms[0] = next(0)?;
-        for (i, norm) in network.norms().iter().enumerate() {
-            lasting.norms[i + 1] = next(2 * norm.channels)?;
-        }
-        lasting.momentum[0] = next(0)?;
-        for id in network.param_ids() {
-            let len = if with_momentum.contains(id) { network.param_at(id).len() } else { 0 };
-            lasting.momentum[id.index() + 1] = next(len)?;
-        }
-        let end = next(0)? as usize * UNIT;
-        lasting.weights = lasting.norms[0] as usize * UNIT;
-        lasting.statistics = lasting.momentum[0] as usize * UNIT - lasting.weights;
-        lasting.momentum_len = end - lasting.weights - lasting.statistics;
-        Ok(lasting)
-    }
-
-    /// Numbers of the region.
-    pub(crate) fn len(&self) -> usize {
-        self.weights + self.statistics + self.momentum_len
-    }
-
-    /// Where a thing lies; `len` is its length. Empty where there is none.
-    fn range(table: &[u32], i: usize, len: usize) -> Range<usize> {
-        let start = table[i] as usize * UNIT;
-        start..start + if table[i] == table[i + 1] { 0 } else { len }
-    }
-    pub(crate) fn param(&self, network: &Network, id: ParamId) -> Range<usize> {
-        Self::range(&self.params, id.index(), network.param_at(id).len())
-    }
-    pub(crate) fn momentum(&self, network: &Network, id: ParamId) -> Range<usize> {
-        Self::range(&self.momentum, id.index(), network.param_at(id).len())
-    }
-    pub(crate) fn running_mean(&self, network: &Network, id: NormId) -> Range<usize> {
-        Self::range(&self.norms, id.index(), network.norms()[id.index()].channels)
-    }
-    pub(crate) fn running_var(&self, network: &Network, id: NormId) -> Range<usize> {
-        let mean = self.running_mean(network, id);
-        mean.end..mean.end + mean.len()
-    }
-
-    pub(crate) fn place(&self, network: &Network, thing: Thing) -> Range<usize> {
-        match thing {
-            Thing::Param(id) => self.param(network, id),
-            Thing::Momentum(id) => self.momentum(network, id),
-            Thing::Statistics(id) => self.running_mean(network, id).start..self.running_var(network, id).end,
+/// The normalisations whose running statistics a forward walk moves.
+fn moving(tape: &NetTape) -> Held {
+    let mut held = Held::NOTHING;
+    for node in tape.nodes() {
+        if let Op::BatchNorm { norm, batch: true, .. } = node.op {
+            held.insert_norm(norm);
         }
     }
-
-    /// Everything in the region, in its order.
-    pub(crate) fn things(network: &Network) -> impl DoubleEndedIterator<Item = Thing> + use<> {
-        let norms = (0..network.norms().len() as u16).map(|i| Thing::Statistics(NormId(i)));
-        network.param_ids().map(Thing::Param).chain(norms).chain(network.param_ids().map(Thing::Momentum))
-    }
+    held
 }
 
 impl Op {

@@ -1,5 +1,7 @@
 //! What can go wrong when a network is recorded, planned and trained.
 
+use crate::checkpoint::native::{Hash, NativeError};
+use crate::params::Name;
 use core::fmt;
 use nunatak_kernels::sgd::SgdError;
 
@@ -74,6 +76,34 @@ pub enum Error {
     Sgd(SgdError),
     /// The network of a new plan is not the trainer's.
     OtherNetwork,
+    /// A native file that can't be used.
+    Native(NativeError),
+    /// The plan reads weights in place, and there are none.
+    NeedsWeights,
+    /// The weights file lacks a tensor that the network has, or has it in another shape.
+    NotInWeights {
+        /// The tensor.
+        name: Name,
+    },
+    /// The file has a tensor that the network has not.
+    NotInNetwork {
+        /// The tensor.
+        name: Name,
+    },
+    /// What is read in place can't be written.
+    ReadOnly {
+        /// The tensor.
+        name: Name,
+    },
+    /// A delta where a whole network is due, or the reverse.
+    Delta(&'static str),
+    /// A delta was made over other weights than it is to be laid over.
+    WrongBase {
+        /// The hash of the weights that it was made over.
+        expected: Hash,
+        /// The hash of the weights that are there.
+        got: Hash,
+    },
     /// A maximum norm that is negative or NaN.
     MaxNorm {
         /// The value.
@@ -84,6 +114,12 @@ pub enum Error {
 impl From<nunatak_core::Error> for Error {
     fn from(e: nunatak_core::Error) -> Self {
         Error::Core(e)
+    }
+}
+
+impl From<NativeError> for Error {
+    fn from(e: NativeError) -> Self {
+        Error::Native(e)
     }
 }
 
@@ -128,6 +164,17 @@ impl fmt::Display for Error {
             }
             Error::Sgd(e) => e.fmt(f),
             Error::OtherNetwork => f.write_str("the new plan is for another network than the trainer's; only the head may differ"),
+            Error::Native(e) => e.fmt(f),
+            Error::NeedsWeights => f.write_str("the plan reads weights in place: make the trainer with Trainer::with_weights"),
+            Error::NotInWeights { name } => {
+                write!(f, "{}: the weights file has no such tensor, or another shape; take the file of this network", name.as_str())
+            }
+            Error::NotInNetwork { name } => write!(f, "{}: the network has no such tensor; take the file of this network", name.as_str()),
+            Error::ReadOnly { name } => {
+                write!(f, "{}: lies read-only in the weights file; plan it trainable, or held in the block", name.as_str())
+            }
+            Error::Delta(what) => write!(f, "the file {what}"),
+            Error::WrongBase { expected, got } => write!(f, "the delta was made over weights with the hash {expected}, these have {got}"),
             Error::MaxNorm { max_norm } => write!(f, "a maximum norm must be a number that is not negative, got {max_norm}"),
         }
     }

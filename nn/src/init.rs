@@ -11,7 +11,8 @@ use nunatak_core::rng::Generator;
 
 impl Trainer<'_> {
     /// Initialises every parameter and statistic as torchvision does, from `manual_seed(seed)`;
-    /// forgets momentum and gradients.
+    /// forgets momentum and gradients. What is read in place stays as it is; the others get the numbers
+    /// that they would have without it.
     pub fn init(&mut self, seed: u64) {
         self.init_from(&mut Generator::manual_seed(seed));
     }
@@ -33,7 +34,12 @@ impl Trainer<'_> {
                     let std = (core::f64::consts::SQRT_2 / libm::sqrt(fan_out)) as f32;
                     let weight = self.param_mut(id);
                     weight.fill(0.0);
-                    generator.normal_fill(network.param_at(id).numbers(), 0.0, std, |i, v| weight[layout.index_of(i)] = v);
+                    let write = !weight.is_empty();
+                    generator.normal_fill(network.param_at(id).numbers(), 0.0, std, |i, v| {
+                        if write {
+                            weight[layout.index_of(i)] = v;
+                        }
+                    });
                 }
                 ParamKind::Gamma(_) => self.param_mut(id).fill(1.0),
                 ParamKind::Beta(_) => self.param_mut(id).fill(0.0),
@@ -59,6 +65,9 @@ impl Trainer<'_> {
             let param = *network.param_at(id);
             let numbers = self.param_mut(id);
             match param.layout() {
+                _ if numbers.is_empty() => (0..param.numbers()).for_each(|_| {
+                    generator.uniform(-bound, bound);
+                }),
                 Some(layout) => {
                     numbers.fill(0.0);
                     (0..param.numbers()).for_each(|i| numbers[layout.index_of(i)] = generator.uniform(-bound, bound));

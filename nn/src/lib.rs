@@ -1,21 +1,23 @@
 #![cfg_attr(not(feature = "std"), no_std)]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![doc = include_str!("../README.md")]
 
 mod backward;
 pub mod blueprint;
-#[cfg(feature = "std")]
 pub mod checkpoint;
 pub mod error;
 mod forward;
 pub mod graph;
+mod in_place;
 mod init;
+mod lasting;
 mod memory;
 pub mod op;
 pub mod optimizer;
 pub mod params;
 pub mod recipe;
 pub mod resnet;
+pub mod save;
 pub mod schedule;
 pub mod setup;
 #[cfg(feature = "std")]
@@ -25,6 +27,7 @@ pub mod trainer;
 pub mod watch;
 
 pub use blueprint::{Blueprint, Options};
+pub use checkpoint::Native;
 pub use error::Error;
 pub use graph::{CrossEntropyOptions, Graph, Var};
 pub use nunatak_core::{ParamId, ParamSet, Update, ValueId};
@@ -33,6 +36,7 @@ pub use optimizer::{Optimizer, Sgd};
 pub use params::{Entry, Name, Network, NormId, Param};
 pub use recipe::{Recipe, Stem};
 pub use resnet::{Mode, NormPolicy, ResNet};
+pub use save::{Save, Saving};
 pub use schedule::Schedule;
 pub use setup::{Loss, Setup};
 pub use trainer::Trainer;

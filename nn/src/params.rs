@@ -123,10 +123,16 @@ impl fmt::Display for Param {
 }
 
 /// A name, written out without a heap.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name {
     bytes: [u8; 48],
-    len: usize,
+    len: u8,
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl Name {
@@ -139,15 +145,16 @@ impl Name {
     }
     /// The text.
     pub fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.bytes[..self.len]).unwrap_or("")
+        core::str::from_utf8(&self.bytes[..self.len as usize]).unwrap_or("")
     }
 }
 
 impl Write for Name {
     fn write_str(&mut self, s: &str) -> fmt::Result {
-        let room = self.bytes.get_mut(self.len..self.len + s.len()).ok_or(fmt::Error)?;
+        let start = self.len as usize;
+        let room = self.bytes.get_mut(start..start + s.len()).ok_or(fmt::Error)?;
         room.copy_from_slice(s.as_bytes());
-        self.len += s.len();
+        self.len += s.len() as u8;
         Ok(())
     }
 }

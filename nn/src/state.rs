@@ -156,9 +156,10 @@ impl Trainer<'_> {
     /// Momentum and gradients are forgotten.
     ///
     /// # Errors
-    /// Those of [`check`], before anything is changed.
+    /// Those of [`check`], and where the plan reads weights in place, before anything is changed.
     pub fn load(&mut self, file: &Checkpoint, head: Head) -> Result<Loaded, StateError> {
         let network = self.blueprint().network().clone();
+        self.check_writable()?;
         check(&network, file, head)?;
         let keep = |name: &str| head == Head::Keep && is_head(name);
 
@@ -326,6 +327,9 @@ impl State {
 pub fn recipe_of(file: &Checkpoint) -> Result<Recipe, StateError> {
     let none = |why: &str| StateError::NoNetwork(why.to_string());
     let shape = |name: &str| file.get(name).map(|e| e.shape().to_vec());
+    if let Some(base) = file.native().and_then(|file| file.base()) {
+        return Err(none(&std::format!("it is a delta, to be laid over the file with the hash {base}")));
+    }
     let Some([width, in_channels, kernel, _]) = shape("conv1.weight").and_then(|s| <[usize; 4]>::try_from(s).ok()) else {
         return Err(none("there is no conv1.weight of four dimensions"));
     };

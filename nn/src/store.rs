@@ -2,7 +2,9 @@
 //! number, in PyTorch's shapes.
 
 use crate::Error;
-use crate::params::{Entry, NormId};
+use crate::lasting::Thing;
+use crate::memory::FILE;
+use crate::params::{Entry, Name, NormId};
 use crate::trainer::Trainer;
 use core::ops::Range;
 use nunatak_core::{ParamId, Update};
@@ -24,6 +26,9 @@ impl Trainer<'_> {
 
     fn copy_in(&mut self, id: ParamId, to: Range<usize>, data: &[f32]) -> Result<(), Error> {
         let param = *self.blueprint.network.param_at(id);
+        if to.start >= FILE {
+            return Err(Error::ReadOnly { name: Name::of(param) });
+        }
         check("a parameter", param.numbers(), data.len())?;
         match param.layout() {
             Some(layout) => layout.pack(data, &mut self.block[to]),
@@ -47,15 +52,15 @@ impl Trainer<'_> {
     /// Sets a parameter, given in PyTorch's shape.
     ///
     /// # Errors
-    /// [`Error::Length`].
+    /// [`Error::ReadOnly`] where it is read in place; [`Error::Length`].
     pub fn set_param(&mut self, id: ParamId, data: &[f32]) -> Result<(), Error> {
         self.copy_in(id, self.param_place(id), data)
     }
 
     /// A parameter as it lies in memory, to be initialised number by number; what the layout pads
-    /// must stay zero.
+    /// must stay zero. Empty where it is read in place.
     pub(crate) fn param_mut(&mut self, id: ParamId) -> &mut [f32] {
-        let place = self.param_place(id);
+        let place = self.blueprint.lasting.place(&self.blueprint.network, Thing::Param(id));
         &mut self.block[place]
     }
 
@@ -133,15 +138,17 @@ impl Trainer<'_> {
     pub fn running_var(&self, id: NormId) -> &[f32] {
         self.block.read(self.blueprint.lasting.running_var(&self.blueprint.network, id))
     }
-    /// A normalisation's running mean, to be set.
+    /// A normalisation's running mean, to be set. Empty where it is read in place.
     pub fn running_mean_mut(&mut self, id: NormId) -> &mut [f32] {
-        let place = self.blueprint.lasting.running_mean(&self.blueprint.network, id);
-        &mut self.block[place]
+        let both = self.blueprint.lasting.place(&self.blueprint.network, Thing::Statistics(id));
+        let half = both.len() / 2;
+        &mut self.block[both][..half]
     }
-    /// A normalisation's running variance, to be set.
+    /// A normalisation's running variance, to be set. Empty where it is read in place.
     pub fn running_var_mut(&mut self, id: NormId) -> &mut [f32] {
-        let place = self.blueprint.lasting.running_var(&self.blueprint.network, id);
-        &mut self.block[place]
+        let both = self.blueprint.lasting.place(&self.blueprint.network, Thing::Statistics(id));
+        let half = both.len() / 2;
+        &mut self.block[both][half..]
     }
     /// How many batches a normalisation has seen.
     pub fn num_batches_tracked(&self, id: NormId) -> i64 {

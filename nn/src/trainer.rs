@@ -1,7 +1,10 @@
 //! A planned step, bound to memory: forward, backward, step.
 
 use crate::Error;
-use crate::blueprint::{Blueprint, Lasting, Thing};
+use crate::blueprint::Blueprint;
+use crate::checkpoint::Native;
+use crate::in_place;
+use crate::lasting::{Lasting, Thing};
 use crate::memory::Block;
 use crate::op::Op;
 use crate::optimizer::Optimizer;
@@ -30,6 +33,8 @@ pub(crate) enum Phase {
 pub struct Trainer<'m> {
     pub(crate) blueprint: Blueprint,
     pub(crate) block: Block<'m>,
+    /// Where frozen weights are read from.
+    pub(crate) weights: Option<Native<'m>>,
     pub(crate) level: Level,
     pub(crate) threads: Threads,
     pub(crate) phase: Phase,
@@ -51,15 +56,31 @@ impl<'m> Trainer<'m> {
     ///
     /// # Errors
     /// [`Error::Core`] with `ArenaTooSmall` where `memory` has fewer than
-    /// [`Blueprint::bytes`] bytes; [`Error::Length`] where there are other threads than planned.
+    /// [`Blueprint::bytes`] bytes; [`Error::Length`] where there are more threads than planned;
+    /// [`Error::NeedsWeights`] where the plan reads in place.
     pub fn new(blueprint: Blueprint, memory: &'m mut [u8], level: Level, threads: Threads) -> Result<Self, Error> {
+        match blueprint.borrows() {
+            true => Err(Error::NeedsWeights),
+            false => Self::bound(blueprint, memory, &[], level, threads),
+        }
+    }
+
+    /// The same with weights behind the block; `blueprint` knows what lies where in them.
+    pub(crate) fn bound(
+        blueprint: Blueprint,
+        memory: &'m mut [u8],
+        in_place: &'m [f32],
+        level: Level,
+        threads: Threads,
+    ) -> Result<Self, Error> {
         check_threads(&blueprint, &threads)?;
         // The whole block is taken, so that a larger plan may follow where it fits.
         let whole = memory.len().saturating_sub(ALIGN - 1) / size_of::<f32>();
         let block = arena::numbers(memory, whole.max(blueprint.numbers()))?;
         Ok(Trainer {
             blueprint,
-            block: Block::new(block, &[]),
+            block: Block::new(block, in_place),
+            weights: None,
             level,
             threads,
             phase: Phase::Idle,
@@ -73,14 +94,19 @@ impl<'m> Trainer<'m> {
 
     /// Goes on with another plan in the same memory: more or less frozen, another head, another
     /// batch, evaluation. Parameters, statistics and momentum of what both plans have survive;
-    /// gradients do not. A head of another size is zero until it is initialised or set.
+    /// gradients do not. A head of another size is zero until it is initialised or set. What is in the
+    /// block stays there, frozen or not; what was read in place and is trained now is copied there.
     ///
     /// # Errors
     /// [`Error::Core`] with `ArenaTooSmall` where the new plan does not fit, [`Error::OtherNetwork`]
     /// where it is for another network: then nothing has changed.
-    pub fn switch(&mut self, new: Blueprint) -> Result<(), Error> {
+    pub fn switch(&mut self, mut new: Blueprint) -> Result<(), Error> {
         check_threads(&new, &self.threads)?;
         let old = &self.blueprint;
+        new.hold(old)?;
+        if let Some(weights) = &self.weights {
+            in_place::bind(&mut new, weights)?;
+        }
         let given = arena::block_bytes(self.block.len());
         if new.numbers() > self.block.len() {
             return Err(nunatak_core::Error::ArenaTooSmall { needed: new.bytes(), given }.into());
@@ -122,7 +148,9 @@ impl<'m> Trainer<'m> {
                 self.momenta.remove(id);
             }
         }
+        let before = self.blueprint.lasting.held;
         self.blueprint = new;
+        self.copy_from_weights(&before);
         self.phase = Phase::Idle;
         self.inputs = Default::default();
         self.gradients = ParamSet::EMPTY;

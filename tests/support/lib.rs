@@ -200,3 +200,36 @@ pub fn distance(got: &[f32], truth: &[f64]) -> f64 {
     // Not `max`, which would let NaN pass.
     got.iter().zip(truth).map(error).fold(0.0, |m, e| if e.is_nan() || e > m { e } else { m })
 }
+
+/// A file's bytes where weights can be used in place: they begin at a multiple of 64.
+pub struct Flash {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Flash {
+    /// A copy of `bytes`.
+    pub fn new(bytes: &[u8]) -> Flash {
+        let mut room = vec![0xff; bytes.len() + 63];
+        let start = room.as_ptr().align_offset(64);
+        room[start..start + bytes.len()].copy_from_slice(bytes);
+        Flash { bytes: room, start, len: bytes.len() }
+    }
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.len]
+    }
+    /// The native file in them.
+    pub fn native(&self) -> nunatak_nn::Native<'_> {
+        nunatak_nn::Native::parse(self.bytes()).expect("a native file")
+    }
+}
+
+/// What a trainer saves as a native file.
+pub fn saved(trainer: &Trainer, what: nunatak_nn::Save) -> Vec<u8> {
+    let saving = trainer.saving(what, &[]).expect("can be saved");
+    let mut bytes = vec![0xaa; saving.len()];
+    assert_eq!(saving.write_to(&mut bytes), Ok(bytes.len()));
+    bytes
+}

@@ -156,6 +156,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             memory: args.memory.into(),
             update: args.update.into(),
             momentum: args.momentum != 0.0,
+            in_place: false,
         },
         algorithms: args::algorithms(args.algorithm.as_deref())?,
     };

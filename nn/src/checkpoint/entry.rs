@@ -4,7 +4,9 @@
 
 use super::budget::{Budget, no_memory};
 use super::error::{ReadError, ReadErrorKind};
+use super::native::{Layout as Lies, Tensor};
 use half::{bf16, f16};
+use nunatak_kernels::WeightLayout;
 
 /// Most dimensions that a tensor may have.
 pub(crate) const MAX_RANK: usize = 8;
@@ -74,6 +76,8 @@ pub struct Entry<'f> {
     /// From the first to the last element; longer than the elements where strides leave gaps.
     data: &'f [u8],
     at: usize,
+    /// Of a weight in the kernels' order.
+    packed: Option<WeightLayout>,
 }
 
 /// What the file says of a tensor, before anything of it is believed.
@@ -135,11 +139,32 @@ impl<'f> Layout<'f, '_> {
             contiguous &= d == 1 || stride == dense;
             dense = dense.saturating_mul(d);
         }
-        Ok(Entry { name: name.into(), dtype: self.dtype, contiguous: contiguous || len == 0, len, dims, data, at })
+        Ok(Entry { name: name.into(), dtype: self.dtype, contiguous: contiguous || len == 0, len, dims, data, at, packed: None })
     }
 }
 
 impl<'f> Entry<'f> {
+    /// A tensor of a native file, which was checked there.
+    pub(crate) fn native(tensor: &Tensor<'f>) -> Entry<'f> {
+        let shape = tensor.shape();
+        let stride = |d: usize| shape[d + 1..].iter().product::<usize>();
+        let (dtype, packed) = match tensor.layout() {
+            Lies::Count => (Dtype::I64, None),
+            Lies::Plain => (Dtype::F32, None),
+            Lies::Blocks(layout) => (Dtype::F32, Some(layout)),
+        };
+        Entry {
+            name: tensor.name().into(),
+            dtype,
+            contiguous: packed.is_none(),
+            len: tensor.numbers(),
+            dims: shape.iter().copied().chain((0..shape.len()).map(stride)).collect(),
+            data: tensor.bytes(),
+            at: tensor.offset(),
+            packed,
+        }
+    }
+
     /// The name, as in PyTorch's state_dict: `"layer1.0.conv1.weight"`.
     pub fn name(&self) -> &str {
         &self.name
@@ -155,7 +180,8 @@ impl<'f> Entry<'f> {
         &self.dims[..self.dims.len() / 2]
     }
 
-    /// The distance in elements between neighbours, for each dimension.
+    /// The distance in elements between neighbours, for each dimension; of a weight in the kernels'
+    /// order (a native file's) what it is once it was read.
     pub fn strides(&self) -> &[usize] {
         &self.dims[self.dims.len() / 2..]
     }
@@ -243,6 +269,10 @@ impl<'f> Entry<'f> {
         out.clear();
         out.try_reserve_exact(self.len).map_err(|_| no_memory(self.len, size_of::<T>()).entry(&self.name))?;
         let (elements, _) = self.data.as_chunks::<N>();
+        if let Some(layout) = self.packed {
+            out.extend((0..self.len).filter_map(|i| elements.get(layout.index_of(i))).map(|&b| decode(b)));
+            return Ok(());
+        }
         if self.contiguous {
             out.extend(elements.iter().map(|&b| decode(b)));
             return Ok(());

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::native::NativeError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ pub enum ReadErrorKind {
     Pickle,
     /// The header of a `.safetensors` file is malformed.
     Safetensors,
+    /// A native file is malformed or damaged.
+    Native,
     /// A tensor's description contradicts its bytes.
     Tensor,
     /// Well-formed, but with something in it that this reader leaves out.
@@ -76,6 +79,16 @@ impl ReadError {
     /// The tensor or member concerned, quoted and shortened, where there is one.
     pub fn entry_name(&self) -> Option<&str> {
         self.entry.as_deref()
+    }
+}
+
+impl From<NativeError> for ReadError {
+    fn from(e: NativeError) -> Self {
+        let error = ReadError::new(ReadErrorKind::Native, e.kind.to_string()).at(e.at as usize);
+        match &e.tensor {
+            Some(name) => error.entry(name.as_str()),
+            None => error,
+        }
     }
 }
 

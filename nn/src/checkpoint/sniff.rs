@@ -1,4 +1,4 @@
-//! What a file is, by its first bytes: one of the three readable formats, or something that is
+//! What a file is, by its first bytes: one of the four readable formats, or something that is
 //! often found under a checkpoint's name, which then gets an error that names it.
 
 #![forbid(unsafe_code)]
@@ -6,10 +6,14 @@
 use super::Format;
 use super::bytes::u64_at;
 use super::error::{ReadError, ReadErrorKind};
+use super::native::MAGIC;
 
 pub(crate) fn sniff(bytes: &[u8]) -> Result<Format, ReadError> {
     if bytes.is_empty() {
         return Err(ReadError::new(ReadErrorKind::Truncated, "the file is empty").next("download or save it again"));
+    }
+    if bytes.starts_with(&MAGIC) || (bytes.len() > 1 && MAGIC.starts_with(bytes)) {
+        return Ok(Format::Native);
     }
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
         return Ok(Format::PthZip);
