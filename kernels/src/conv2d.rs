@@ -19,6 +19,7 @@ mod backward_weight;
 pub mod finish;
 mod patches;
 mod product;
+mod stem;
 mod thin;
 mod transposed;
 mod winograd4;
@@ -89,6 +90,9 @@ pub enum Algorithm {
     /// Matrix products over patches that are gathered a piece at a time.
     #[default]
     Gemm,
+    /// The input broadcast straight from a few copied lines, nothing packed. Few input channels; the
+    /// input's gradient is that of `gemm`.
+    Direct,
     /// Winograd's F(4x4, 3x3): a quarter of the products. 3x3 filters with stride 1.
     Winograd4,
     /// The whole patch matrix, and the crate `matrixmultiply`. Allocates on every call; only with the
@@ -101,6 +105,7 @@ impl Algorithm {
     /// Every algorithm of this build.
     pub const ALL: &[Algorithm] = &[
         Algorithm::Gemm,
+        Algorithm::Direct,
         Algorithm::Winograd4,
         #[cfg(feature = "matrixmultiply")]
         Algorithm::Im2col,
@@ -110,6 +115,7 @@ impl Algorithm {
     pub const fn name(self) -> &'static str {
         match self {
             Algorithm::Gemm => "gemm",
+            Algorithm::Direct => "direct",
             Algorithm::Winograd4 => "winograd4",
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => "im2col",
@@ -189,6 +195,9 @@ impl Conv2d {
     /// The algorithm that serves a pass best: a function of the shape and of what memory may be spent
     /// on, never of the number of threads.
     pub fn algorithm(&self, pass: Pass, memory: Memory) -> Algorithm {
+        if pass != Pass::BackwardInput && self.accepts(pass, Algorithm::Direct) {
+            return Algorithm::Direct;
+        }
         let tiles = self.n * self.out_h().div_ceil(4) * self.out_w().div_ceil(4);
         // Below some tiles the filters' transform costs more than it saves; planes of 2 x 2 fill a
         // quarter of a tile; few channels are bound by the transforms.
@@ -203,6 +212,7 @@ impl Conv2d {
     pub fn accepts(&self, _pass: Pass, algorithm: Algorithm) -> bool {
         match algorithm {
             Algorithm::Gemm => true,
+            Algorithm::Direct => stem::accepts(self),
             Algorithm::Winograd4 => winograd4::accepts(self),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => true,
@@ -217,7 +227,9 @@ impl Conv2d {
         let budget = memory.budget();
         match (algorithm, pass) {
             (Algorithm::Gemm, Pass::Forward) => product::forward_scratch(self, budget),
-            (Algorithm::Gemm, Pass::BackwardInput) => product::backward_input_scratch(self, budget),
+            (Algorithm::Direct, Pass::Forward) => stem::forward_scratch(self, threads),
+            (Algorithm::Direct, Pass::BackwardWeight) => stem::backward_weight::scratch_len(self, threads),
+            (Algorithm::Gemm | Algorithm::Direct, Pass::BackwardInput) => product::backward_input_scratch(self, budget),
             (Algorithm::Gemm, Pass::BackwardWeight) => backward_weight::scratch_len(self, budget),
             (Algorithm::Winograd4, Pass::BackwardWeight) => winograd4::backward_weight::scratch_len(self, threads),
             (Algorithm::Winograd4, pass) => winograd4::scratch_len(self, pass == Pass::BackwardInput, threads),
@@ -246,6 +258,7 @@ impl Conv2d {
         finish.check(self);
         match algorithm {
             Algorithm::Gemm => product::forward(self, cpu, x, w, y, add, finish, scratch),
+            Algorithm::Direct => stem::forward(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Winograd4 => winograd4::forward(self, cpu, x, w, y, add, finish, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => {
@@ -263,7 +276,7 @@ impl Conv2d {
     pub fn backward_input(&self, cpu: &Cpu, algorithm: Algorithm, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
         self.check(Pass::BackwardInput, algorithm, dx.len(), w.len(), dy.len());
         match algorithm {
-            Algorithm::Gemm => product::backward_input(self, cpu, w, dy, dx, add, scratch),
+            Algorithm::Gemm | Algorithm::Direct => product::backward_input(self, cpu, w, dy, dx, add, scratch),
             Algorithm::Winograd4 => winograd4::backward_input(self, cpu, w, dy, dx, add, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_input(self, cpu, w, dy, dx, add),
@@ -279,6 +292,7 @@ impl Conv2d {
         self.check(Pass::BackwardWeight, algorithm, x.len(), dw.len(), dy.len());
         match algorithm {
             Algorithm::Gemm => backward_weight::backward_weight(self, cpu, x, dy, dw, add, scratch),
+            Algorithm::Direct => stem::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Winograd4 => winograd4::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_weight(self, cpu, x, dy, dw, add),

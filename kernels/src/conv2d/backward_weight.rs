@@ -152,19 +152,15 @@ fn pad_lines(conv: &Conv2d, b: &Bands, x: &[f32], index: usize, group: usize, pa
     let top = (line * conv.stride) as isize - conv.pad as isize;
     for (i, to) in part.chunks_exact_mut(b.x_line).enumerate() {
         let y = top + i as isize;
+        if thin(conv) {
+            lines::padded_line(conv, x, image, y, to);
+            continue;
+        }
         if y < 0 || y >= conv.h as isize {
             to.fill(0.0);
             continue;
         }
         let from = &x[(image * conv.h + y as usize) * conv.w * conv.c..][..conv.w * conv.c];
-        if thin(conv) {
-            let pad = (conv.pad * conv.c).min(to.len());
-            let len = from.len().min(to.len() - pad);
-            to[..pad].fill(0.0);
-            to[pad..pad + len].copy_from_slice(&from[..len]);
-            to[pad + len..].fill(0.0);
-            continue;
-        }
         let c = group * GROUP;
         let channels = GROUP.min(conv.c - c);
         let (left, rest) = to.split_at_mut((conv.pad * GROUP).min(to.len()));

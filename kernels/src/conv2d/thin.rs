@@ -1,5 +1,6 @@
-//! Weights of a convolution over few channels with the lines of the filter as taps (see
-//! [`super::patches`]): `[k / B][c][line][column][B]` and `[k / B][column][c][line][B]`.
+//! Convolutions over few channels. Their lines lie in scratch as in the image, with the padding around
+//! them; and `gemm` takes the lines of the filter as taps (see [`super::patches`]), which turns weights
+//! from `[k / B][c][line][column][B]` to `[k / B][column][c][line][B]`.
 
 use super::Conv2d;
 
@@ -30,4 +31,19 @@ fn for_each(conv: &Conv2d, mut each: impl FnMut(usize, usize, usize)) {
             }
         }
     }
+}
+
+/// Line `y` of an image with the zeros around it: `pad` pixels on the left, what room is left on the
+/// right. A line outside the image is all zeros.
+pub(crate) fn padded_line(conv: &Conv2d, x: &[f32], image: usize, y: isize, to: &mut [f32]) {
+    if y < 0 || y >= conv.h as isize {
+        to.fill(0.0);
+        return;
+    }
+    let from = &x[(image * conv.h + y as usize) * conv.w * conv.c..][..conv.w * conv.c];
+    let pad = (conv.pad * conv.c).min(to.len());
+    let len = from.len().min(to.len() - pad);
+    to[..pad].fill(0.0);
+    to[pad..pad + len].copy_from_slice(&from[..len]);
+    to[pad + len..].fill(0.0);
 }
