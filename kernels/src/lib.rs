@@ -12,6 +12,8 @@ pub mod clip;
 pub mod conv2d;
 pub mod cross_entropy;
 #[allow(unsafe_code)]
+pub mod denormals;
+#[allow(unsafe_code)]
 pub mod dispatch;
 pub mod elementwise;
 mod gemm;
@@ -33,6 +35,7 @@ mod testing;
 pub mod weights;
 
 pub use conv2d::{Algorithm, Conv2d, Finish, Memory, Pass};
+pub use denormals::Denormals;
 pub use dispatch::Task;
 pub use level::{Level, LevelError};
 pub use linear::Linear;

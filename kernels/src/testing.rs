@@ -83,9 +83,9 @@ impl core::ops::DerefMut for Offset {
 
 /// Every level that the machine has, with 1, 2 and 3 threads where threads are built in.
 pub(crate) fn for_each_cpu(mut test: impl FnMut(&Cpu)) {
-    #[cfg(feature = "rayon")]
-    let all = [1, 2, 3].map(|n| Threads::new(n).expect("threads"));
-    #[cfg(not(feature = "rayon"))]
+    #[cfg(feature = "std")]
+    let all = [1, 2, 3].map(|n| Threads::oversubscribed(n).expect("threads"));
+    #[cfg(not(feature = "std"))]
     let all = [Threads::serial()];
     for level in Level::available() {
         for threads in &all {

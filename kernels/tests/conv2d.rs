@@ -34,9 +34,9 @@ fn compare(what: &str, got: &[f32], truth: &[f64]) {
 }
 
 fn threads() -> Vec<Threads> {
-    #[cfg(feature = "rayon")]
-    return [1, 2, 3].map(|n| Threads::new(n).expect("threads")).into();
-    #[cfg(not(feature = "rayon"))]
+    #[cfg(feature = "std")]
+    return [1, 2, 3].map(|n| Threads::oversubscribed(n).expect("threads")).into();
+    #[cfg(not(feature = "std"))]
     vec![Threads::serial()]
 }
 

@@ -32,12 +32,9 @@ pub fn random(len: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-/// Teams of these sizes; the caller's thread alone where the build has no threads.
+/// Teams of these sizes, however few CPUs there are.
 pub fn teams(sizes: &[usize]) -> Vec<Threads> {
-    #[cfg(feature = "rayon")]
-    return sizes.iter().map(|&n| Threads::new(n).expect("threads")).collect();
-    #[cfg(not(feature = "rayon"))]
-    sizes[..1].iter().map(|_| Threads::serial()).collect()
+    sizes.iter().map(|&n| Threads::oversubscribed(n).expect("threads")).collect()
 }
 
 /// A setup that trains everything of `recipe` with `loss` on images of `size` x `size`.

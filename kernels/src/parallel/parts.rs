@@ -1,0 +1,254 @@
+//! Outputs cut into parts that do not overlap: what one slice becomes when many threads write it.
+//!
+//! This file holds the `unsafe` that lends one slice to many threads; those who call it need none.
+
+use core::marker::PhantomData;
+
+/// An output cut into parts that do not overlap.
+///
+/// # Safety
+/// The parts of different indices below `count()` must not share memory.
+pub unsafe trait Parts: Sync {
+    /// What one call gets.
+    type Part;
+    /// How many parts there are.
+    fn count(&self) -> usize;
+    /// # Safety
+    /// `index < count()`, and each index is asked for at most once.
+    unsafe fn part(&self, index: usize) -> Self::Part;
+}
+
+/// No output: so many calls.
+pub struct Calls(pub usize);
+
+// SAFETY: there is no memory in the parts.
+unsafe impl Parts for Calls {
+    type Part = ();
+    fn count(&self) -> usize {
+        self.0
+    }
+    unsafe fn part(&self, _: usize) {}
+}
+
+/// A slice in consecutive parts of equal length; the last may be shorter, and where the slice ends
+/// early the rest are empty.
+pub struct Chunks<'a, T> {
+    data: *mut T,
+    len: usize,
+    each: usize,
+    count: usize,
+    life: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: it only hands out disjoint `&mut [T]`, which may go to other threads where T may.
+unsafe impl<T: Send> Sync for Chunks<'_, T> {}
+
+impl<'a, T> Chunks<'a, T> {
+    /// `count` parts of `each` numbers.
+    ///
+    /// # Panics
+    /// If so many parts do not cover the slice.
+    pub fn new(data: &'a mut [T], each: usize, count: usize) -> Self {
+        assert!(each.saturating_mul(count) >= data.len(), "{count} parts of {each} do not cover {}", data.len());
+        Chunks { data: data.as_mut_ptr(), len: data.len(), each, count, life: PhantomData }
+    }
+}
+
+// SAFETY: part i is [i·each, (i+1)·each) cut at the end of the slice.
+unsafe impl<'a, T: Send> Parts for Chunks<'a, T> {
+    type Part = &'a mut [T];
+    fn count(&self) -> usize {
+        self.count
+    }
+    unsafe fn part(&self, index: usize) -> &'a mut [T] {
+        debug_assert!(index < self.count);
+        let start = (index * self.each).min(self.len);
+        let len = self.each.min(self.len - start);
+        // SAFETY: inside the slice that was borrowed for 'a; disjoint as said above.
+        unsafe { core::slice::from_raw_parts_mut(self.data.add(start), len) }
+    }
+}
+
+/// Where the rows of a matrix lie: row m is pixel (m / (h·w), m / w mod h, m mod w) of images whose
+/// neighbouring pixels, lines and images lie so many numbers apart.
+#[derive(Clone, Copy)]
+pub struct RowMap {
+    /// Pixels a line.
+    pub w: usize,
+    /// Lines an image.
+    pub h: usize,
+    /// Numbers from pixel to pixel.
+    pub pixel: usize,
+    /// Numbers from line to line.
+    pub line: usize,
+    /// Numbers from image to image.
+    pub image: usize,
+    /// Numbers before row 0.
+    pub start: usize,
+}
+
+impl RowMap {
+    /// Rows of `columns` numbers one behind the other.
+    pub const fn plain(rows: usize, columns: usize) -> RowMap {
+        RowMap { w: rows, h: 1, pixel: columns, line: rows * columns, image: rows * columns, start: 0 }
+    }
+
+    /// Where row `m` begins.
+    #[inline(always)]
+    pub const fn row(&self, m: usize) -> usize {
+        if m < self.w {
+            return self.start + m * self.pixel;
+        }
+        let (line, x) = (m / self.w, m % self.w);
+        self.start + (line / self.h) * self.image + (line % self.h) * self.line + x * self.pixel
+    }
+}
+
+/// A matrix cut into tiles of `rows` x `columns`; tile index = row tile · column tiles + column tile.
+pub struct Tiles<'a> {
+    data: *mut f32,
+    map: RowMap,
+    first: usize,
+    m: usize,
+    n: usize,
+    rows: usize,
+    columns: usize,
+    /// Rows are cut anew after so many.
+    period: usize,
+    life: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: it only hands out disjoint tiles of a slice of f32.
+unsafe impl Sync for Tiles<'_> {}
+
+impl<'a> Tiles<'a> {
+    /// The `m` x `n` matrix whose rows lie in `data` as `map` says, in tiles of `rows` x `columns`.
+    ///
+    /// # Panics
+    /// If rows would overlap or leave the slice.
+    pub fn new(data: &'a mut [f32], map: RowMap, m: usize, n: usize, rows: usize, columns: usize) -> Self {
+        Self::from_row(data, map, 0, m, n, rows, columns)
+    }
+
+    /// The same for `m` rows of a matrix from its row `first` on.
+    ///
+    /// # Panics
+    /// If rows would overlap or leave the slice.
+    pub fn from_row(data: &'a mut [f32], map: RowMap, first: usize, m: usize, n: usize, rows: usize, columns: usize) -> Self {
+        let end = first + m;
+        assert!(rows > 0 && columns > 0 && map.w > 0 && map.h > 0);
+        // Injective: a line's pixels end before the next line starts, and so for images.
+        let line = (map.w - 1) * map.pixel + n;
+        assert!(n <= map.pixel && (map.h == 1 || line <= map.line), "rows of a matrix overlap");
+        assert!(end <= map.w * map.h || (map.h - 1) * map.line + line <= map.image, "images of a matrix overlap");
+        assert!(m == 0 || map.row(end - 1) + n <= data.len(), "a matrix of {end} x {n} leaves its {} numbers", data.len());
+        Tiles { data: data.as_mut_ptr(), map, first, m, n, rows, columns, period: m.max(1), life: PhantomData }
+    }
+
+    /// The same, with the rows of each `period` (an image, say) cut for themselves: no tile crosses
+    /// from one to the next.
+    pub fn with_period(self, period: usize) -> Self {
+        assert!(period > 0 && self.m.is_multiple_of(period), "{} rows are no multiple of {period}", self.m);
+        Tiles { period, ..self }
+    }
+
+    /// Tiles side by side.
+    pub fn column_tiles(&self) -> usize {
+        self.n.div_ceil(self.columns)
+    }
+}
+
+// SAFETY: tiles are products of disjoint row ranges and disjoint column ranges of rows that
+// `Tiles::new` found not to overlap.
+unsafe impl<'a> Parts for Tiles<'a> {
+    type Part = Tile<'a>;
+    fn count(&self) -> usize {
+        (self.m / self.period) * self.period.div_ceil(self.rows) * self.column_tiles()
+    }
+    unsafe fn part(&self, index: usize) -> Tile<'a> {
+        let (i, j) = (index / self.column_tiles(), index % self.column_tiles());
+        let each = self.period.div_ceil(self.rows);
+        let (inside, column) = (i % each * self.rows, j * self.columns);
+        let row = i / each * self.period + inside;
+        Tile {
+            data: self.data,
+            map: self.map,
+            row: self.first + row,
+            rows: self.rows.min(self.period - inside),
+            column,
+            columns: self.columns.min(self.n - column),
+            life: PhantomData,
+        }
+    }
+}
+
+/// A rectangle of a matrix that one thread may write.
+pub struct Tile<'a> {
+    data: *mut f32,
+    map: RowMap,
+    row: usize,
+    rows: usize,
+    column: usize,
+    columns: usize,
+    life: PhantomData<&'a mut [f32]>,
+}
+
+impl Tile<'_> {
+    /// The first row's number in the matrix.
+    #[inline(always)]
+    pub fn first_row(&self) -> usize {
+        self.row
+    }
+    /// Number of rows.
+    #[inline(always)]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+    /// The first column's number in the matrix.
+    #[inline(always)]
+    pub fn first_column(&self) -> usize {
+        self.column
+    }
+    /// Number of columns.
+    #[inline(always)]
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+    /// Where the tile's part of row `i` begins, in numbers of the whole matrix's slice.
+    #[inline(always)]
+    pub fn row_start(&self, i: usize) -> usize {
+        self.map.row(self.row + i) + self.column
+    }
+    /// The tile's part of row `i` (counted from the tile's first).
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[inline(always)]
+    pub fn row(&mut self, i: usize) -> &mut [f32] {
+        assert!(i < self.rows);
+        let at = self.row_start(i);
+        // SAFETY: inside the slice (checked by `Tiles::new`), and this tile alone has this range.
+        unsafe { core::slice::from_raw_parts_mut(self.data.add(at), self.columns) }
+    }
+}
+
+macro_rules! parts_of_tuples {
+    ($($name:ident $field:tt),+) => {
+        // SAFETY: the parts of each member are disjoint, and members borrow different memory.
+        unsafe impl<$($name: Parts),+> Parts for ($($name,)+) {
+            type Part = ($($name::Part,)+);
+            fn count(&self) -> usize {
+                let count = self.0.count();
+                $(assert_eq!(self.$field.count(), count, "outputs cut into different numbers of parts");)+
+                count
+            }
+            unsafe fn part(&self, index: usize) -> Self::Part {
+                // SAFETY: the caller's duty, passed on.
+                ($(unsafe { self.$field.part(index) },)+)
+            }
+        }
+    };
+}
+parts_of_tuples!(A 0, B 1);
+parts_of_tuples!(A 0, B 1, C 2);
+parts_of_tuples!(A 0, B 1, C 2, D 3);

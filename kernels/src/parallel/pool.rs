@@ -1,0 +1,235 @@
+//! Threads that wait for loops: they spin for a moment before they sleep, because a step of a small
+//! network is a hundred loops of 10 to 200 µs, and waking a sleeping thread takes 50.
+//!
+//! Each helper has a state of its own: *idle*, *asked*, *working*. The caller asks as many helpers as
+//! are useful, works itself, and at the end takes back what was asked of helpers that have not begun:
+//! so nobody ever waits for a thread that the operating system has not yet woken. Only one loop runs at
+//! a time; a caller that finds the pool in use (another thread's loop, or a loop inside a loop) does
+//! all the work itself. A loop allocates nothing.
+//!
+//! A process that forks has no helpers in its child: start a new pool there.
+
+use core::cell::UnsafeCell;
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::time::Duration;
+use std::any::Any;
+use std::boxed::Box;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+use std::vec::Vec;
+
+/// How long a helper spins before it sleeps: longer than what lies between two loops of a step.
+const SPIN: Duration = Duration::from_micros(100);
+/// How long the caller spins for helpers that still work: about the longest part of a loop.
+const END_SPIN: Duration = Duration::from_millis(2);
+/// Looks between two looks at the clock.
+const LOOKS: usize = 64;
+
+/// Nothing to do.
+const IDLE: u32 = 0;
+/// The caller wants the helper to work; it may still take that back.
+const ASKED: u32 = 1;
+/// The helper works.
+const WORKING: u32 = 2;
+/// The helper is to end.
+const ENDING: u32 = 3;
+
+/// Work for worker number `i`, as a loop sees it while it lasts.
+type Work<'a> = &'a (dyn Fn(usize) + Sync);
+
+/// How one thread waits for what another does to an atomic: spinning, then asleep.
+struct Bell {
+    /// Whether the waiting one is (about to be) asleep.
+    asleep: AtomicBool,
+    lock: Mutex<()>,
+    rung: Condvar,
+}
+
+impl Bell {
+    fn new() -> Bell {
+        Bell { asleep: AtomicBool::new(false), lock: Mutex::new(()), rung: Condvar::new() }
+    }
+
+    /// Wakes the waiting one, if it sleeps. To be called after a SeqCst store of what it waits for:
+    /// then either this sees `asleep`, or the waiting one sees the store.
+    fn ring(&self) {
+        if self.asleep.load(Ordering::SeqCst) {
+            drop(self.locked());
+            self.rung.notify_all();
+        }
+    }
+
+    /// Waits until `done`, which loads with SeqCst; asleep after it has spun for a time.
+    fn wait(&self, done: impl Fn() -> bool, spin: Duration) {
+        if spin_until(&done, spin) {
+            return;
+        }
+        let mut guard = self.locked();
+        self.asleep.store(true, Ordering::SeqCst);
+        while !done() {
+            guard = self.rung.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, ()> {
+        // Nothing panics while it is held.
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether `done` came true within a time.
+fn spin_until(done: &impl Fn() -> bool, time: Duration) -> bool {
+    let mut start = None;
+    loop {
+        for _ in 0..LOOKS {
+            if done() {
+                return true;
+            }
+            spin_loop();
+        }
+        if start.get_or_insert_with(Instant::now).elapsed() >= time {
+            return false;
+        }
+    }
+}
+
+/// What caller and helpers share.
+struct Shared {
+    /// The caller's loop; written only while every helper is idle.
+    work: UnsafeCell<Option<Work<'static>>>,
+    /// Whether a loop runs.
+    busy: AtomicBool,
+    /// What a helper's work panicked with.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    /// For each helper, what is asked of it.
+    helpers: Vec<Helper>,
+    /// How long helpers spin before they sleep.
+    spin: Duration,
+    /// How long the caller spins before it sleeps.
+    end_spin: Duration,
+}
+
+/// A helper as the caller sees it. On cache lines of its own.
+#[repr(align(128))]
+struct Helper {
+    state: AtomicU32,
+    /// The helper waits for it.
+    asked: Bell,
+    /// The caller waits for it.
+    ended: Bell,
+}
+
+impl Helper {
+    /// Sets the state to what the helper waits for.
+    fn ask(&self, state: u32) {
+        self.state.store(state, Ordering::SeqCst);
+        self.asked.ring();
+    }
+
+    /// Takes back what was asked, or waits until it is done.
+    fn end(&self, spin: Duration) {
+        if self.state.compare_exchange(ASKED, IDLE, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            self.ended.wait(|| self.state.load(Ordering::SeqCst) == IDLE, spin);
+        }
+    }
+}
+
+// SAFETY: `work` is written by the one caller that holds `busy`, while no helper is asked or working,
+// and read by helpers only between their asked → working (acquire) and working → idle (release).
+unsafe impl Sync for Shared {}
+
+/// Helpers that are started once.
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// Starts `helpers` threads. They spin only if each can have a CPU for itself.
+    pub(super) fn new(helpers: usize, spin: bool) -> std::io::Result<Pool> {
+        let helper = |_| Helper { state: AtomicU32::new(IDLE), asked: Bell::new(), ended: Bell::new() };
+        let shared = Arc::new(Shared {
+            work: UnsafeCell::new(None),
+            busy: AtomicBool::new(false),
+            panic: Mutex::new(None),
+            helpers: (0..helpers).map(helper).collect(),
+            spin: if spin { SPIN } else { Duration::ZERO },
+            end_spin: if spin { END_SPIN } else { Duration::ZERO },
+        });
+        let mut pool = Pool { shared, threads: Vec::with_capacity(helpers) };
+        for i in 0..helpers {
+            let shared = pool.shared.clone();
+            // Where one can't be started, those that were are ended by `drop`.
+            let thread = std::thread::Builder::new().name(std::format!("nunatak-{}", i + 1)).spawn(move || shared.help(i))?;
+            pool.threads.push(thread);
+        }
+        Ok(pool)
+    }
+
+    /// Calls `work(0)` on this thread and, as far as helpers come in time, `work(1)` … `work(count − 1)`
+    /// on others. `work` must do all there is to do whichever of these calls are made.
+    ///
+    /// # Panics
+    /// With the panic of any of the calls, after all of them have ended.
+    pub(super) fn run(&self, count: usize, work: Work) {
+        let helpers = &self.shared.helpers[..self.shared.helpers.len().min(count.saturating_sub(1))];
+        if helpers.is_empty() || self.shared.busy.swap(true, Ordering::Acquire) {
+            return work(0);
+        }
+        // SAFETY: this function neither returns nor unwinds before every helper has ended with it.
+        let lasting = unsafe { core::mem::transmute::<Work<'_>, Work<'static>>(work) };
+        // SAFETY: `busy` is ours, and helpers are idle outside of loops.
+        unsafe { *self.shared.work.get() = Some(lasting) };
+        helpers.iter().for_each(|helper| helper.ask(ASKED));
+        let own = catch_unwind(AssertUnwindSafe(|| work(0)));
+        helpers.iter().for_each(|helper| helper.end(self.shared.end_spin));
+        let other = self.shared.panicked().take();
+        self.shared.busy.store(false, Ordering::Release);
+        if let Some(panic) = own.err().or(other) {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Shared {
+    /// A helper's life.
+    fn help(&self, i: usize) {
+        let helper = &self.helpers[i];
+        loop {
+            let called = || matches!(helper.state.load(Ordering::SeqCst), ASKED | ENDING);
+            helper.asked.wait(called, self.spin);
+            match helper.state.compare_exchange(ASKED, WORKING, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => {}
+                Err(ENDING) => return,
+                Err(_) => continue, // taken back
+            }
+            // SAFETY: between asked → working and working → idle the caller's loop is there.
+            let work = unsafe { *self.work.get() };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work.map(|work| work(i + 1)))) {
+                *self.panicked() = Some(panic);
+            }
+            helper.state.store(IDLE, Ordering::SeqCst);
+            helper.ended.ring();
+        }
+    }
+
+    fn panicked(&self) -> MutexGuard<'_, Option<Box<dyn Any + Send>>> {
+        self.panic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for helper in &self.shared.helpers {
+            helper.ask(ENDING);
+        }
+        for thread in self.threads.drain(..) {
+            // A helper catches every panic of the work; it has none of its own.
+            let _ = thread.join();
+        }
+    }
+}
