@@ -4,7 +4,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use nunatak_bench::numbers;
-use nunatak_kernels::{Conv2d, Cpu, Denormals, Level, Memory, Pass, Threads, batchnorm};
+use nunatak_kernels::{Conv2d, Cpu, Denormals, Finish, Level, Memory, Pass, Threads, batchnorm};
 
 /// Small enough that ordinary numbers times it are denormal.
 const TINY: f32 = 1e-40;
@@ -27,7 +27,7 @@ fn benches(criterion: &mut Criterion) {
             let (algorithm, mut scratch) = (conv.algorithm(pass, Memory::Fast), scratch(pass));
             group.bench_function(format!("conv2d/{pass}/{name}"), |b| {
                 b.iter(|| match pass {
-                    Pass::Forward => conv.forward(&cpu, algorithm, &x, &w, &mut y, false, &mut scratch),
+                    Pass::Forward => conv.forward(&cpu, algorithm, &x, &w, &mut y, false, Finish::NONE, &mut scratch),
                     Pass::BackwardInput => conv.backward_input(&cpu, algorithm, &w, &dy, &mut dx, false, &mut scratch),
                     Pass::BackwardWeight => conv.backward_weight(&cpu, algorithm, &x, &dy, &mut dw, false, &mut scratch),
                 });
