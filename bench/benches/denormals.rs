@@ -27,7 +27,7 @@ fn benches(criterion: &mut Criterion) {
             let (algorithm, mut scratch) = (conv.algorithm(pass, Memory::Fast), scratch(pass));
             group.bench_function(format!("conv2d/{pass}/{name}"), |b| {
                 b.iter(|| match pass {
-                    Pass::Forward => conv.forward(&cpu, algorithm, &x, &w, &mut y, false, Finish::NONE, &mut scratch),
+                    Pass::Forward => conv.forward(&cpu, algorithm, &x, &w, &mut y, false, Finish::None, &mut scratch),
                     Pass::BackwardInput => conv.backward_input(&cpu, algorithm, &w, &dy, &mut dx, false, &mut scratch),
                     Pass::BackwardWeight => conv.backward_weight(&cpu, algorithm, &x, &dy, &mut dw, false, &mut scratch),
                 });
