@@ -17,11 +17,14 @@
 
 mod backward_weight;
 pub mod finish;
+mod nine;
 mod patches;
 mod product;
 mod stem;
 mod thin;
 mod transposed;
+mod winograd;
+mod winograd2;
 mod winograd4;
 
 use crate::parallel::Cpu;
@@ -29,6 +32,10 @@ use crate::weights::WeightLayout;
 use core::fmt;
 use nunatak_core::Error;
 use nunatak_core::shape::windows;
+
+use nine::Nine;
+use winograd2::Winograd2;
+use winograd4::Winograd4;
 
 pub use finish::{Finish, Normalise};
 
@@ -95,6 +102,10 @@ pub enum Algorithm {
     Direct,
     /// Winograd's F(4x4, 3x3): a quarter of the products. 3x3 filters with stride 1.
     Winograd4,
+    /// Winograd's F(2x2, 3x3): four ninths of the products. 3x3 filters with stride 1.
+    Winograd2,
+    /// A quarter of the products for planes of 2 x 2: 3x3 filters with stride 1 and padding 1.
+    Nine,
     /// The whole patch matrix, and the crate `matrixmultiply`. Allocates on every call; only with the
     /// feature `matrixmultiply`, only where it is asked for.
     #[cfg(feature = "matrixmultiply")]
@@ -107,6 +118,8 @@ impl Algorithm {
         Algorithm::Gemm,
         Algorithm::Direct,
         Algorithm::Winograd4,
+        Algorithm::Winograd2,
+        Algorithm::Nine,
         #[cfg(feature = "matrixmultiply")]
         Algorithm::Im2col,
     ];
@@ -117,6 +130,8 @@ impl Algorithm {
             Algorithm::Gemm => "gemm",
             Algorithm::Direct => "direct",
             Algorithm::Winograd4 => "winograd4",
+            Algorithm::Winograd2 => "winograd2",
+            Algorithm::Nine => "nine",
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => "im2col",
         }
@@ -193,19 +208,31 @@ impl Conv2d {
     }
 
     /// The algorithm that serves a pass best: a function of the shape and of what memory may be spent
-    /// on, never of the number of threads.
+    /// on, never of the number of threads. The first line that applies:
+    ///
+    /// | memory | convolution | passes | algorithm |
+    /// |---|---|---|---|
+    /// | any | few input channels | all but the input's gradient | `direct` |
+    /// | fast | 3x3, stride 1, at least 16 channels in and out, planes of 2 x 2 with padding 1, 4 images | all | `nine` |
+    /// | fast | the same with fewer images | the input's gradient | `nine` |
+    /// | fast | 3x3, stride 1, at least 16 channels in and out, output planes of at least 4 x 4, 8 tiles of 4 x 4 | all | `winograd4` |
+    /// | any | any | all | `gemm` |
     pub fn algorithm(&self, pass: Pass, memory: Memory) -> Algorithm {
         if pass != Pass::BackwardInput && self.accepts(pass, Algorithm::Direct) {
             return Algorithm::Direct;
         }
-        let tiles = self.n * self.out_h().div_ceil(4) * self.out_w().div_ceil(4);
-        // Below some tiles the filters' transform costs more than it saves; planes of 2 x 2 fill a
-        // quarter of a tile; few channels are bound by the transforms.
-        let pays = tiles >= 8 && self.out_h().min(self.out_w()) >= 4 && self.c.min(self.k) >= 16;
-        match memory {
-            Memory::Fast if pays && self.accepts(pass, Algorithm::Winograd4) => Algorithm::Winograd4,
-            _ => Algorithm::Gemm,
+        // Few channels are bound by the transforms. Where there are few tiles, the filters' transform
+        // costs more than it saves.
+        if memory == Memory::Fast && self.c.min(self.k) >= 16 {
+            if self.accepts(pass, Algorithm::Nine) && (self.n >= 4 || pass == Pass::BackwardInput) {
+                return Algorithm::Nine;
+            }
+            let tiles = self.n * self.out_h().div_ceil(4) * self.out_w().div_ceil(4);
+            if self.accepts(pass, Algorithm::Winograd4) && self.out_h().min(self.out_w()) >= 4 && tiles >= 8 {
+                return Algorithm::Winograd4;
+            }
         }
+        Algorithm::Gemm
     }
 
     /// Whether an algorithm can do a pass of this convolution.
@@ -213,7 +240,8 @@ impl Conv2d {
         match algorithm {
             Algorithm::Gemm => true,
             Algorithm::Direct => stem::accepts(self),
-            Algorithm::Winograd4 => winograd4::accepts(self),
+            Algorithm::Winograd4 | Algorithm::Winograd2 => winograd::accepts(self),
+            Algorithm::Nine => winograd::accepts(self) && (self.h, self.w, self.pad) == (2, 2, 1),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => true,
         }
@@ -231,8 +259,9 @@ impl Conv2d {
             (Algorithm::Direct, Pass::BackwardWeight) => stem::backward_weight::scratch_len(self, threads),
             (Algorithm::Gemm | Algorithm::Direct, Pass::BackwardInput) => product::backward_input_scratch(self, budget),
             (Algorithm::Gemm, Pass::BackwardWeight) => backward_weight::scratch_len(self, budget),
-            (Algorithm::Winograd4, Pass::BackwardWeight) => winograd4::backward_weight::scratch_len(self, threads),
-            (Algorithm::Winograd4, pass) => winograd4::scratch_len(self, pass == Pass::BackwardInput, threads),
+            (Algorithm::Winograd4, pass) => winograd::scratch_len::<Winograd4>(self, pass, threads),
+            (Algorithm::Winograd2, pass) => winograd::scratch_len::<Winograd2>(self, pass, threads),
+            (Algorithm::Nine, pass) => winograd::scratch_len::<Nine>(self, pass, threads),
             #[cfg(feature = "matrixmultiply")]
             (Algorithm::Im2col, _) => 0,
         }
@@ -259,7 +288,9 @@ impl Conv2d {
         match algorithm {
             Algorithm::Gemm => product::forward(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Direct => stem::forward(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Winograd4 => winograd4::forward(self, cpu, x, w, y, add, finish, scratch),
+            Algorithm::Winograd4 => winograd::forward::<Winograd4>(self, cpu, x, w, y, add, finish, scratch),
+            Algorithm::Winograd2 => winograd::forward::<Winograd2>(self, cpu, x, w, y, add, finish, scratch),
+            Algorithm::Nine => winograd::forward::<Nine>(self, cpu, x, w, y, add, finish, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => {
                 im2col::forward(self, cpu, x, w, y, add);
@@ -277,7 +308,9 @@ impl Conv2d {
         self.check(Pass::BackwardInput, algorithm, dx.len(), w.len(), dy.len());
         match algorithm {
             Algorithm::Gemm | Algorithm::Direct => product::backward_input(self, cpu, w, dy, dx, add, scratch),
-            Algorithm::Winograd4 => winograd4::backward_input(self, cpu, w, dy, dx, add, scratch),
+            Algorithm::Winograd4 => winograd::backward_input::<Winograd4>(self, cpu, w, dy, dx, add, scratch),
+            Algorithm::Winograd2 => winograd::backward_input::<Winograd2>(self, cpu, w, dy, dx, add, scratch),
+            Algorithm::Nine => winograd::backward_input::<Nine>(self, cpu, w, dy, dx, add, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_input(self, cpu, w, dy, dx, add),
         }
@@ -293,7 +326,9 @@ impl Conv2d {
         match algorithm {
             Algorithm::Gemm => backward_weight::backward_weight(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Direct => stem::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Winograd4 => winograd4::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
+            Algorithm::Winograd4 => winograd::backward_weight::<Winograd4>(self, cpu, x, dy, dw, add, scratch),
+            Algorithm::Winograd2 => winograd::backward_weight::<Winograd2>(self, cpu, x, dy, dw, add, scratch),
+            Algorithm::Nine => winograd::backward_weight::<Nine>(self, cpu, x, dy, dw, add, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_weight(self, cpu, x, dy, dw, add),
         }

@@ -231,7 +231,7 @@ fn product(
 }
 
 /// The rows of a level's register tile.
-fn rows_at(level: Level) -> usize {
+pub(super) fn rows_at(level: Level) -> usize {
     struct Ask<'a>(&'a mut usize);
     impl Task for Ask<'_> {
         #[inline(always)]

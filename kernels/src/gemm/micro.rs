@@ -58,51 +58,6 @@ pub(crate) fn multiply<I: Isa, const R: usize, const V: usize>(
     *sum = acc;
 }
 
-/// `sum[r][v] += Σ a[r][k] · b[k][v]` with one tap, and rows that need not be packed closely: the
-/// panel `a` lies as `[channels / 16][...][R][16]` with `group` numbers from 16 channels to the next.
-///
-/// # Panics
-/// If `a` or `b` has fewer numbers than are read.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)] // the parts of a product
-pub(crate) fn multiply_groups<I: Isa, const R: usize, const V: usize>(
-    isa: I,
-    a: &[f32],
-    group: usize,
-    b: &[f32],
-    channels: usize,
-    stride: usize,
-    sum: &mut [[I::V; V]; R],
-) {
-    assert!(channels > 0 && a.len() >= (channels.div_ceil(GROUP) - 1) * group + R * GROUP);
-    assert!(b.len() >= (channels - 1) * stride + V * I::LANES);
-    let (mut a, mut b) = (a.as_ptr(), b.as_ptr());
-    let mut acc = *sum;
-    let mut left = channels;
-    while left > 0 {
-        let depth = left.min(GROUP);
-        for k in 0..depth {
-            let mut w = [isa.splat(0.0); V];
-            for (v, w) in w.iter_mut().enumerate() {
-                // SAFETY: `b` has moved `stride` numbers for each channel before this one; the last was
-                // checked to be there.
-                *w = unsafe { isa.load_at(b.add(v * I::LANES)) };
-            }
-            for (r, acc) in acc.iter_mut().enumerate() {
-                // SAFETY: k < 16 and r < R: inside this group's R·16 numbers.
-                let x = isa.splat(unsafe { *a.add(r * GROUP + k) });
-                for v in 0..V {
-                    acc[v] = isa.fma(x, w[v], acc[v]);
-                }
-            }
-            b = b.wrapping_add(stride);
-        }
-        a = a.wrapping_add(group);
-        left -= depth;
-    }
-    *sum = acc;
-}
-
 /// Lines of pixels for [`outer`].
 #[derive(Clone, Copy)]
 pub(crate) struct Lines {

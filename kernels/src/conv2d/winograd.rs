@@ -1,0 +1,228 @@
+//! 3x3 convolutions of stride 1 with fewer products, whose members ([`super::winograd4`],
+//! [`super::winograd2`], [`super::nine`]) differ in their transforms alone.
+//!
+//! The output is cut into tiles. Both the input that a tile reads and the filter are transformed to the
+//! same number of positions per channel (36, 16 or 9), there is one matrix product over the channels for
+//! each position, and the result is transformed back to the tile's pixels.
+//!
+//! The input's gradient is the same computation on dy, with the filters flipped, channels exchanged
+//! and the padding 2 − pad. For the weight's gradient see [`backward_weight`].
+//!
+//! Two schedules, by the size of the transformed filters:
+//!
+//! * *by tiles*, where they are small: all filters are transformed first; then each part takes a few
+//!   lines of tiles through all three stages, with its transformed input in the second-level cache.
+//! * *by filters*, where they are large: a few images' tiles are transformed first; then each part
+//!   takes one block of output channels, and transforms 128 input channels' filters at a time into its
+//!   own cache, just before they are used. Transformed filters never go to memory.
+
+#![allow(clippy::needless_range_loop)] // plain loops: see `Scheme`
+
+mod backward_weight;
+mod filters;
+mod input;
+#[allow(unsafe_code)]
+mod micro;
+mod output;
+mod plane;
+mod product;
+mod scheme;
+
+pub(super) use scheme::{Line, Scheme};
+
+use super::{Conv2d, Finish, Pass};
+use crate::Level;
+use crate::gemm::panel_rows;
+use crate::parallel::{Chunks, Cpu, RowMap, Tile, Tiles};
+use core::marker::PhantomData;
+use filters::{Filters, Weights};
+use input::Input;
+use output::Output;
+use plane::{Panels, Plane};
+use product::Products;
+
+/// Transformed filters up to this many numbers are made all at once.
+const SHARED_FILTERS: usize = 36 * 128 * 128;
+/// Tiles of a part, by tiles: at least.
+const TILES: usize = 28;
+/// Input channels to sum over at a time: a block of their transformed filters fits the second-level
+/// cache, one position of it the first.
+const CHANNELS: usize = 128;
+/// Tiles times channels of a piece, by filters.
+const PIECE: usize = 32 << 10;
+
+impl Plane {
+    fn by_tiles(&self) -> bool {
+        self.positions * self.k * self.c <= SHARED_FILTERS
+    }
+    /// Images and lines of tiles of a part, by tiles: whole images, or some lines of one.
+    fn part(&self) -> [usize; 2] {
+        if self.image_tiles() >= 2 * TILES {
+            let parts = (self.tiles[0] / TILES.div_ceil(self.tiles[1])).max(1);
+            [1, self.tiles[0].div_ceil(parts)]
+        } else {
+            [TILES.div_ceil(self.image_tiles()).min(self.n), self.tiles[0]]
+        }
+    }
+    fn part_tiles(&self) -> usize {
+        let [images, lines] = self.part();
+        images * lines * self.tiles[1]
+    }
+    /// Images of a piece, by filters.
+    fn images(&self) -> usize {
+        (PIECE / (self.groups() * crate::gemm::micro::GROUP * self.image_tiles())).clamp(1, self.n)
+    }
+    /// Input channels to sum over at a time.
+    fn channels(&self) -> usize {
+        CHANNELS.min(self.c)
+    }
+}
+
+/// Whether 3x3 filters are moved by one pixel at a time.
+pub(super) const fn accepts(conv: &Conv2d) -> bool {
+    conv.kernel == 3 && conv.stride == 1 && conv.pad <= 2
+}
+
+/// Numbers of scratch of a pass.
+pub(super) fn scratch_len<S: Scheme>(conv: &Conv2d, pass: Pass, threads: usize) -> usize {
+    let s = match pass {
+        Pass::Forward => Plane::forward::<S>(conv),
+        Pass::BackwardInput => Plane::backward_input::<S>(conv),
+        Pass::BackwardWeight => return backward_weight::scratch_len::<S>(conv, threads),
+    };
+    if s.by_tiles() {
+        let tiles = s.part_tiles();
+        s.blocks() * s.filter_len(s.c) + threads * (s.input_len(tiles) + s.product_len(tiles))
+    } else {
+        let tiles = s.images() * s.image_tiles();
+        s.input_len(tiles) + threads * (s.filter_len(s.channels()) + s.product_len(tiles))
+    }
+}
+
+/// y = x ⊛ w (+ y where `add`), then what `finish` says.
+#[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
+pub(super) fn forward<S: Scheme>(
+    conv: &Conv2d,
+    cpu: &Cpu,
+    x: &[f32],
+    w: &[f32],
+    y: &mut [f32],
+    add: bool,
+    finish: Finish,
+    scratch: &mut [f32],
+) {
+    let plane = &Plane::forward::<S>(conv);
+    Run::<S> { plane, cpu, x, weights: Weights::Forward(w, conv.weights()), add, finish, scheme: PhantomData }.run(y, scratch);
+}
+
+/// dx = the input's gradient (+ dx where `add`).
+pub(super) fn backward_input<S: Scheme>(conv: &Conv2d, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
+    let plane = &Plane::backward_input::<S>(conv);
+    let weights = Weights::Flipped(w, conv.weights());
+    Run::<S> { plane, cpu, x: dy, weights, add, finish: Finish::None, scheme: PhantomData }.run(dx, scratch);
+}
+
+/// dw = the weight's gradient (+ dw where `add`).
+pub(super) fn backward_weight<S: Scheme>(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+    backward_weight::run::<S>(conv, cpu, x, dy, dw, add, scratch);
+}
+
+/// Forward, or the input's gradient.
+struct Run<'a, S> {
+    plane: &'a Plane,
+    cpu: &'a Cpu<'a>,
+    x: &'a [f32],
+    weights: Weights<'a>,
+    add: bool,
+    finish: Finish<'a>,
+    scheme: PhantomData<S>,
+}
+
+impl<S: Scheme> Run<'_, S> {
+    fn run(&self, y: &mut [f32], scratch: &mut [f32]) {
+        if self.plane.by_tiles() { self.by_tiles(y, scratch) } else { self.by_filters(y, scratch) }
+    }
+
+    fn by_tiles(&self, y: &mut [f32], scratch: &mut [f32]) {
+        let (s, level) = (self.plane, self.cpu.level);
+        let (u, scratch) = scratch.split_at_mut(s.blocks() * s.filter_len(s.c));
+        self.cpu.run(Chunks::new(u, s.filter_len(s.c), s.blocks()), &mut [], 0, |j, u, _| {
+            level.run(self.filters(j, 0, s.c, u));
+        });
+        let u = &*u;
+        let each = s.input_len(s.part_tiles()) + s.product_len(s.part_tiles());
+        let pixels = s.out_h * s.out_w;
+        let [images, lines] = s.part();
+        let rows = if images > 1 { images * pixels } else { (lines * s.out * s.out_w).min(pixels) };
+        let parts = Tiles::new(y, RowMap::plain(s.n * pixels, s.k), s.n * pixels, s.k, rows, s.k);
+        let parts = if images > 1 { parts } else { parts.with_period(pixels) };
+        self.cpu.run(parts, scratch, each, |_, mut out, scratch| {
+            let (image, line) = (out.first_row() / pixels, out.first_row() % pixels / s.out_w / s.out);
+            let first = image * s.image_tiles() + line * s.tiles[1];
+            let tiles = if images > 1 { out.rows() / pixels * s.image_tiles() } else { out.rows().div_ceil(s.out * s.out_w) * s.tiles[1] };
+            let panels = s.panels(tiles, rows_at(level, tiles));
+            let (v, m) = scratch.split_at_mut(panels.len());
+            for (panel, v) in v.chunks_mut(panels.each()).enumerate() {
+                level.run(self.input(first, panels, panel, v));
+            }
+            for j in 0..s.blocks() {
+                let u = &u[j * s.filter_len(s.c)..];
+                for channel in (0..s.c).step_by(CHANNELS) {
+                    let channels = CHANNELS.min(s.c - channel);
+                    let u = &u[channel * s.block()..];
+                    let position = s.filter_position(s.c);
+                    level.run(Products { plane: s, panels, v, first: channel, channels, u, position, add: channel > 0, m });
+                }
+                level.run(self.output(m, first, tiles, j * s.block(), &mut out));
+            }
+            self.finish.tile(level, &mut out);
+        });
+    }
+
+    fn by_filters(&self, y: &mut [f32], scratch: &mut [f32]) {
+        let (s, level) = (self.plane, self.cpu.level);
+        let pixels = s.out_h * s.out_w;
+        let each_filter = s.filter_len(s.channels());
+        for image in (0..s.n).step_by(s.images()) {
+            let images = s.images().min(s.n - image);
+            let (first, tiles) = (image * s.image_tiles(), images * s.image_tiles());
+            let panels = s.panels(tiles, rows_at(level, tiles));
+            let (v, scratch) = scratch.split_at_mut(panels.len());
+            self.cpu.run(Chunks::new(v, panels.each(), panels.count()), &mut [], 0, |panel, v, _| {
+                level.run(self.input(first, panels, panel, v));
+            });
+            let v = &*v;
+            let rows = images * pixels;
+            let parts = Tiles::from_row(y, RowMap::plain(s.n * pixels, s.k), image * pixels, rows, s.k, rows, s.block());
+            self.cpu.run(parts, scratch, each_filter + s.product_len(tiles), |j, mut out, scratch| {
+                let (u, m) = scratch.split_at_mut(each_filter);
+                for channel in (0..s.c).step_by(CHANNELS) {
+                    let channels = CHANNELS.min(s.c - channel);
+                    level.run(self.filters(j, channel, channels, u));
+                    let position = s.filter_position(channels);
+                    level.run(Products { plane: s, panels, v, first: channel, channels, u, position, add: channel > 0, m });
+                }
+                level.run(self.output(m, first, tiles, 0, &mut out));
+                self.finish.tile(level, &mut out);
+            });
+        }
+    }
+
+    fn filters<'p>(&'p self, j: usize, first: usize, channels: usize, u: &'p mut [f32]) -> Filters<'p, 'p, S> {
+        let position = self.plane.filter_position(channels);
+        Filters { scheme: self.scheme, weights: self.weights, block: self.plane.block(), j, first, channels, position, u }
+    }
+
+    fn input<'p>(&'p self, first: usize, panels: Panels, panel: usize, v: &'p mut [f32]) -> Input<'p, 'p, S> {
+        Input { scheme: self.scheme, plane: self.plane, x: self.x, first, channel: 0, panels, panel, v }
+    }
+
+    fn output<'p, 't>(&'p self, m: &'p [f32], first: usize, tiles: usize, column: usize, out: &'p mut Tile<'t>) -> Output<'p, 'p, 't, S> {
+        Output { scheme: self.scheme, plane: self.plane, m, first, tiles, column, add: self.add, out }
+    }
+}
+
+/// Tiles of a panel where so many tiles are cut evenly.
+fn rows_at(level: Level, tiles: usize) -> usize {
+    panel_rows(tiles, super::product::rows_at(level))
+}

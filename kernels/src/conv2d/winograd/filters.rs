@@ -1,0 +1,71 @@
+//! Transformed filters: G w Gᵀ of one block of output channels.
+
+use super::micro::{self, Positions, Square};
+use super::scheme::Scheme;
+use crate::conv2d::transposed::Transposed;
+use crate::dispatch::Task;
+use crate::gemm::micro::GROUP;
+use crate::isa::Isa;
+use crate::weights::WeightLayout;
+use core::marker::PhantomData;
+
+/// Filters to be transformed.
+#[derive(Clone, Copy)]
+pub(super) enum Weights<'a> {
+    /// As they lie: `[k / B][c][9][B]`.
+    Forward(&'a [f32], WeightLayout),
+    /// Flipped, and channels exchanged, from the same layout.
+    Flipped(&'a [f32], WeightLayout),
+}
+
+/// Some input channels of one block, as `[positions][channels][block]`.
+pub(super) struct Filters<'a, 'p, S> {
+    pub(super) scheme: PhantomData<S>,
+    pub(super) weights: Weights<'a>,
+    pub(super) block: usize,
+    /// The block.
+    pub(super) j: usize,
+    /// First input channel: a multiple of 16.
+    pub(super) first: usize,
+    pub(super) channels: usize,
+    /// Numbers from one position to the next.
+    pub(super) position: usize,
+    pub(super) u: &'p mut [f32],
+}
+
+impl<S: Scheme> Task for Filters<'_, '_, S> {
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (block, position) = (self.block, self.position);
+        match self.weights {
+            Weights::Forward(w, layout) => {
+                let w = &w[layout.index(self.j * block, self.first, 0)..];
+                for c in 0..self.channels {
+                    filters::<S, I, false>(isa, &w[c * 9 * block..][..9 * block], block, &mut self.u[c * block..], position);
+                }
+            }
+            Weights::Flipped(w, layout) => {
+                // 16 channels at a time are exchanged into a small buffer.
+                let mut exchanged = [0.0_f32; GROUP * 9 * 32];
+                let how = Transposed { layout, kernel: 3, stride: 1, first: [0, 0], taps: [3, 3] };
+                for c in (0..self.channels).step_by(GROUP) {
+                    let exchanged = &mut exchanged[..GROUP * 9 * block];
+                    how.group(isa, w, (self.j * block, block), self.first + c, exchanged);
+                    for i in 0..GROUP.min(self.channels - c) {
+                        let w = &exchanged[i * 9 * block..][..9 * block];
+                        filters::<S, I, true>(isa, w, block, &mut self.u[(c + i) * block..], position);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One input channel's filters: `w` is `[9][block]`.
+#[inline(always)]
+fn filters<S: Scheme, I: Isa, const FLIP: bool>(isa: I, w: &[f32], block: usize, u: &mut [f32], position: usize) {
+    for lane in (0..block).step_by(I::LANES) {
+        let w = Square::whole::<I>(&w[lane..], [3 * block, block], 3);
+        micro::filter::<S, I, FLIP>(isa, w, Positions::new::<I>(&mut u[lane..], S::POSITIONS, position));
+    }
+}

@@ -1,0 +1,59 @@
+//! Pixels from products: Aᵀ m A.
+
+use super::micro::{self, Square};
+use super::plane::Plane;
+use super::scheme::Scheme;
+use crate::dispatch::Task;
+use crate::isa::Isa;
+use crate::lanes::{load_padded, store_padded};
+use crate::parallel::Tile;
+use core::marker::PhantomData;
+
+/// One block of output channels of some tiles: overwrites, or adds to, the pixels of `out`.
+pub(super) struct Output<'a, 'p, 't, S> {
+    pub(super) scheme: PhantomData<S>,
+    pub(super) plane: &'a Plane,
+    /// `[positions][tiles][block]`
+    pub(super) m: &'a [f32],
+    /// The first tile.
+    pub(super) first: usize,
+    pub(super) tiles: usize,
+    /// The block's first column in `out`.
+    pub(super) column: usize,
+    pub(super) add: bool,
+    pub(super) out: &'p mut Tile<'t>,
+}
+
+impl<S: Scheme> Task for Output<'_, '_, '_, S> {
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (s, block) = (self.plane, self.plane.block());
+        let position = s.product_position(self.tiles);
+        let width = (self.out.columns() - self.column).min(block);
+        for tile in 0..self.tiles {
+            let [image, line, column] = s.tile(self.first + tile);
+            let (top, left) = (line * S::OUT, column * S::OUT);
+            let (high, wide) = (S::OUT.min(s.out_h - top), S::OUT.min(s.out_w - left));
+            let corner = (image * s.out_h + top) * s.out_w + left - self.out.first_row();
+            for lane in (0..width).step_by(I::LANES) {
+                let m = Square::whole::<I>(&self.m[tile * block + lane..], [S::POINTS * position, position], S::POINTS);
+                let pixels = micro::output::<S, I>(isa, m);
+                let there = (width - lane).min(I::LANES);
+                for y in 0..S::OUT {
+                    if y >= high {
+                        break;
+                    }
+                    for x in 0..S::OUT {
+                        if x >= wide {
+                            break;
+                        }
+                        let to = &mut self.out.row(corner + y * s.out_w + x)[self.column + lane..][..there];
+                        let value = pixels[y][x];
+                        let sum = if self.add { isa.add(load_padded(isa, to, 0.0), value) } else { value };
+                        store_padded(isa, sum, to);
+                    }
+                }
+            }
+        }
+    }
+}

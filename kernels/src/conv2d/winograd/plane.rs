@@ -1,0 +1,125 @@
+//! Sizes: a convolution as this family sees it, and how transformed tiles lie.
+
+use super::scheme::Scheme;
+use crate::conv2d::Conv2d;
+use crate::gemm::micro::GROUP;
+use crate::weights::block;
+
+/// A convolution, forward or for the input's gradient: `n` images of `h` x `w` x `c` to
+/// `out_h` x `out_w` x `k`.
+#[derive(Clone, Copy)]
+pub(super) struct Plane {
+    pub(super) n: usize,
+    pub(super) h: usize,
+    pub(super) w: usize,
+    pub(super) c: usize,
+    pub(super) out_h: usize,
+    pub(super) out_w: usize,
+    pub(super) k: usize,
+    pub(super) pad: usize,
+    /// Tiles of an image: lines, columns.
+    pub(super) tiles: [usize; 2],
+    /// Positions of a transformed tile.
+    pub(super) positions: usize,
+    /// Pixels of a tile in each direction.
+    pub(super) out: usize,
+}
+
+impl Plane {
+    fn new<S: Scheme>(n: usize, [h, w, c]: [usize; 3], [out_h, out_w, k]: [usize; 3], pad: usize) -> Plane {
+        let tiles = [out_h.div_ceil(S::OUT), out_w.div_ceil(S::OUT)];
+        Plane { n, h, w, c, out_h, out_w, k, pad, tiles, positions: S::POSITIONS, out: S::OUT }
+    }
+    pub(super) fn forward<S: Scheme>(conv: &Conv2d) -> Plane {
+        Self::new::<S>(conv.n, [conv.h, conv.w, conv.c], [conv.out_h(), conv.out_w(), conv.k], conv.pad)
+    }
+    pub(super) fn backward_input<S: Scheme>(conv: &Conv2d) -> Plane {
+        Self::new::<S>(conv.n, [conv.out_h(), conv.out_w(), conv.k], [conv.h, conv.w, conv.c], 2 - conv.pad)
+    }
+    /// Groups of 16 input channels.
+    pub(super) fn groups(&self) -> usize {
+        self.c.div_ceil(GROUP)
+    }
+    /// Output channels of a block.
+    pub(super) fn block(&self) -> usize {
+        block(self.k)
+    }
+    pub(super) fn blocks(&self) -> usize {
+        self.k.div_ceil(self.block())
+    }
+    /// Tiles of an image.
+    pub(super) fn image_tiles(&self) -> usize {
+        self.tiles[0] * self.tiles[1]
+    }
+    /// Tile t of all: image, line and column of tiles.
+    #[inline(always)]
+    pub(super) fn tile(&self, t: usize) -> [usize; 3] {
+        let (image, t) = (t / self.image_tiles(), t % self.image_tiles());
+        [image, t / self.tiles[1], t % self.tiles[1]]
+    }
+    /// Transformed input of so many tiles, `rows` to a panel.
+    pub(super) fn panels(&self, tiles: usize, rows: usize) -> Panels {
+        Panels { tiles, rows, groups: self.groups(), unit: GROUP, positions: self.positions }
+    }
+    /// Numbers of transformed input of so many tiles, whatever the rows of a panel: at least 4, but for
+    /// an even cut.
+    pub(super) fn input_len(&self, tiles: usize) -> usize {
+        self.positions * (self.groups() * tiles * GROUP + tiles.div_ceil(4) * GROUP)
+    }
+    /// Numbers from one position of a block of transformed filters to the next.
+    pub(super) fn filter_position(&self, channels: usize) -> usize {
+        channels * self.block() + GROUP
+    }
+    /// Numbers of a block of transformed filters of so many input channels.
+    pub(super) fn filter_len(&self, channels: usize) -> usize {
+        self.positions * self.filter_position(channels)
+    }
+    /// Numbers from one position of a block's products to the next.
+    pub(super) fn product_position(&self, tiles: usize) -> usize {
+        tiles * self.block() + GROUP
+    }
+    /// Numbers of a block's products.
+    pub(super) fn product_len(&self, tiles: usize) -> usize {
+        self.positions * self.product_position(tiles)
+    }
+}
+
+/// How transformed tiles lie: `[panels][positions][groups][rows][unit]`, so that a product reads what it
+/// needs of a panel from front to back. The last panel may have fewer rows. Positions lie a cache line
+/// further apart than they are long: powers of two would share the same few sets of a cache.
+#[derive(Clone, Copy)]
+pub(super) struct Panels {
+    pub(super) tiles: usize,
+    /// Tiles of a panel.
+    pub(super) rows: usize,
+    pub(super) groups: usize,
+    /// Channels of a group.
+    pub(super) unit: usize,
+    pub(super) positions: usize,
+}
+
+impl Panels {
+    pub(super) fn count(&self) -> usize {
+        self.tiles.div_ceil(self.rows)
+    }
+    /// Tiles of one panel.
+    #[inline(always)]
+    pub(super) fn rows_of(&self, panel: usize) -> usize {
+        self.rows.min(self.tiles - panel * self.rows)
+    }
+    /// Numbers from one position to the next in a panel of so many tiles.
+    #[inline(always)]
+    pub(super) fn position(&self, rows: usize) -> usize {
+        self.groups * rows * self.unit + GROUP
+    }
+    /// Numbers of a whole panel.
+    #[inline(always)]
+    pub(super) fn each(&self) -> usize {
+        self.positions * self.position(self.rows)
+    }
+    /// Numbers of all panels.
+    pub(super) fn len(&self) -> usize {
+        let last = self.count() - 1;
+        last * self.each() + self.positions * self.position(self.rows_of(last))
+    }
+}

@@ -1,0 +1,63 @@
+//! The matrix products, one for each position.
+
+use super::micro;
+use super::plane::{Panels, Plane};
+use crate::dispatch::Task;
+use crate::gemm::micro::GROUP;
+use crate::isa::Isa;
+
+/// Products of all tiles with one block of output channels: `m` is `[positions][tiles][block]`.
+pub(super) struct Products<'a, 'p> {
+    pub(super) plane: &'a Plane,
+    pub(super) panels: Panels,
+    pub(super) v: &'a [f32],
+    /// The first channel to sum over: a multiple of 16.
+    pub(super) first: usize,
+    pub(super) channels: usize,
+    /// `[positions][channels][block]`
+    pub(super) u: &'a [f32],
+    /// Numbers from one position of `u` to the next.
+    pub(super) position: usize,
+    /// Add to `m` instead of overwriting it.
+    pub(super) add: bool,
+    pub(super) m: &'p mut [f32],
+}
+
+impl Task for Products<'_, '_> {
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        match (I::LANES, I::COLUMNS.min(self.plane.block()) / I::LANES) {
+            (16, 1) => self.positions::<I, 1>(isa),
+            (16 | 8, _) => self.positions::<I, 2>(isa),
+            _ => self.positions::<I, 4>(isa),
+        }
+    }
+}
+
+impl Products<'_, '_> {
+    #[inline(always)]
+    fn positions<I: Isa, const V: usize>(mut self, isa: I) {
+        for p in 0..self.panels.positions {
+            for column in (0..self.plane.block()).step_by(V * I::LANES) {
+                for panel in 0..self.panels.count() {
+                    macro_rules! rows {
+                        ($n:literal) => {
+                            self.panel::<I, $n, V>(isa, p, column, panel)
+                        };
+                    }
+                    crate::gemm::for_rows!(self.panels.rows_of(panel), rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn panel<I: Isa, const R: usize, const V: usize>(&mut self, isa: I, p: usize, column: usize, panel: usize) {
+        let (panels, block) = (self.panels, self.plane.block());
+        let a = &self.v[panel * panels.each() + p * panels.position(R) + self.first * R..];
+        let b = &self.u[p * self.position + column..];
+        let m = &mut self.m[p * self.plane.product_position(panels.tiles) + panel * panels.rows * block + column..];
+        let a = &a[..self.channels.div_ceil(GROUP) * R * GROUP];
+        micro::multiply::<I, R, V>(isa, a, b, self.channels, block, m, self.add);
+    }
+}
