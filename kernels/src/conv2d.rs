@@ -93,6 +93,9 @@ pub enum Algorithm {
     /// The input broadcast straight from a few copied lines, nothing packed. Few input channels; the
     /// input's gradient is that of `gemm`.
     Direct,
+    /// Winograd's F(4, 4) along the lines of a stem whose stride was taken apart: half the products of
+    /// 7x7 with stride 2. Forward and for the weight's gradient.
+    Polyphase,
     /// Winograd's F(4x4, 3x3): a quarter of the products. 3x3 filters with stride 1.
     Winograd4,
     /// The whole patch matrix, and the crate `matrixmultiply`. Allocates on every call; only with the
@@ -106,6 +109,7 @@ impl Algorithm {
     pub const ALL: &[Algorithm] = &[
         Algorithm::Gemm,
         Algorithm::Direct,
+        Algorithm::Polyphase,
         Algorithm::Winograd4,
         #[cfg(feature = "matrixmultiply")]
         Algorithm::Im2col,
@@ -116,6 +120,7 @@ impl Algorithm {
         match self {
             Algorithm::Gemm => "gemm",
             Algorithm::Direct => "direct",
+            Algorithm::Polyphase => "polyphase",
             Algorithm::Winograd4 => "winograd4",
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => "im2col",
@@ -196,7 +201,9 @@ impl Conv2d {
     /// on, never of the number of threads.
     pub fn algorithm(&self, pass: Pass, memory: Memory) -> Algorithm {
         if pass != Pass::BackwardInput && self.accepts(pass, Algorithm::Direct) {
-            return Algorithm::Direct;
+            // Short lines and few output channels do not pay for the transforms.
+            let pays = memory == Memory::Fast && self.out_w() >= 8 && self.k >= 16;
+            return if pays && self.accepts(pass, Algorithm::Polyphase) { Algorithm::Polyphase } else { Algorithm::Direct };
         }
         let tiles = self.n * self.out_h().div_ceil(4) * self.out_w().div_ceil(4);
         // Below some tiles the filters' transform costs more than it saves; planes of 2 x 2 fill a
@@ -209,10 +216,11 @@ impl Conv2d {
     }
 
     /// Whether an algorithm can do a pass of this convolution.
-    pub fn accepts(&self, _pass: Pass, algorithm: Algorithm) -> bool {
+    pub fn accepts(&self, pass: Pass, algorithm: Algorithm) -> bool {
         match algorithm {
             Algorithm::Gemm => true,
             Algorithm::Direct => stem::accepts(self),
+            Algorithm::Polyphase => pass != Pass::BackwardInput && stem::polyphase::accepts(self),
             Algorithm::Winograd4 => winograd4::accepts(self),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => true,
@@ -229,6 +237,8 @@ impl Conv2d {
             (Algorithm::Gemm, Pass::Forward) => product::forward_scratch(self, budget),
             (Algorithm::Direct, Pass::Forward) => stem::forward_scratch(self, threads),
             (Algorithm::Direct, Pass::BackwardWeight) => stem::backward_weight::scratch_len(self, threads),
+            (Algorithm::Polyphase, Pass::BackwardWeight) => stem::polyphase::backward_weight::scratch_len(self, threads),
+            (Algorithm::Polyphase, _) => stem::polyphase::forward_scratch(self, threads),
             (Algorithm::Gemm | Algorithm::Direct, Pass::BackwardInput) => product::backward_input_scratch(self, budget),
             (Algorithm::Gemm, Pass::BackwardWeight) => backward_weight::scratch_len(self, budget),
             (Algorithm::Winograd4, Pass::BackwardWeight) => winograd4::backward_weight::scratch_len(self, threads),
@@ -259,6 +269,7 @@ impl Conv2d {
         match algorithm {
             Algorithm::Gemm => product::forward(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Direct => stem::forward(self, cpu, x, w, y, add, finish, scratch),
+            Algorithm::Polyphase => stem::polyphase::forward(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Winograd4 => winograd4::forward(self, cpu, x, w, y, add, finish, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => {
@@ -277,6 +288,7 @@ impl Conv2d {
         self.check(Pass::BackwardInput, algorithm, dx.len(), w.len(), dy.len());
         match algorithm {
             Algorithm::Gemm | Algorithm::Direct => product::backward_input(self, cpu, w, dy, dx, add, scratch),
+            Algorithm::Polyphase => unreachable!("refused above"),
             Algorithm::Winograd4 => winograd4::backward_input(self, cpu, w, dy, dx, add, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_input(self, cpu, w, dy, dx, add),
@@ -293,6 +305,7 @@ impl Conv2d {
         match algorithm {
             Algorithm::Gemm => backward_weight::backward_weight(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Direct => stem::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
+            Algorithm::Polyphase => stem::polyphase::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Winograd4 => winograd4::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_weight(self, cpu, x, dy, dw, add),
