@@ -100,6 +100,9 @@ pub enum Algorithm {
     /// The input broadcast straight from a few copied lines, nothing packed. Few input channels; the
     /// input's gradient is that of `gemm`.
     Direct,
+    /// Winograd's F(4, 4) along the lines of a stem whose stride was taken apart: half the products of
+    /// 7x7 with stride 2. Forward and for the weight's gradient.
+    Polyphase,
     /// Winograd's F(4x4, 3x3): a quarter of the products. 3x3 filters with stride 1.
     Winograd4,
     /// Winograd's F(2x2, 3x3): four ninths of the products. 3x3 filters with stride 1.
@@ -117,6 +120,7 @@ impl Algorithm {
     pub const ALL: &[Algorithm] = &[
         Algorithm::Gemm,
         Algorithm::Direct,
+        Algorithm::Polyphase,
         Algorithm::Winograd4,
         Algorithm::Winograd2,
         Algorithm::Nine,
@@ -129,6 +133,7 @@ impl Algorithm {
         match self {
             Algorithm::Gemm => "gemm",
             Algorithm::Direct => "direct",
+            Algorithm::Polyphase => "polyphase",
             Algorithm::Winograd4 => "winograd4",
             Algorithm::Winograd2 => "winograd2",
             Algorithm::Nine => "nine",
@@ -219,7 +224,9 @@ impl Conv2d {
     /// | any | any | all | `gemm` |
     pub fn algorithm(&self, pass: Pass, memory: Memory) -> Algorithm {
         if pass != Pass::BackwardInput && self.accepts(pass, Algorithm::Direct) {
-            return Algorithm::Direct;
+            // Short lines and few output channels do not pay for the transforms.
+            let pays = memory == Memory::Fast && self.out_w() >= 8 && self.k >= 16;
+            return if pays && self.accepts(pass, Algorithm::Polyphase) { Algorithm::Polyphase } else { Algorithm::Direct };
         }
         // Few channels are bound by the transforms. Where there are few tiles, the filters' transform
         // costs more than it saves.
@@ -236,12 +243,13 @@ impl Conv2d {
     }
 
     /// Whether an algorithm can do a pass of this convolution.
-    pub fn accepts(&self, _pass: Pass, algorithm: Algorithm) -> bool {
+    pub fn accepts(&self, pass: Pass, algorithm: Algorithm) -> bool {
         match algorithm {
             Algorithm::Gemm => true,
             Algorithm::Direct => stem::accepts(self),
             Algorithm::Winograd4 | Algorithm::Winograd2 => winograd::accepts(self),
             Algorithm::Nine => winograd::accepts(self) && (self.h, self.w, self.pad) == (2, 2, 1),
+            Algorithm::Polyphase => pass != Pass::BackwardInput && stem::polyphase::accepts(self),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => true,
         }
@@ -257,6 +265,8 @@ impl Conv2d {
             (Algorithm::Gemm, Pass::Forward) => product::forward_scratch(self, budget),
             (Algorithm::Direct, Pass::Forward) => stem::forward_scratch(self, threads),
             (Algorithm::Direct, Pass::BackwardWeight) => stem::backward_weight::scratch_len(self, threads),
+            (Algorithm::Polyphase, Pass::BackwardWeight) => stem::polyphase::backward_weight::scratch_len(self, threads),
+            (Algorithm::Polyphase, _) => stem::polyphase::forward_scratch(self, threads),
             (Algorithm::Gemm | Algorithm::Direct, Pass::BackwardInput) => product::backward_input_scratch(self, budget),
             (Algorithm::Gemm, Pass::BackwardWeight) => backward_weight::scratch_len(self, budget),
             (Algorithm::Winograd4, pass) => winograd::scratch_len::<Winograd4>(self, pass, threads),
@@ -291,6 +301,7 @@ impl Conv2d {
             Algorithm::Winograd4 => winograd::forward::<Winograd4>(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Winograd2 => winograd::forward::<Winograd2>(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Nine => winograd::forward::<Nine>(self, cpu, x, w, y, add, finish, scratch),
+            Algorithm::Polyphase => stem::polyphase::forward(self, cpu, x, w, y, add, finish, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => {
                 im2col::forward(self, cpu, x, w, y, add);
@@ -311,6 +322,7 @@ impl Conv2d {
             Algorithm::Winograd4 => winograd::backward_input::<Winograd4>(self, cpu, w, dy, dx, add, scratch),
             Algorithm::Winograd2 => winograd::backward_input::<Winograd2>(self, cpu, w, dy, dx, add, scratch),
             Algorithm::Nine => winograd::backward_input::<Nine>(self, cpu, w, dy, dx, add, scratch),
+            Algorithm::Polyphase => unreachable!("refused above"),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_input(self, cpu, w, dy, dx, add),
         }
@@ -329,6 +341,7 @@ impl Conv2d {
             Algorithm::Winograd4 => winograd::backward_weight::<Winograd4>(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Winograd2 => winograd::backward_weight::<Winograd2>(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Nine => winograd::backward_weight::<Nine>(self, cpu, x, dy, dw, add, scratch),
+            Algorithm::Polyphase => stem::polyphase::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_weight(self, cpu, x, dy, dw, add),
         }

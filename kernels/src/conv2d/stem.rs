@@ -15,6 +15,7 @@
 pub(crate) mod backward_weight;
 #[allow(unsafe_code)]
 mod micro;
+pub(crate) mod polyphase;
 
 use super::{Conv2d, Finish};
 use crate::dispatch::Task;
@@ -174,7 +175,7 @@ impl Forward<'_, '_> {
         let x = &self.x[line * conv.stride * self.x_line + pixel..];
         let w = &self.w[layout.index(column, 0, 0)..];
         let mut acc = [[isa.splat(0.0); V]; R];
-        micro::multiply::<I, R, V>(isa, x, self.offsets, w, layout.block(), &mut acc);
+        micro::multiply::<I, R, V, 1>(isa, x, self.offsets, w, layout.block(), &mut acc);
         for (r, acc) in acc.iter().enumerate() {
             let mut y = &mut self.out.row(line * conv.out_w() + pixel + r)[column..];
             for acc in acc {

@@ -26,7 +26,7 @@ const LINES: usize = 8;
 /// Numbers that the parts' gradients may take together, where that allows for more than two.
 const NUMBERS: usize = 256 << 10;
 /// Output pixels that pass by a tile at a time, about: their dy stays in the first-level cache.
-const PIXELS: usize = 128;
+pub(super) const PIXELS: usize = 128;
 /// Numbers of dw that are added up by one call.
 const SUM: usize = 1024;
 
@@ -49,23 +49,43 @@ fn own_len(conv: &Conv2d) -> [usize; 2] {
     [lines_read(conv, lines) * x_line(conv), lines * conv.out_w() * conv.weights().block()]
 }
 
+/// Numbers of the parts' gradients.
+pub(super) fn parts_len(conv: &Conv2d) -> usize {
+    parts(conv).0 * conv.weights().len()
+}
+
 /// Scratch of [`run`].
 pub(crate) fn scratch_len(conv: &Conv2d, threads: usize) -> usize {
     let [x, dy] = own_len(conv);
-    parts(conv).0 * conv.weights().len() + threads * (x + dy)
+    parts_len(conv) + threads * (x + dy)
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
 pub(crate) fn run(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
-    let (count, lines) = parts(conv);
-    let (sums, scratch) = scratch.split_at_mut(count * dw.len());
-    let [xs_len, dys_len] = own_len(conv);
-    cpu.run(Chunks::new(sums, dw.len(), count), scratch, xs_len + dys_len, |i, sum, scratch| {
-        let end = ((i + 1) * lines).min(conv.n * conv.out_h());
-        let (xs, dys) = scratch.split_at_mut(xs_len);
-        cpu.level.run(Sum { conv, x, dy, first: i * lines, end, xs, dys, sum });
+    let [xs, dys] = own_len(conv);
+    by_parts(conv, cpu, dw, add, scratch, xs + dys, |first, end, sum, scratch| {
+        let (xs, dys) = scratch.split_at_mut(xs);
+        cpu.level.run(Sum { conv, x, dy, first, end, xs, dys, sum });
     });
-    let (sums, len) = (&*sums, dw.len());
+}
+
+/// Calls `work(first, end, sum, scratch)` for the output lines `first..end` of each part, which
+/// overwrites `sum` with their gradient; then adds up the sums. A thread has `each` numbers of scratch.
+pub(super) fn by_parts(
+    conv: &Conv2d,
+    cpu: &Cpu,
+    dw: &mut [f32],
+    add: bool,
+    scratch: &mut [f32],
+    each: usize,
+    work: impl Fn(usize, usize, &mut [f32], &mut [f32]) + Sync,
+) {
+    let ((count, lines), len) = (parts(conv), dw.len());
+    let (sums, scratch) = scratch.split_at_mut(count * len);
+    cpu.run(Chunks::new(sums, len, count), scratch, each, |i, sum, scratch| {
+        work(i * lines, ((i + 1) * lines).min(conv.n * conv.out_h()), sum, scratch);
+    });
+    let sums = &*sums;
     cpu.run(Chunks::new(dw, SUM, len.div_ceil(SUM)), &mut [], 0, |i, dw, _| {
         cpu.level.run(AddUp { sums: &sums[i * SUM..], len, count, add, dw });
     });

@@ -27,14 +27,14 @@ impl Offsets {
     }
 }
 
-/// `sum[r][v] += Σ over t, x[r + offsets[t]] · w[t·stride + v]`: a tile of `R` pixels times `V`
+/// `sum[r][v] += Σ over t, x[r·STEP + offsets[t]] · w[t·stride + v]`: a tile of `R` pixels times `V`
 /// vectors of output channels, in registers. Each element is one chain of fused products in the order
 /// of t, so a result does not depend on how the pixels were cut into tiles.
 ///
 /// # Panics
 /// If `x` or `w` has fewer numbers than are read.
 #[inline(always)]
-pub(super) fn multiply<I: Isa, const R: usize, const V: usize>(
+pub(super) fn multiply<I: Isa, const R: usize, const V: usize, const STEP: usize>(
     isa: I,
     x: &[f32],
     offsets: &Offsets,
@@ -43,7 +43,7 @@ pub(super) fn multiply<I: Isa, const R: usize, const V: usize>(
     sum: &mut [[I::V; V]; R],
 ) {
     let at = &offsets.at[..offsets.len];
-    assert!(x.len() > R - 1 + offsets.reach);
+    assert!(x.len() > (R - 1) * STEP + offsets.reach);
     assert!(at.is_empty() || w.len() >= (at.len() - 1) * stride + V * I::LANES);
     let (x, mut w) = (x.as_ptr(), w.as_ptr());
     // A copy that is only ever indexed by constants, so that it lives in registers.
@@ -57,8 +57,8 @@ pub(super) fn multiply<I: Isa, const R: usize, const V: usize>(
         }
         let x = x.wrapping_add(at as usize);
         for (r, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: at most R − 1 + reach numbers from the first, which was checked.
-            let x = isa.splat(unsafe { *x.add(r) });
+            // SAFETY: at most (R − 1)·STEP + reach numbers from the first, which was checked.
+            let x = isa.splat(unsafe { *x.add(r * STEP) });
             for v in 0..V {
                 acc[v] = isa.fma(x, ws[v], acc[v]);
             }
