@@ -12,7 +12,7 @@ pub(crate) mod micro;
 use crate::dispatch::Task;
 use crate::isa::Isa;
 use crate::parallel::Tile;
-use micro::GROUP;
+use micro::{GROUP, Window};
 
 /// The longest sub-panel, in products per element: 16 channels of a 3x3 filter.
 const DEPTH: usize = 144;
@@ -110,7 +110,7 @@ impl Multiply<'_, '_> {
 
         let mut acc = [[isa.splat(0.0); V]; R];
         let mut edge = [0.0_f32; 32];
-        micro::multiply::<I, R, V>(isa, a, b, channels, self.taps, self.block, &mut acc);
+        micro::multiply::<I, R, V>(isa, a, &Window::panel(self.taps, R), b, channels, self.block, &mut acc);
         for (r, acc) in acc.iter().enumerate() {
             let y = &mut self.out.row(row + r)[column..][..there];
             // At the edge of the matrix a vector's worth of room stands in for y.
