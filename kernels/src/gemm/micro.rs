@@ -38,7 +38,7 @@ impl Window {
 
     /// Where line `i` of the taps begins.
     #[inline(always)]
-    const fn line_at(&self, i: usize) -> isize {
+    pub(crate) const fn line_at(&self, i: usize) -> isize {
         (self.start + i % self.phases * self.phase) as isize + (i / self.phases) as isize * self.line
     }
 
