@@ -64,6 +64,9 @@ pub(super) struct Shape {
     out_h: usize,
     out_w: usize,
     k: usize,
+    /// Lines and columns of a phase: the most that any has.
+    grid_h: usize,
+    grid_w: usize,
     /// Source pixels from an output pixel of a phase to its next.
     step: usize,
     /// Output pixels from one of a phase to its next.
@@ -100,6 +103,8 @@ impl Shape {
             out_h: conv.out_h(),
             out_w: conv.out_w(),
             k: conv.k,
+            grid_h: conv.out_h(),
+            grid_w: conv.out_w(),
             step: conv.stride,
             phases: 1,
             low: -(conv.pad as isize),
@@ -129,6 +134,8 @@ impl Shape {
             out_h: conv.h,
             out_w: conv.w,
             k: conv.c,
+            grid_h: conv.h.div_ceil(conv.stride),
+            grid_w: conv.w.div_ceil(conv.stride),
             step: 1,
             phases: conv.stride,
             low,
@@ -155,17 +162,10 @@ impl Shape {
     fn block(&self) -> usize {
         block(self.k)
     }
-    /// Lines and columns of a phase.
-    fn grid_h(&self) -> usize {
-        self.out_h.div_ceil(self.phases)
-    }
-    fn grid_w(&self) -> usize {
-        self.out_w.div_ceil(self.phases)
-    }
 
     /// A band of `lines` lines of each phase of `images` images.
     pub(super) fn band(&self, image: usize, images: usize, line: usize, lines: usize) -> Band {
-        let line_len = images * self.grid_w() * GROUP;
+        let line_len = images * self.grid_w * GROUP;
         let copied = lines + (self.reach - 1) / self.step;
         // A cache line more than they need: powers of two would share the same few sets.
         let phase_len = copied * line_len + GROUP;
@@ -240,13 +240,13 @@ impl Shape {
     fn cut(&self) -> Cut {
         let light = self.k * self.c * self.kernel * self.kernel <= WEIGHTS;
         let (numbers, rows) = if light { (BAND, ROWS[0]) } else { (PIECE, ROWS[1]) };
-        let most = ROWS_MOST.div_ceil(self.grid_w()).min(self.grid_h());
+        let most = ROWS_MOST.div_ceil(self.grid_w).min(self.grid_h);
         let lines = (1..=most).rev().find(|&lines| self.band_len(1, lines) <= numbers).unwrap_or(1);
-        let per_image = self.grid_h().div_ceil(lines);
-        let lines = self.grid_h().div_ceil(per_image);
+        let per_image = self.grid_h.div_ceil(lines);
+        let lines = self.grid_h.div_ceil(per_image);
         let mut images = 1;
         if per_image == 1 {
-            let wanted = rows.div_ceil(lines * self.grid_w());
+            let wanted = rows.div_ceil(lines * self.grid_w);
             images = (numbers / self.band_len(1, lines)).min(wanted).clamp(1, self.n);
             images = self.n.div_ceil(self.n.div_ceil(images));
         }
@@ -258,7 +258,7 @@ impl Shape {
     fn nth_band(&self, cut: &Cut, index: usize) -> Band {
         let image = index / cut.per_image * cut.images;
         let line = index % cut.per_image * cut.lines;
-        self.band(image, cut.images.min(self.n - image), line, cut.lines.min(self.grid_h() - line))
+        self.band(image, cut.images.min(self.n - image), line, cut.lines.min(self.grid_h - line))
     }
 
     fn scratch_len(&self, exchanged: usize, threads: usize) -> usize {

@@ -147,7 +147,7 @@ impl Outer<'_, '_, '_> {
     fn runs<I: Isa, const V: usize>(mut self, isa: I) {
         let s = &self.s;
         let window = s.window(&self.band, [s.side(0), s.side(0)]);
-        let rows = self.band.lines * self.band.images * s.grid_w();
+        let rows = self.band.lines * self.band.images * s.grid_w;
         for row in (0..rows).step_by(RUN) {
             let count = RUN.min(rows - row);
             for i in 0..window.taps[0] {

@@ -46,6 +46,33 @@ struct Place {
     channels: usize,
 }
 
+/// Goes through a phase's rows: pixels of a line, the same line of the other images, the next line.
+struct Walk {
+    phase: [usize; 2],
+    x: usize,
+    image: usize,
+    line: usize,
+}
+
+impl Walk {
+    /// Where this row lies in the output tile, if it exists (phases may differ by a column); goes on.
+    #[inline(always)]
+    fn next(&mut self, s: &Shape, images: usize) -> Option<usize> {
+        let [y, x] = [self.line * s.phases + self.phase[0], self.x * s.phases + self.phase[1]];
+        let pixel = (self.image * s.out_h + y) * s.out_w + x;
+        self.x += 1;
+        if self.x == s.grid_w {
+            self.x = 0;
+            self.image += 1;
+            if self.image == images {
+                self.image = 0;
+                self.line += 1;
+            }
+        }
+        if x < s.out_w { Some(pixel) } else { None }
+    }
+}
+
 impl Task for Convolve<'_, '_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -66,7 +93,7 @@ impl Convolve<'_, '_, '_> {
         let lines = (self.band.lines * s.phases).min(s.out_h - self.band.line * s.phases);
         for y in 0..s.phases.min(lines) {
             for x in 0..s.phases.min(s.out_w) {
-                let rows = (lines - y).div_ceil(s.phases) * self.band.images * s.grid_w();
+                let rows = (lines - y).div_ceil(s.phases) * self.band.images * s.grid_w;
                 let sides = [s.side(y), s.side(x)];
                 for column in (0..self.out.columns()).step_by(s.block()) {
                     self.block::<I, V>(isa, Block { phase: [y, x], sides, rows, column });
@@ -84,8 +111,9 @@ impl Convolve<'_, '_, '_> {
         let j = (self.out.first_column() + block.column) / width;
         if taps == 0 {
             // No tap hits these pixels.
-            for row in 0..if self.add { 0 } else { block.rows } {
-                if let Some(pixel) = self.pixel(&block, row) {
+            let mut walk = self.walk(&block, 0);
+            for _ in 0..if self.add { 0 } else { block.rows } {
+                if let Some(pixel) = walk.next(&s, self.band.images) {
                     self.out.row(pixel)[block.column..][..there].fill(0.0);
                 }
             }
@@ -117,14 +145,11 @@ impl Convolve<'_, '_, '_> {
         }
     }
 
-    /// Where a row of a phase lies in the output tile, if it exists.
+    /// Row `row` of a phase.
     #[inline(always)]
-    fn pixel(&self, block: &Block, row: usize) -> Option<usize> {
-        let (s, images) = (&self.s, self.band.images);
-        let (line, x) = (row / s.grid_w(), row % s.grid_w());
-        let (line, image) = (line / images, line % images);
-        let [y, x] = [line * s.phases + block.phase[0], x * s.phases + block.phase[1]];
-        if x < s.out_w { Some((image * s.out_h + y) * s.out_w + x) } else { None }
+    fn walk(&self, block: &Block, row: usize) -> Walk {
+        let (line, x) = (row / self.s.grid_w, row % self.s.grid_w);
+        Walk { phase: block.phase, x, image: line % self.band.images, line: line / self.band.images }
     }
 
     #[inline(always)]
@@ -144,8 +169,9 @@ impl Convolve<'_, '_, '_> {
 
         let there = (self.out.columns() - block.column - place.part).min(V * I::LANES);
         let load = self.add || place.first > 0;
-        for (r, acc) in acc.iter().enumerate() {
-            if let Some(pixel) = self.pixel(block, place.row + r) {
+        let mut walk = self.walk(block, place.row);
+        for acc in &acc {
+            if let Some(pixel) = walk.next(&self.s, self.band.images) {
                 let y = &mut self.out.row(pixel)[block.column + place.part..][..there];
                 add_row(isa, acc, y, load);
             }

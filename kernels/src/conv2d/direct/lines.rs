@@ -27,18 +27,18 @@ impl Task for CopyLines<'_, '_> {
             for line in 0..b.copied {
                 let y = ((b.line + line) * s.step + phase) as isize + s.low;
                 for i in 0..b.images {
-                    let to = phase * b.phase_len + line * b.line_len + i * s.grid_w() * GROUP;
+                    let to = phase * b.phase_len + line * b.line_len + i * s.grid_w * GROUP;
                     if y < 0 || y >= s.h as isize {
                         for at in 0..self.groups * s.reach {
                             let at = at / s.reach * b.group_len + at % s.reach * b.copy_len + to;
-                            self.to[at..at + s.grid_w() * GROUP].fill(0.0);
+                            self.to[at..at + s.grid_w * GROUP].fill(0.0);
                         }
                         continue;
                     }
                     let from = &self.x[((b.image + i) * s.h + y as usize) * s.w * s.c..][..s.w * s.c];
                     for g in 0..self.groups {
                         for column in 0..s.reach {
-                            let to = &mut self.to[g * b.group_len + column * b.copy_len + to..][..s.grid_w() * GROUP];
+                            let to = &mut self.to[g * b.group_len + column * b.copy_len + to..][..s.grid_w * GROUP];
                             copy_line(isa, &s, from, (self.first + g) * GROUP, column, to);
                         }
                     }
@@ -53,8 +53,8 @@ impl Task for CopyLines<'_, '_> {
 fn copy_line<I: Isa>(isa: I, s: &Shape, from: &[f32], channel: usize, column: usize, to: &mut [f32]) {
     let x = s.low + column as isize; // the first row's pixel
     let before = (-x).max(0) as usize;
-    let low = before.div_ceil(s.step).min(s.grid_w());
-    let high = ((s.w as isize - x).max(0) as usize).div_ceil(s.step).clamp(low, s.grid_w());
+    let low = before.div_ceil(s.step).min(s.grid_w);
+    let high = ((s.w as isize - x).max(0) as usize).div_ceil(s.step).clamp(low, s.grid_w);
     let channels = GROUP.min(s.c - channel);
     to[..low * GROUP].fill(0.0);
     to[high * GROUP..].fill(0.0);
