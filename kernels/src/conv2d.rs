@@ -16,6 +16,7 @@
 //! Scratch: [`Conv2d::scratch_len`]. Reference: [`crate::reference::conv2d`].
 
 mod backward_weight;
+mod direct;
 pub mod finish;
 mod nine;
 mod patches;
@@ -97,8 +98,8 @@ pub enum Algorithm {
     /// Matrix products over patches that are gathered a piece at a time.
     #[default]
     Gemm,
-    /// The input broadcast straight from a few copied lines, nothing packed. Few input channels; the
-    /// input's gradient is that of `gemm`.
+    /// Neither patches nor packed panels: lines of the input are copied a few at a time, and broadcast
+    /// from there.
     Direct,
     /// Winograd's F(4, 4) along the lines of a stem whose stride was taken apart: half the products of
     /// 7x7 with stride 2. Forward and for the weight's gradient.
@@ -223,7 +224,7 @@ impl Conv2d {
     /// | fast | 3x3, stride 1, at least 16 channels in and out, output planes of at least 4 x 4, 8 tiles of 4 x 4 | all | `winograd4` |
     /// | any | any | all | `gemm` |
     pub fn algorithm(&self, pass: Pass, memory: Memory) -> Algorithm {
-        if pass != Pass::BackwardInput && self.accepts(pass, Algorithm::Direct) {
+        if pass != Pass::BackwardInput && stem::accepts(self) {
             // Short lines and few output channels do not pay for the transforms.
             let pays = memory == Memory::Fast && self.out_w() >= 8 && self.k >= 16;
             return if pays && self.accepts(pass, Algorithm::Polyphase) { Algorithm::Polyphase } else { Algorithm::Direct };
@@ -245,8 +246,7 @@ impl Conv2d {
     /// Whether an algorithm can do a pass of this convolution.
     pub fn accepts(&self, pass: Pass, algorithm: Algorithm) -> bool {
         match algorithm {
-            Algorithm::Gemm => true,
-            Algorithm::Direct => stem::accepts(self),
+            Algorithm::Gemm | Algorithm::Direct => true,
             Algorithm::Winograd4 | Algorithm::Winograd2 => winograd::accepts(self),
             Algorithm::Nine => winograd::accepts(self) && (self.h, self.w, self.pad) == (2, 2, 1),
             Algorithm::Polyphase => pass != Pass::BackwardInput && stem::polyphase::accepts(self),
@@ -263,12 +263,15 @@ impl Conv2d {
         let budget = memory.budget();
         match (algorithm, pass) {
             (Algorithm::Gemm, Pass::Forward) => product::forward_scratch(self, budget),
-            (Algorithm::Direct, Pass::Forward) => stem::forward_scratch(self, threads),
-            (Algorithm::Direct, Pass::BackwardWeight) => stem::backward_weight::scratch_len(self, threads),
+            (Algorithm::Direct, Pass::Forward) if stem::accepts(self) => stem::forward_scratch(self, threads),
+            (Algorithm::Direct, Pass::BackwardWeight) if stem::accepts(self) => stem::backward_weight::scratch_len(self, threads),
             (Algorithm::Polyphase, Pass::BackwardWeight) => stem::polyphase::backward_weight::scratch_len(self, threads),
             (Algorithm::Polyphase, _) => stem::polyphase::forward_scratch(self, threads),
-            (Algorithm::Gemm | Algorithm::Direct, Pass::BackwardInput) => product::backward_input_scratch(self, budget),
+            (Algorithm::Gemm, Pass::BackwardInput) => product::backward_input_scratch(self, budget),
             (Algorithm::Gemm, Pass::BackwardWeight) => backward_weight::scratch_len(self, budget),
+            (Algorithm::Direct, Pass::Forward) => direct::forward_scratch(self, threads),
+            (Algorithm::Direct, Pass::BackwardInput) => direct::backward_input_scratch(self, threads),
+            (Algorithm::Direct, Pass::BackwardWeight) => direct::backward_weight::scratch_len(self, budget),
             (Algorithm::Winograd4, pass) => winograd::scratch_len::<Winograd4>(self, pass, threads),
             (Algorithm::Winograd2, pass) => winograd::scratch_len::<Winograd2>(self, pass, threads),
             (Algorithm::Nine, pass) => winograd::scratch_len::<Nine>(self, pass, threads),
@@ -297,7 +300,8 @@ impl Conv2d {
         finish.check(self);
         match algorithm {
             Algorithm::Gemm => product::forward(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Direct => stem::forward(self, cpu, x, w, y, add, finish, scratch),
+            Algorithm::Direct if stem::accepts(self) => stem::forward(self, cpu, x, w, y, add, finish, scratch),
+            Algorithm::Direct => direct::forward(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Winograd4 => winograd::forward::<Winograd4>(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Winograd2 => winograd::forward::<Winograd2>(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Nine => winograd::forward::<Nine>(self, cpu, x, w, y, add, finish, scratch),
@@ -318,7 +322,8 @@ impl Conv2d {
     pub fn backward_input(&self, cpu: &Cpu, algorithm: Algorithm, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
         self.check(Pass::BackwardInput, algorithm, dx.len(), w.len(), dy.len());
         match algorithm {
-            Algorithm::Gemm | Algorithm::Direct => product::backward_input(self, cpu, w, dy, dx, add, scratch),
+            Algorithm::Gemm => product::backward_input(self, cpu, w, dy, dx, add, scratch),
+            Algorithm::Direct => direct::backward_input(self, cpu, w, dy, dx, add, scratch),
             Algorithm::Winograd4 => winograd::backward_input::<Winograd4>(self, cpu, w, dy, dx, add, scratch),
             Algorithm::Winograd2 => winograd::backward_input::<Winograd2>(self, cpu, w, dy, dx, add, scratch),
             Algorithm::Nine => winograd::backward_input::<Nine>(self, cpu, w, dy, dx, add, scratch),
@@ -337,7 +342,8 @@ impl Conv2d {
         self.check(Pass::BackwardWeight, algorithm, x.len(), dw.len(), dy.len());
         match algorithm {
             Algorithm::Gemm => backward_weight::backward_weight(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Direct => stem::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
+            Algorithm::Direct if stem::accepts(self) => stem::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
+            Algorithm::Direct => direct::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Winograd4 => winograd::backward_weight::<Winograd4>(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Winograd2 => winograd::backward_weight::<Winograd2>(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Nine => winograd::backward_weight::<Nine>(self, cpu, x, dy, dw, add, scratch),

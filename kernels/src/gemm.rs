@@ -12,7 +12,7 @@ pub(crate) mod micro;
 use crate::dispatch::Task;
 use crate::isa::Isa;
 use crate::parallel::Tile;
-use micro::GROUP;
+use micro::{GROUP, Window};
 
 /// The longest sub-panel, in products per element: 16 channels of a 3x3 filter.
 const DEPTH: usize = 144;
@@ -109,25 +109,31 @@ impl Multiply<'_, '_> {
         let load = self.add || first > 0;
 
         let mut acc = [[isa.splat(0.0); V]; R];
-        let mut edge = [0.0_f32; 32];
-        micro::multiply::<I, R, V>(isa, a, b, channels, self.taps, self.block, &mut acc);
+        micro::multiply::<I, R, V>(isa, a, &Window::panel(self.taps, R), b, channels, self.block, &mut acc);
         for (r, acc) in acc.iter().enumerate() {
-            let y = &mut self.out.row(row + r)[column..][..there];
-            // At the edge of the matrix a vector's worth of room stands in for y.
-            let whole = if there == width {
-                &mut *y
-            } else {
-                edge[..there].copy_from_slice(y);
-                &mut edge[..]
-            };
-            for (v, acc) in acc.iter().enumerate() {
-                let to = &mut whole[v * I::LANES..];
-                let sum = if load { isa.add(isa.load(to), *acc) } else { *acc };
-                isa.store(sum, to);
-            }
-            if there != width {
-                y.copy_from_slice(&edge[..there]);
-            }
+            add_row(isa, acc, &mut self.out.row(row + r)[column..][..there], load);
         }
+    }
+}
+
+/// Writes one row of a register tile to `y`, or adds it where `load`. At the edge of a matrix `y` may be
+/// shorter than the row.
+#[inline(always)]
+pub(crate) fn add_row<I: Isa, const V: usize>(isa: I, row: &[I::V; V], y: &mut [f32], load: bool) {
+    let there = y.len();
+    let mut edge = [0.0_f32; 32];
+    let whole = if there == V * I::LANES {
+        &mut *y
+    } else {
+        edge[..there].copy_from_slice(y);
+        &mut edge[..]
+    };
+    for (v, sum) in row.iter().enumerate() {
+        let to = &mut whole[v * I::LANES..];
+        let sum = if load { isa.add(isa.load(to), *sum) } else { *sum };
+        isa.store(sum, to);
+    }
+    if there != V * I::LANES {
+        y.copy_from_slice(&edge[..there]);
     }
 }

@@ -11,7 +11,7 @@ mod pool;
 use crate::Level;
 use crate::denormals::{Denormals, Guard};
 use core::sync::atomic::{AtomicUsize, Ordering};
-pub use parts::{Calls, Chunks, Parts, RowMap, Tile, Tiles};
+pub use parts::{Calls, Chunks, Parts, RowMap, Section, Tile, Tiles};
 #[cfg(feature = "std")]
 use std::sync::Arc;
 

@@ -5,54 +5,116 @@ use crate::isa::Isa;
 /// Numbers of a row that lie side by side in a packed panel.
 pub(crate) const GROUP: usize = 16;
 
-/// `sum[r][v] += Σ a[r][k] · b[k][v]`: a tile of `R` rows times `V` vectors, in registers.
+/// Where a tile's rows lie in packed groups of 16 channels: for each group of channels and each tap, `R`
+/// rows of 16 numbers, one behind the other.
 ///
-/// The order of k is (channel, tap). The panel `a` lies as `[channels / 16][taps][R][16]`, so that a
-/// broadcast has a constant distance from its row's first; `b` as `[channels][taps][stride]`, read
-/// from front to back. Each element is one chain of fused products, whatever `R` and `V` are, so a
-/// result does not depend on how the matrix was cut into tiles.
+/// Tap (i, j) begins `start + (i mod phases)·phase + (i / phases)·line + j·column` numbers behind its
+/// group's first number.
+#[derive(Clone, Copy)]
+pub(crate) struct Window {
+    /// Numbers from 16 channels to the next 16.
+    pub(crate) group: usize,
+    /// Numbers before the first tap.
+    pub(crate) start: usize,
+    /// Taps: lines, columns.
+    pub(crate) taps: [usize; 2],
+    /// Lines of taps until one lies next to the first of them: the stride of a convolution.
+    pub(crate) phases: usize,
+    /// Numbers from a phase to the next.
+    pub(crate) phase: usize,
+    /// Numbers from a line of taps to the next of the same phase.
+    pub(crate) line: isize,
+    /// Numbers from a column of taps to the next.
+    pub(crate) column: isize,
+}
+
+impl Window {
+    /// Taps one behind the other, as a panel `[channels / 16][taps][rows][16]` has them.
+    #[inline(always)]
+    pub(crate) const fn panel(taps: usize, rows: usize) -> Window {
+        let each = rows * GROUP;
+        Window { group: taps * each, start: 0, taps: [1, taps], phases: 1, phase: 0, line: 0, column: each as isize }
+    }
+
+    /// Where line `i` of the taps begins.
+    #[inline(always)]
+    pub(crate) const fn line_at(&self, i: usize) -> isize {
+        (self.start + i % self.phases * self.phase) as isize + (i / self.phases) as isize * self.line
+    }
+
+    /// Whether every tap of `groups` groups has `rows` numbers in a slice of `len`.
+    #[inline(always)]
+    fn inside(&self, len: usize, groups: usize, numbers: usize) -> bool {
+        let across = (self.taps[1].max(1) - 1) as isize * self.column;
+        for i in 0..self.taps[0] {
+            let (low, high) = (self.line_at(i).min(self.line_at(i) + across), self.line_at(i).max(self.line_at(i) + across));
+            if low < 0 || high as usize + (groups.max(1) - 1) * self.group + numbers > len {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// `sum[r][v] += Σ over channels c and taps t, a[r][c][t] · b[c][t][v]`: a tile of `R` rows times `V`
+/// vectors, in registers.
+///
+/// `a` lies as `window` says, so that a row's number has a constant distance from its first row's and is
+/// broadcast from there; `b` as `[channels][taps][stride]`. The channels of a group pass by innermost:
+/// the `R` cache lines of one tap serve 16 steps, while those of the next tap are on their way. Each
+/// element is one chain of fused products, whatever `R` and `V` are, so a result does not depend on how
+/// the matrix was cut into tiles.
 ///
 /// # Panics
-/// If `a` has fewer than ⌈channels / 16⌉·taps·R·16 numbers or `b` fewer than are read.
+/// If `a` or `b` has fewer numbers than are read.
 #[inline(always)]
 pub(crate) fn multiply<I: Isa, const R: usize, const V: usize>(
     isa: I,
     a: &[f32],
+    window: &Window,
     b: &[f32],
     channels: usize,
-    taps: usize,
     stride: usize,
     sum: &mut [[I::V; V]; R],
 ) {
-    assert!(a.len() >= channels.div_ceil(GROUP) * taps * R * GROUP);
-    assert!(channels * taps == 0 || b.len() >= (channels * taps - 1) * stride + V * I::LANES);
+    let taps = window.taps[0] * window.taps[1];
+    if channels * taps == 0 {
+        return;
+    }
+    assert!(window.inside(a.len(), channels.div_ceil(GROUP), R * GROUP));
+    assert!(b.len() >= (channels * taps - 1) * stride + V * I::LANES);
     let (mut a, mut b) = (a.as_ptr(), b.as_ptr());
     // A copy that is only ever indexed by constants, so that it lives in registers.
     let mut acc = *sum;
     let mut left = channels;
     while left > 0 {
         let depth = left.min(GROUP);
-        for k in 0..depth {
-            let mut row = a.wrapping_add(k);
-            for _ in 0..taps {
-                let mut w = [isa.splat(0.0); V];
-                for (v, w) in w.iter_mut().enumerate() {
-                    // SAFETY: `b` has moved `stride` numbers for each (channel, tap) before this one; the
-                    // last was checked to be there.
-                    *w = unsafe { isa.load_at(b.add(v * I::LANES)) };
-                }
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    // SAFETY: k < 16 and r < R: inside this tap's R·16 numbers of this group.
-                    let x = isa.splat(unsafe { *row.add(r * GROUP) });
-                    for v in 0..V {
-                        acc[v] = isa.fma(x, w[v], acc[v]);
+        let mut tap = b;
+        for i in 0..window.taps[0] {
+            let mut first = a.wrapping_offset(window.line_at(i));
+            for _ in 0..window.taps[1] {
+                let mut w = tap;
+                for k in 0..depth {
+                    let mut columns = [isa.splat(0.0); V];
+                    for (v, column) in columns.iter_mut().enumerate() {
+                        // SAFETY: `w` is (channel, tap)'s place; the last was checked to be there.
+                        *column = unsafe { isa.load_at(w.add(v * I::LANES)) };
                     }
+                    for (r, acc) in acc.iter_mut().enumerate() {
+                        // SAFETY: k < 16 and r < R: inside this tap's R·16 numbers, checked to be there.
+                        let x = isa.splat(unsafe { *first.add(r * GROUP + k) });
+                        for v in 0..V {
+                            acc[v] = isa.fma(x, columns[v], acc[v]);
+                        }
+                    }
+                    w = w.wrapping_add(taps * stride);
                 }
-                row = row.wrapping_add(R * GROUP);
-                b = b.wrapping_add(stride);
+                first = first.wrapping_offset(window.column);
+                tap = tap.wrapping_add(stride);
             }
         }
-        a = a.wrapping_add(taps * R * GROUP);
+        a = a.wrapping_add(window.group);
+        b = b.wrapping_add(depth * taps * stride);
         left -= depth;
     }
     *sum = acc;

@@ -182,6 +182,37 @@ unsafe impl<'a> Parts for Tiles<'a> {
     }
 }
 
+/// Some consecutive ones of other parts.
+pub struct Section<P> {
+    parts: P,
+    first: usize,
+    count: usize,
+}
+
+impl<P: Parts> Section<P> {
+    /// `count` parts from part `first` on.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn new(parts: P, first: usize, count: usize) -> Self {
+        assert!(first + count <= parts.count(), "parts {first} … {} of {}", first + count, parts.count());
+        Section { parts, first, count }
+    }
+}
+
+// SAFETY: different indices stay different.
+unsafe impl<P: Parts> Parts for Section<P> {
+    type Part = P::Part;
+    fn count(&self) -> usize {
+        self.count
+    }
+    unsafe fn part(&self, index: usize) -> P::Part {
+        debug_assert!(index < self.count);
+        // SAFETY: below the count that was checked; asked for at most once as `index` is.
+        unsafe { self.parts.part(self.first + index) }
+    }
+}
+
 /// A rectangle of a matrix that one thread may write.
 pub struct Tile<'a> {
     data: *mut f32,
