@@ -5,6 +5,10 @@ use crate::isa::Isa;
 /// Numbers of a row that lie side by side in a packed panel.
 pub(crate) const GROUP: usize = 16;
 
+/// How far ahead of their use weights are asked for, in numbers: some come from memory here for the
+/// first time, and to ask for what is in the cache already costs next to nothing.
+const AHEAD: usize = 1024;
+
 /// `sum[r][v] += Σ a[r][k] · b[k][v]`: a tile of `R` rows times `V` vectors, in registers.
 ///
 /// The order of k is (channel, tap). The panel `a` lies as `[channels / 16][taps][R][16]`, so that a
@@ -37,6 +41,7 @@ pub(crate) fn multiply<I: Isa, const R: usize, const V: usize>(
             for _ in 0..taps {
                 let mut w = [isa.splat(0.0); V];
                 for (v, w) in w.iter_mut().enumerate() {
+                    isa.prefetch(b.wrapping_add(AHEAD + v * I::LANES));
                     // SAFETY: `b` has moved `stride` numbers for each (channel, tap) before this one; the
                     // last was checked to be there.
                     *w = unsafe { isa.load_at(b.add(v * I::LANES)) };
