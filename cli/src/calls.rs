@@ -33,7 +33,7 @@ pub fn name(blueprint: &Blueprint, v: ValueId) -> String {
 pub fn algorithm(node: &Node<Op>, pass: Pass) -> &'static str {
     match (node.op.convolution(), node.op) {
         (Some((_, algorithms, _)), _) => algorithms[pass as usize].name(),
-        (_, Op::Linear { .. }) => "gemm",
+        (_, Op::Linear { size, .. }) => size.algorithm().name(),
         _ => "-",
     }
 }

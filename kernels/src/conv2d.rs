@@ -22,6 +22,7 @@ mod nine;
 mod patches;
 mod product;
 mod stem;
+mod stream;
 mod thin;
 mod transposed;
 mod winograd;
@@ -29,6 +30,7 @@ mod winograd2;
 mod winograd4;
 
 use crate::parallel::Cpu;
+use crate::sgd::Sgd;
 use crate::weights::WeightLayout;
 use core::fmt;
 use nunatak_core::Error;
@@ -110,6 +112,9 @@ pub enum Algorithm {
     Winograd2,
     /// A quarter of the products for planes of 2 x 2: 3x3 filters with stride 1 and padding 1.
     Nine,
+    /// Weights read once, for a handful of pixels: what counts there is the time that they take from
+    /// memory.
+    Stream,
     /// The whole patch matrix, and the crate `matrixmultiply`. Allocates on every call; only with the
     /// feature `matrixmultiply`, only where it is asked for.
     #[cfg(feature = "matrixmultiply")]
@@ -125,6 +130,7 @@ impl Algorithm {
         Algorithm::Winograd4,
         Algorithm::Winograd2,
         Algorithm::Nine,
+        Algorithm::Stream,
         #[cfg(feature = "matrixmultiply")]
         Algorithm::Im2col,
     ];
@@ -138,6 +144,7 @@ impl Algorithm {
             Algorithm::Winograd4 => "winograd4",
             Algorithm::Winograd2 => "winograd2",
             Algorithm::Nine => "nine",
+            Algorithm::Stream => "stream",
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => "im2col",
         }
@@ -218,12 +225,17 @@ impl Conv2d {
     ///
     /// | memory | convolution | passes | algorithm |
     /// |---|---|---|---|
+    /// | any | at least 393216 weights, at most 16 output pixels and 16·stride² input pixels | all | `stream` |
+    /// | fast | few input channels, stride 2, lines of at least 8 pixels, at least 16 channels out | all but the input's gradient | `polyphase` |
     /// | any | few input channels | all but the input's gradient | `direct` |
     /// | fast | 3x3, stride 1, at least 16 channels in and out, planes of 2 x 2 with padding 1, 4 images | all | `nine` |
     /// | fast | the same with fewer images | the input's gradient | `nine` |
     /// | fast | 3x3, stride 1, at least 16 channels in and out, output planes of at least 4 x 4, 8 tiles of 4 x 4 | all | `winograd4` |
     /// | any | any | all | `gemm` |
     pub fn algorithm(&self, pass: Pass, memory: Memory) -> Algorithm {
+        if stream::pays(self) {
+            return Algorithm::Stream;
+        }
         if pass != Pass::BackwardInput && stem::accepts(self) {
             // Short lines and few output channels do not pay for the transforms.
             let pays = memory == Memory::Fast && self.out_w() >= 8 && self.k >= 16;
@@ -250,6 +262,7 @@ impl Conv2d {
             Algorithm::Winograd4 | Algorithm::Winograd2 => winograd::accepts(self),
             Algorithm::Nine => winograd::accepts(self) && (self.h, self.w, self.pad) == (2, 2, 1),
             Algorithm::Polyphase => pass != Pass::BackwardInput && stem::polyphase::accepts(self),
+            Algorithm::Stream => stream::accepts(self),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => true,
         }
@@ -275,6 +288,8 @@ impl Conv2d {
             (Algorithm::Winograd4, pass) => winograd::scratch_len::<Winograd4>(self, pass, threads),
             (Algorithm::Winograd2, pass) => winograd::scratch_len::<Winograd2>(self, pass, threads),
             (Algorithm::Nine, pass) => winograd::scratch_len::<Nine>(self, pass, threads),
+            (Algorithm::Stream, Pass::Forward) => stream::forward::scratch_len(self),
+            (Algorithm::Stream, _) => stream::backward::scratch_len(self, threads),
             #[cfg(feature = "matrixmultiply")]
             (Algorithm::Im2col, _) => 0,
         }
@@ -306,6 +321,7 @@ impl Conv2d {
             Algorithm::Winograd2 => winograd::forward::<Winograd2>(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Nine => winograd::forward::<Nine>(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Polyphase => stem::polyphase::forward(self, cpu, x, w, y, add, finish, scratch),
+            Algorithm::Stream => stream::forward::forward(self, cpu, x, w, y, add, finish, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => {
                 im2col::forward(self, cpu, x, w, y, add);
@@ -328,6 +344,7 @@ impl Conv2d {
             Algorithm::Winograd2 => winograd::backward_input::<Winograd2>(self, cpu, w, dy, dx, add, scratch),
             Algorithm::Nine => winograd::backward_input::<Nine>(self, cpu, w, dy, dx, add, scratch),
             Algorithm::Polyphase => unreachable!("refused above"),
+            Algorithm::Stream => stream::backward::backward_input(self, cpu, w, dy, dx, add, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_input(self, cpu, w, dy, dx, add),
         }
@@ -348,9 +365,46 @@ impl Conv2d {
             Algorithm::Winograd2 => winograd::backward_weight::<Winograd2>(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Nine => winograd::backward_weight::<Nine>(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Polyphase => stem::polyphase::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
+            Algorithm::Stream => stream::backward::backward_weight(self, cpu, x, dy, dw, add, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_weight(self, cpu, x, dy, dw, add),
         }
+    }
+
+    /// `backward_weight`, one step of SGD and (where `dx` is asked for) `backward_input` with the weights
+    /// before the step, in one pass over the weights by [`Algorithm::Stream`]: the same bits as the three
+    /// calls one after the other, without the gradient's memory.
+    ///
+    /// | name | shape | |
+    /// |---|---|---|
+    /// | `x`, `dy` | as above | read |
+    /// | `w` | as above | read and overwritten |
+    /// | `momentum` | as `w` | as [`crate::sgd::step`] says; not used where `sgd.momentum` is 0 |
+    /// | `dx` | as above, and whether to add to it | overwritten or added to |
+    ///
+    /// Scratch: as the algorithm's `backward_weight`.
+    ///
+    /// # Panics
+    /// If a slice has another length than the tables say, or `stream` does not accept the convolution.
+    #[allow(clippy::too_many_arguments)]
+    pub fn backward_step(
+        &self,
+        cpu: &Cpu,
+        sgd: &Sgd,
+        x: &[f32],
+        dy: &[f32],
+        w: &mut [f32],
+        momentum: &mut [f32],
+        first: bool,
+        dx: Option<(&mut [f32], bool)>,
+        scratch: &mut [f32],
+    ) {
+        self.check(Pass::BackwardWeight, Algorithm::Stream, x.len(), w.len(), dy.len());
+        assert!(sgd.momentum == 0.0 || momentum.len() == w.len(), "a momentum buffer of another length than its parameter");
+        if let Some((dx, _)) = &dx {
+            assert_eq!(dx.len(), self.x_len(), "numbers of dx of {self:?}");
+        }
+        stream::backward::step(self, cpu, sgd, x, dy, w, momentum, first, dx, scratch);
     }
 
     fn check(&self, pass: Pass, algorithm: Algorithm, x: usize, w: usize, y: usize) {

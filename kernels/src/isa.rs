@@ -77,6 +77,11 @@ pub trait Isa: Copy + Send + Sync {
     /// The sum of the lanes, in a fixed order.
     fn sum(self, v: Self::V) -> f32;
 
+    /// Asks for the cache line at `x`, which will be read soon, to come to the second-level cache. Any address may be given: nothing is
+    /// read, and where there is no such instruction nothing is done.
+    #[inline(always)]
+    fn prefetch(self, _x: *const f32) {}
+
     /// Transposes a block of 16 x 16: `y[j·y_stride + i] = x[i·x_stride + j]`.
     ///
     /// # Panics

@@ -40,9 +40,16 @@ impl Linear {
     pub const fn weights(&self) -> WeightLayout {
         self.conv().weights()
     }
-    /// Numbers of scratch that a pass needs.
-    pub fn scratch_len(&self, pass: Pass, memory: Memory) -> usize {
-        self.conv().scratch_len(pass, Algorithm::Gemm, memory, 1)
+    /// How every pass is computed: by `stream` where there are many weights for few rows, else by `gemm`.
+    pub fn algorithm(&self) -> Algorithm {
+        match self.conv().algorithm(Pass::Forward, Memory::Small) {
+            Algorithm::Stream => Algorithm::Stream,
+            _ => Algorithm::Gemm,
+        }
+    }
+    /// Numbers of scratch that a pass needs on so many threads.
+    pub fn scratch_len(&self, pass: Pass, memory: Memory, threads: usize) -> usize {
+        self.conv().scratch_len(pass, self.algorithm(), memory, threads)
     }
 
     /// y = x·Wᵀ + b.
@@ -52,7 +59,7 @@ impl Linear {
     pub fn forward(&self, cpu: &Cpu, x: &[f32], w: &[f32], b: &[f32], y: &mut [f32], scratch: &mut [f32]) {
         assert_eq!((b.len(), y.len()), (self.outputs, self.n * self.outputs));
         y.chunks_exact_mut(self.outputs).for_each(|y| y.copy_from_slice(b));
-        self.conv().forward(cpu, Algorithm::Gemm, x, w, y, true, Finish::None, scratch);
+        self.conv().forward(cpu, self.algorithm(), x, w, y, true, Finish::None, scratch);
     }
 
     /// dx = dy·W (+ dx where `add`).
@@ -60,7 +67,7 @@ impl Linear {
     /// # Panics
     /// If a slice has another length than the table above says.
     pub fn backward_input(&self, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
-        self.conv().backward_input(cpu, Algorithm::Gemm, w, dy, dx, add, scratch);
+        self.conv().backward_input(cpu, self.algorithm(), w, dy, dx, add, scratch);
     }
 
     /// dw = dyᵀ·x (+ dw where `add`).
@@ -68,7 +75,7 @@ impl Linear {
     /// # Panics
     /// If a slice has another length than the table above says.
     pub fn backward_weight(&self, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
-        self.conv().backward_weight(cpu, Algorithm::Gemm, x, dy, dw, add, scratch);
+        self.conv().backward_weight(cpu, self.algorithm(), x, dy, dw, add, scratch);
     }
 
     /// db = the sum of dy's rows (+ db where `add`).

@@ -158,39 +158,81 @@ impl Task for StepTask<'_> {
 }
 
 impl StepTask<'_> {
-    /// The gradient with its sign and decay.
-    #[inline(always)]
-    fn gradient<I: Isa, const DECAY: bool>(&self, isa: I, p: I::V, grad: I::V) -> I::V {
-        let sign = if self.sgd.maximize { -1.0 } else { 1.0 };
-        let g = isa.mul(grad, isa.splat(sign));
-        if DECAY { isa.fma(p, isa.splat(self.sgd.weight_decay), g) } else { g }
-    }
-
     #[inline(always)]
     fn plain<I: Isa, const DECAY: bool>(self, isa: I) {
+        // What the constant says is known to the compiler inside the rule too.
+        let rule = Rule { decays: DECAY, buffered: false, ..Rule::new(isa, self.sgd, self.first) };
         let mut i = 0;
         while i < self.p.len() {
             let p = load_padded(isa, &self.p[i..], 0.0);
-            let g = self.gradient::<I, DECAY>(isa, p, load_padded(isa, &self.grad[i..], 0.0));
-            store_padded(isa, isa.fma(g, isa.splat(-self.sgd.lr), p), &mut self.p[i..]);
+            let (p, _) = rule.step(isa, p, load_padded(isa, &self.grad[i..], 0.0), p);
+            store_padded(isa, p, &mut self.p[i..]);
             i += I::LANES;
         }
     }
 
     #[inline(always)]
     fn buffered<I: Isa, const DECAY: bool>(self, isa: I) {
-        let momentum = isa.splat(self.sgd.momentum);
-        let share = isa.splat((1.0 - f64::from(self.sgd.dampening)) as f32);
+        let rule = Rule { decays: DECAY, buffered: true, ..Rule::new(isa, self.sgd, self.first) };
         let mut i = 0;
         while i < self.p.len() {
             let p = load_padded(isa, &self.p[i..], 0.0);
-            let g = self.gradient::<I, DECAY>(isa, p, load_padded(isa, &self.grad[i..], 0.0));
-            let buffer = if self.first { g } else { isa.fma(g, share, isa.mul(load_padded(isa, &self.buffer[i..], 0.0), momentum)) };
+            let grad = load_padded(isa, &self.grad[i..], 0.0);
+            let old = if self.first { p } else { load_padded(isa, &self.buffer[i..], 0.0) };
+            let (p, buffer) = rule.step(isa, p, grad, old);
             store_padded(isa, buffer, &mut self.buffer[i..]);
-            let g = if self.sgd.nesterov { isa.fma(buffer, momentum, g) } else { buffer };
-            store_padded(isa, isa.fma(g, isa.splat(-self.sgd.lr), p), &mut self.p[i..]);
+            store_padded(isa, p, &mut self.p[i..]);
             i += I::LANES;
         }
+    }
+}
+
+/// The formula on vectors, with its numbers spread over all lanes: shared by all who update, so that
+/// they give the same bits.
+#[derive(Clone, Copy)]
+pub(crate) struct Rule<V> {
+    sign: V,
+    decay: V,
+    momentum: V,
+    /// 1 − dampening
+    share: V,
+    /// −lr
+    rate: V,
+    decays: bool,
+    nesterov: bool,
+    /// There is a momentum, and so a buffer.
+    pub(crate) buffered: bool,
+    /// The buffer holds nothing yet.
+    pub(crate) first: bool,
+}
+
+impl<V: Copy> Rule<V> {
+    #[inline(always)]
+    pub(crate) fn new<I: Isa<V = V>>(isa: I, sgd: &Sgd, first: bool) -> Self {
+        Rule {
+            sign: isa.splat(if sgd.maximize { -1.0 } else { 1.0 }),
+            decay: isa.splat(sgd.weight_decay),
+            momentum: isa.splat(sgd.momentum),
+            share: isa.splat((1.0 - f64::from(sgd.dampening)) as f32),
+            rate: isa.splat(-sgd.lr),
+            decays: sgd.weight_decay != 0.0,
+            nesterov: sgd.nesterov,
+            buffered: sgd.momentum != 0.0,
+            first,
+        }
+    }
+
+    /// The new parameter and the new buffer; the old buffer is not used where there is none yet.
+    #[inline(always)]
+    pub(crate) fn step<I: Isa<V = V>>(&self, isa: I, p: V, grad: V, buffer: V) -> (V, V) {
+        let g = isa.mul(grad, self.sign);
+        let g = if self.decays { isa.fma(p, self.decay, g) } else { g };
+        if !self.buffered {
+            return (isa.fma(g, self.rate, p), buffer);
+        }
+        let buffer = if self.first { g } else { isa.fma(g, self.share, isa.mul(buffer, self.momentum)) };
+        let g = if self.nesterov { isa.fma(buffer, self.momentum, g) } else { buffer };
+        (isa.fma(g, self.rate, p), buffer)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Convolution and linear layers against their reference twins: every pass, every instruction-set
 //! level that this machine has, 1 to 3 threads, odd sizes and offsets, outputs filled with NaN.
 
+use nunatak_kernels::sgd::{self, Sgd};
 use nunatak_kernels::{Algorithm, Conv2d, Cpu, Finish, Level, Linear, Memory, Pass, Threads, WeightLayout, reference};
 use proptest::prelude::*;
 
@@ -138,6 +139,9 @@ fn shapes_of_resnets() {
         conv(1, 16, 16, 64, 128, 1, 2, 0),
         conv(1, 2, 2, 512, 512, 3, 1, 1),
         conv(5, 2, 2, 80, 50, 3, 1, 1),
+        conv(1, 4, 4, 256, 96, 3, 1, 1),
+        conv(1, 8, 8, 48, 64, 3, 2, 1),
+        conv(1, 8, 8, 40, 33, 1, 2, 0),
         conv(3, 7, 7, 96, 33, 3, 1, 1),
         conv(2, 32, 32, 3, 16, 3, 1, 1),
         conv(1, 9, 5, 17, 47, 3, 2, 1),
@@ -182,6 +186,69 @@ fn odd_shapes() {
     }
 }
 
+/// One pass over the weights against three: backward_weight, step, backward_input, by the same algorithm.
+fn check_backward_step(conv: Conv2d) {
+    let len = conv.weights().len();
+    let (x, dy, before) = (random(conv.x_len(), 1), random(conv.y_len(), 2), random(conv.x_len(), 5));
+    let (mut w, mut m) = (vec![0.0; len], vec![0.0; len]);
+    conv.weights().pack(&random(conv.k * conv.c * conv.weights().taps, 3), &mut w);
+    conv.weights().pack(&random(conv.k * conv.c * conv.weights().taps, 4), &mut m);
+    let plain = Sgd::new(0.01);
+    let rules = [
+        (plain, false),
+        (Sgd { weight_decay: 0.1, maximize: true, ..plain }, false),
+        (Sgd { momentum: 0.9, ..plain }, true),
+        (Sgd { momentum: 0.9, dampening: 0.3, weight_decay: 0.01, ..plain }, false),
+        (Sgd { momentum: 0.8, nesterov: true, weight_decay: 0.1, ..plain }, false),
+    ];
+    for level in Level::available() {
+        for threads in threads() {
+            let cpu = Cpu { level, threads: &threads };
+            let scratch = |pass| vec![f32::NAN; conv.scratch_len(pass, Algorithm::Stream, Memory::Fast, threads.count())];
+            for (sgd, first) in rules {
+                for add in [None, Some(false), Some(true)] {
+                    let (mut w1, mut m1, mut dx1, mut dw) = (w.clone(), m.clone(), before.clone(), vec![f32::NAN; len]);
+                    conv.backward_weight(&cpu, Algorithm::Stream, &x, &dy, &mut dw, false, &mut scratch(Pass::BackwardWeight));
+                    if let Some(add) = add {
+                        conv.backward_input(&cpu, Algorithm::Stream, &w1, &dy, &mut dx1, add, &mut scratch(Pass::BackwardInput));
+                    }
+                    sgd::step(&cpu, &sgd, &mut w1, &dw, Some(&mut m1), first);
+
+                    let (mut w2, mut m2, mut dx2) = (w.clone(), m.clone(), before.clone());
+                    if first {
+                        m2.fill(f32::NAN); // not to be read
+                    }
+                    let dx = add.map(|add| (&mut dx2[..], add));
+                    conv.backward_step(&cpu, &sgd, &x, &dy, &mut w2, &mut m2, first, dx, &mut scratch(Pass::BackwardWeight));
+                    for (what, a, b) in [("w", &w1, &w2), ("momentum", &m1, &m2), ("dx", &dx1, &dx2)] {
+                        let same = a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
+                        assert!(same, "{what} of {conv:?} {level} {sgd:?} add {add:?} {} threads", threads.count());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_pass_backward_gives_the_bits_of_three() {
+    for c in [
+        conv(1, 2, 2, 96, 64, 3, 1, 1),
+        conv(1, 4, 4, 40, 48, 3, 2, 1),
+        conv(2, 4, 4, 17, 33, 3, 1, 1),
+        conv(3, 1, 1, 70, 10, 1, 1, 0),
+        conv(1, 5, 3, 9, 16, 2, 3, 0),
+        conv(1, 4, 4, 33, 20, 1, 2, 0),
+    ] {
+        assert!(Algorithm::ALL.contains(&Algorithm::Stream) && conv_accepts_stream(&c), "{c:?}");
+        check_backward_step(c);
+    }
+}
+
+fn conv_accepts_stream(conv: &Conv2d) -> bool {
+    Pass::ALL.iter().all(|pass| conv.accepts(*pass, Algorithm::Stream))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..Default::default() })]
     #[test]
@@ -193,7 +260,7 @@ proptest! {
 
 #[test]
 fn linear_layers() {
-    for (n, inputs, outputs) in [(1, 512, 1000), (1, 512, 10), (33, 64, 10), (7, 3, 1), (70, 130, 129), (3, 1, 77)] {
+    for (n, inputs, outputs) in [(1, 512, 1000), (3, 515, 1002), (1, 512, 10), (33, 64, 10), (7, 3, 1), (70, 130, 129), (3, 1, 77)] {
         let linear = Linear { n, inputs, outputs };
         let layout = WeightLayout { k: outputs, c: inputs, taps: 1 };
         let (x, dy, b, w) = (random(n * inputs, 1), random(n * outputs, 2), random(outputs, 3), random(inputs * outputs, 4));
@@ -207,7 +274,7 @@ fn linear_layers() {
         for level in Level::available() {
             for threads in threads() {
                 let cpu = Cpu { level, threads: &threads };
-                let scratch = |pass| vec![f32::NAN; linear.scratch_len(pass, Memory::Small)];
+                let scratch = |pass| vec![f32::NAN; linear.scratch_len(pass, Memory::Small, threads.count())];
                 let (mut y, mut dx) = (vec![f32::NAN; n * outputs], vec![f32::NAN; n * inputs]);
                 let (mut dw, mut db, mut unpacked) = (vec![f32::NAN; layout.len()], vec![f32::NAN; outputs], vec![0.0; inputs * outputs]);
                 linear.forward(&cpu, &x, &packed, &b, &mut y, &mut scratch(Pass::Forward));

@@ -208,7 +208,7 @@ impl Operation for Op {
     fn forward_scratch_len(&self, context: &Context) -> usize {
         match self {
             Op::Conv2d { conv, algorithms, .. } => conv.scratch_len(Pass::Forward, algorithms[0], context.memory, context.threads),
-            Op::Linear { size, .. } => size.scratch_len(Pass::Forward, context.memory),
+            Op::Linear { size, .. } => size.scratch_len(Pass::Forward, context.memory, context.threads),
             Op::BatchNorm { size, .. } => size.scratch_len(context.threads),
             Op::Sum(n) | Op::Mean(n) | Op::MeanSquaredError(n) => reduce::scratch_len(*n),
             Op::CrossEntropy(p) | Op::CrossEntropyProbabilities(p) => p.scratch_len(),
@@ -225,7 +225,7 @@ impl Operation for Op {
             Op::Conv2d { conv, algorithms, .. } => {
                 either(&|pass| conv.scratch_len(pass, algorithms[pass as usize], context.memory, context.threads))
             }
-            Op::Linear { size, .. } => either(&|pass| size.scratch_len(pass, context.memory)),
+            Op::Linear { size, .. } => either(&|pass| size.scratch_len(pass, context.memory, context.threads)),
             // The sums come first in the scratch, in a room of whole units.
             Op::BatchNorm { size, .. } => sums_room(size) + size.scratch_len(context.threads),
             _ => 0,

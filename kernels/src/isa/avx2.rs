@@ -55,6 +55,11 @@ impl Isa for Avx2 {
         unsafe { _mm256_storeu_ps(y, v) }
     }
     #[inline(always)]
+    fn prefetch(self, x: *const f32) {
+        // SAFETY: a hint; no address is wrong.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
+    }
+    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: see above.
         unsafe { _mm256_add_ps(a, b) }

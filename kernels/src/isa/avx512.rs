@@ -55,6 +55,11 @@ impl Isa for Avx512 {
         unsafe { _mm512_storeu_ps(y, v) }
     }
     #[inline(always)]
+    fn prefetch(self, x: *const f32) {
+        // SAFETY: a hint; no address is wrong.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
+    }
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: see above.
         unsafe { _mm512_add_ps(a, b) }

@@ -55,6 +55,11 @@ impl Isa for Neon {
         unsafe { vst1q_f32(y, v) }
     }
     #[inline(always)]
+    fn prefetch(self, x: *const f32) {
+        // SAFETY: a hint; no address is wrong. (The intrinsic is not stable yet.)
+        unsafe { core::arch::asm!("prfm pldl2keep, [{x}]", x = in(reg) x, options(nostack, preserves_flags, readonly)) }
+    }
+    #[inline(always)]
     fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         // SAFETY: see above.
         unsafe { vaddq_f32(a, b) }
