@@ -4,6 +4,7 @@
 //! call of a closure, and which thread makes that call changes nothing: the result is the same
 //! bits for any number of threads. Without the feature `std` the same parts run in order.
 
+mod cells;
 mod parts;
 #[cfg(feature = "std")]
 mod pool;
@@ -11,6 +12,7 @@ mod pool;
 use crate::Level;
 use crate::denormals::{Denormals, Guard};
 use core::sync::atomic::{AtomicUsize, Ordering};
+pub(crate) use cells::Cells;
 pub use parts::{Calls, Chunks, Parts, RowMap, Tile, Tiles};
 #[cfg(feature = "std")]
 use std::sync::Arc;

@@ -142,6 +142,12 @@ pub(crate) fn scratch_len(conv: &Conv2d, backward: bool, threads: usize) -> usiz
     (if backward { Shape::backward_input(conv) } else { Shape::forward(conv) }).scratch_len(threads)
 }
 
+/// How many row tiles [`forward`] has.
+pub(crate) fn row_tiles(conv: &Conv2d) -> usize {
+    let s = Shape::forward(conv);
+    if s.by_tiles() { s.n * s.tiles[0].div_ceil(s.tile_lines()) } else { s.n.div_ceil(s.images()) }
+}
+
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
 #[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
 pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
@@ -207,7 +213,8 @@ fn by_filters(s: Shape, cpu: &Cpu, x: &[f32], filters: Filters, y: &mut [f32], a
         });
         let v = &*v;
         let (rows, block) = (images * pixels, s.block());
-        let parts = Tiles::from_row(y, RowMap::plain(s.n * pixels, s.k), image * pixels, rows, s.k, rows, block);
+        let parts =
+            Tiles::from_row(y, RowMap::plain(s.n * pixels, s.k), image * pixels, rows, s.k, rows, block).numbered_from(image / s.images());
         cpu.run(parts, scratch, each_filter + s.product_len(tiles), |j, mut out, scratch| {
             let (u, m) = scratch.split_at_mut(each_filter);
             for channel in (0..s.c).step_by(CHANNELS) {
