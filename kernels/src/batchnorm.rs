@@ -24,6 +24,7 @@
 
 pub mod fused;
 mod pass;
+pub mod pooled;
 mod sums;
 
 use crate::Cpu;

@@ -4,7 +4,7 @@ use crate::params::NormId;
 use nunatak_core::tape::Operation;
 use nunatak_core::{ParamId, Reads};
 use nunatak_kernels::avgpool::AdaptiveAvgPool;
-use nunatak_kernels::batchnorm::BatchNorm;
+use nunatak_kernels::batchnorm::{BatchNorm, pooled};
 use nunatak_kernels::cross_entropy::CrossEntropy;
 use nunatak_kernels::maxpool::MaxPool;
 use nunatak_kernels::{Algorithm, Conv2d, Linear, Memory, Pass, reduce};
@@ -44,6 +44,21 @@ pub enum Op {
         /// What follows in the same pass.
         then: NormThen,
     },
+    /// Batch normalisation with the batch's statistics, max(…, 0), and the largest value of a window.
+    BatchNormPool {
+        /// The normalisation's numbers.
+        size: BatchNorm,
+        /// Which of the network's normalisations.
+        norm: NormId,
+        /// gamma.
+        gamma: ParamId,
+        /// beta.
+        beta: ParamId,
+        /// As in [`NormThen`].
+        moments: bool,
+        /// The pooling's numbers.
+        pool: MaxPool,
+    },
     /// max(x, 0)
     Relu,
     /// Largest value of a window.
@@ -79,7 +94,7 @@ pub enum Op {
     CrossEntropyProbabilities(CrossEntropy),
 }
 
-/// What a convolution does to its output besides, once it was fused (see [`crate::fuse`]).
+/// What a convolution does to its output besides, once it was fused.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub enum ConvThen {
     /// Nothing.
@@ -133,7 +148,7 @@ impl Op {
     /// The convolution in it, how each pass computes it (in the order of [`Pass`]), and its weight.
     pub const fn convolution(&self) -> Option<(Conv2d, [Algorithm; 3], ParamId)> {
         match *self {
-            Op::Conv2d { conv, algorithms, weight } => Some((conv, algorithms, weight)),
+            Op::Conv2d { conv, algorithms, weight, .. } => Some((conv, algorithms, weight)),
             _ => None,
         }
     }
@@ -162,6 +177,7 @@ impl Op {
                 then.choose(["conv2d+batchnorm", "conv2d+batchnorm+relu", "conv2d+batchnorm+add", "conv2d+batchnorm+add+relu"])
             }
             Op::BatchNorm { then, .. } => then.choose(["batchnorm", "batchnorm+relu", "batchnorm+add", "batchnorm+add+relu"]),
+            Op::BatchNormPool { .. } => "batchnorm+relu+maxpool",
             Op::Relu => "relu",
             Op::MaxPool(_) => "maxpool",
             Op::AvgPool(_) => "avgpool",
@@ -198,7 +214,7 @@ impl Operation for Op {
     fn params(&self) -> [Option<ParamId>; 2] {
         match *self {
             Op::Conv2d { weight, .. } => [Some(weight), None],
-            Op::BatchNorm { gamma, beta, .. } => [Some(gamma), Some(beta)],
+            Op::BatchNorm { gamma, beta, .. } | Op::BatchNormPool { gamma, beta, .. } => [Some(gamma), Some(beta)],
             Op::Linear { weight, bias, .. } => [Some(weight), Some(bias)],
             _ => [None, None],
         }
@@ -208,6 +224,7 @@ impl Operation for Op {
         match self {
             // Through the batch's statistics x comes back; running statistics are constants.
             Op::BatchNorm { batch, then, .. } => reads(*batch, false, then.relu && !recomputes_relu(*batch, *then), *batch),
+            Op::BatchNormPool { .. } => reads(true, false, false, true),
             Op::Relu => reads(false, false, true, false),
             Op::MaxPool(_) | Op::CrossEntropy(_) | Op::CrossEntropyProbabilities(_) => reads(false, false, false, true),
             Op::Mul | Op::MeanSquaredError(_) => reads(true, true, false, false),
@@ -218,6 +235,7 @@ impl Operation for Op {
     fn backward_weight_reads(&self) -> Reads {
         match self {
             Op::BatchNorm { batch, then, .. } => reads(true, false, then.relu && !recomputes_relu(*batch, *then), *batch),
+            Op::BatchNormPool { .. } => reads(true, false, false, true),
             Op::Conv2d { .. } | Op::Linear { .. } => reads(true, false, false, false),
             _ => Reads::default(),
         }
@@ -248,7 +266,7 @@ impl Operation for Op {
     fn accumulates(&self, input: usize) -> bool {
         // A residual's gradient is dy.
         let residual = matches!(self, Op::BatchNorm { .. }) && input == 1;
-        residual || !matches!(self, Op::BatchNorm { .. } | Op::Relu | Op::MaxPool(_) | Op::AvgPool(_) | Op::MeanSquaredError(_))
+        residual || !matches!(self, Op::BatchNorm { .. } | Op::BatchNormPool { .. } | Op::Relu | Op::MaxPool(_) | Op::AvgPool(_) | Op::MeanSquaredError(_))
     }
 
     fn attached_len(&self) -> usize {
@@ -261,7 +279,8 @@ impl Operation for Op {
     fn saved_len(&self, _: &Context) -> usize {
         match self {
             Op::BatchNorm { size, batch: true, then, .. } => saved_per_channel(*then) * size.channels,
-            Op::MaxPool(p) => (p.n * p.out_h() * p.out_w() * p.c).div_ceil(4),
+            Op::MaxPool(p) => p.y_len().div_ceil(4),
+            Op::BatchNormPool { size, pool, .. } => pool_tables_room(size) + pool.y_len().div_ceil(4),
             Op::CrossEntropy(p) | Op::CrossEntropyProbabilities(p) => p.saved_len(),
             _ => 0,
         }
@@ -279,6 +298,7 @@ impl Operation for Op {
             }
             Op::Linear { size, .. } => size.scratch_len(Pass::Forward, context.memory),
             Op::BatchNorm { size, .. } => size.scratch_len(context.threads),
+            Op::BatchNormPool { size, pool, .. } => pooled::scratch_len(size, pool, context.threads),
             Op::Sum(n) | Op::Mean(n) | Op::MeanSquaredError(n) => reduce::scratch_len(*n),
             Op::CrossEntropy(p) | Op::CrossEntropyProbabilities(p) => p.scratch_len(),
             _ => 0,
@@ -297,6 +317,10 @@ impl Operation for Op {
             Op::Linear { size, .. } => either(&|pass| size.scratch_len(pass, context.memory)),
             // The sums come first in the scratch, in a room of whole units.
             Op::BatchNorm { size, .. } => sums_room(size) + size.scratch_len(context.threads),
+            // The pooling's own gradient needs a place where no gradient of x is asked for.
+            Op::BatchNormPool { size, pool, .. } => {
+                sums_room(size) + size.scratch_len(context.threads) + if input { 0 } else { pool.x_len() }
+            }
             _ => 0,
         }
     }
@@ -311,6 +335,11 @@ pub(crate) const fn recomputes_relu(batch: bool, then: NormThen) -> bool {
 /// Numbers that a normalisation with the batch's statistics leaves for backward, for each channel.
 pub(crate) const fn saved_per_channel(then: NormThen) -> usize {
     if recomputes_relu(true, then) { 4 } else { 2 }
+}
+
+/// Room for what [`Op::BatchNormPool`] saves of its normalisation, before the maxima's places.
+pub(crate) const fn pool_tables_room(size: &BatchNorm) -> usize {
+    (4 * size.channels).next_multiple_of(nunatak_core::arena::UNIT)
 }
 
 /// Room for the moments of `k` channels: two numbers of 64 bits each.

@@ -57,6 +57,9 @@ pub struct Args {
     /// Make the loss large instead
     #[arg(long)]
     maximize: bool,
+    /// Compute every operation in a pass of its own
+    #[arg(long)]
+    no_fuse: bool,
     /// Number of steps
     #[arg(long, default_value_t = 1)]
     steps: usize,
@@ -157,6 +160,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             update: args.update.into(),
             momentum: args.momentum != 0.0,
             in_place: false,
+            fuse: !args.no_fuse,
         },
         algorithms: args::algorithms(args.algorithm.as_deref())?,
     };

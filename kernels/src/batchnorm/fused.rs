@@ -63,16 +63,41 @@ pub fn forward_batch(
     let per_channel = [gamma.len(), beta.len(), running_mean.len(), running_var.len(), moments.map_or(c, |m| m.len() / 2)];
     let tensors = [x.map_or(y.len(), <[f32]>::len), y.len(), then.residual.map_or(y.len(), <[f32]>::len)];
     p.check(&tensors, &per_channel, scratch.len(), cpu.threads.count());
-    assert!(saved.len() == 2 * c || saved.len() == CHANNELS_SAVED * c, "{} numbers to save for {c} channels", saved.len());
-    assert!(p.rows > 1, "{} rows in train mode: a variance needs at least 2", p.rows);
     let (partial, rest) = scratch.split_at_mut(p.partial_len());
     let (tables, threads) = rest.split_at_mut(TABLES * p.period());
+    let x_now = x.unwrap_or(&*y);
+    let tables =
+        batch_tables(cpu, p, x_now, moments, gamma, beta, running_mean, running_var, factor, saved, partial, tables, threads);
+    normalise(cpu, p, x, tables, then, y);
+}
+
+/// Takes the statistics of the batch, where `moments` does not give them, moves the running ones,
+/// writes `saved`, and gives the tables of mean, scale and shift.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn batch_tables<'t>(
+    cpu: &Cpu,
+    p: &BatchNorm,
+    x: &[f32],
+    moments: Option<&[f64]>,
+    gamma: &[f32],
+    beta: &[f32],
+    running_mean: &mut [f32],
+    running_var: &mut [f32],
+    factor: f32,
+    saved: &mut [f32],
+    partial: &mut [f32],
+    tables: &'t mut [f32],
+    threads: &mut [f32],
+) -> [&'t [f32]; 3] {
+    let c = p.channels;
+    assert!(saved.len() == 2 * c || saved.len() == CHANNELS_SAVED * c, "{} numbers to save for {c} channels", saved.len());
+    assert!(p.rows > 1, "{} rows in train mode: a variance needs at least 2", p.rows);
     let own;
     // The mean and the sum of squared deviations of all rows.
     let moments = match moments {
         Some(given) => given,
         None => {
-            let partial = partial_sums(cpu, p, x.unwrap_or(&*y), Other::Squares, &mut [], partial, threads);
+            let partial = partial_sums(cpu, p, x, Other::Squares, &mut [], partial, threads);
             cpu.level.run(MergeStatistics { p, partial });
             own = partial;
             &*own
@@ -100,7 +125,7 @@ pub fn forward_batch(
         saved[3 * c..].copy_from_slice(&shift_table[..c]);
     }
     repeat(c, [&mut *mean_table, &mut *scale_table, &mut *shift_table]);
-    normalise(cpu, p, x, [mean_table, scale_table, shift_table], then, y);
+    [mean_table, scale_table, shift_table]
 }
 
 /// As [`super::forward_running`], then what `then` says.
@@ -130,9 +155,7 @@ pub fn forward_running(
     normalise(cpu, p, x, [mean, scale, shift], then, y);
 }
 
-fn normalise(cpu: &Cpu, p: &BatchNorm, x: Option<&[f32]>, tables: [&mut [f32]; 3], then: Then, y: &mut [f32]) {
-    let [mean, scale, shift] = tables;
-    let tables: [&[f32]; 3] = [mean, scale, shift];
+fn normalise(cpu: &Cpu, p: &BatchNorm, x: Option<&[f32]>, tables: [&[f32]; 3], then: Then, y: &mut [f32]) {
     match (x, then.residual, then.relu) {
         (Some(x), None, false) => rows(cpu, p, Normalise::<false>, [x], tables, y),
         (Some(x), None, true) => rows(cpu, p, Normalise::<true>, [x], tables, y),

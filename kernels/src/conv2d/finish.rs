@@ -12,7 +12,7 @@
 
 mod moments;
 
-use super::{Algorithm, Conv2d, Memory, product, winograd4};
+use super::{Algorithm, Conv2d, Memory, product, stem, winograd4};
 use crate::batchnorm::{self, BatchNorm};
 use crate::isa::Isa;
 use crate::lanes::{load_padded, store_padded};
@@ -116,6 +116,7 @@ fn row_tiles(conv: &Conv2d, algorithm: Algorithm, memory: Memory) -> Option<usiz
     match algorithm {
         Algorithm::Gemm => Some(product::row_tiles(conv, memory.budget())),
         Algorithm::Winograd4 => Some(winograd4::row_tiles(conv)),
+        Algorithm::Direct => stem::accepts(conv).then(|| stem::row_tiles(conv)),
         #[allow(unreachable_patterns)] // every algorithm of some builds
         _ => None,
     }
