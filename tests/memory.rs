@@ -64,7 +64,7 @@ fn tutorial_stays_within_its_budgets() {
     let tutorial = |classes: usize, update: Update, head_only: bool| {
         let recipe = Recipe::resnet18(classes);
         let mut setup = training(recipe, 1, 64, Loss::Sum);
-        setup.options = Options { threads: 2, memory: Memory::Small, update, momentum: true, in_place: false };
+        setup.options = Options { threads: 2, memory: Memory::Small, update, momentum: true, in_place: false, fuse: true };
         if head_only {
             setup.trainable = network(recipe).head();
         }

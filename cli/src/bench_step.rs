@@ -45,6 +45,9 @@ pub struct StepArgs {
     /// Memory or speed
     #[arg(long, value_enum, default_value_t)]
     pub memory: MemoryArg,
+    /// Compute every operation in a pass of its own
+    #[arg(long)]
+    pub no_fuse: bool,
 }
 
 impl StepArgs {
@@ -81,6 +84,7 @@ impl StepArgs {
                 update: self.update.into(),
                 momentum: !infer,
                 in_place: false,
+                fuse: !self.no_fuse,
             },
             algorithms: args::algorithms(self.algorithm.as_deref())?,
         })

@@ -9,6 +9,8 @@ use nunatak_nn::{Blueprint, Pass, ValueId};
 pub struct Call {
     /// The layer's name, or the operation and its number.
     pub name: String,
+    /// What is computed: a fused operation names its parts.
+    pub op: &'static str,
     /// forward, backward_input, backward_weight or update.
     pub pass: &'static str,
     /// How it is computed.
@@ -49,26 +51,26 @@ pub fn calls(blueprint: &Blueprint) -> Vec<Call> {
             continue;
         }
         let bytes = len(v) + 4 * (plan.saved(v).len() + plan.forward_scratch(v).len());
-        list.push(Call { name: name(blueprint, v), pass: "forward", algorithm: algorithm(node, Pass::Forward), bytes });
+        list.push(Call { name: name(blueprint, v), op: node.op.name(), pass: "forward", algorithm: algorithm(node, Pass::Forward), bytes });
     }
     for v in tape.values().rev() {
         let Ok(node) = tape.node(v) else { continue };
         let need = needs.at(v);
         let scratch = 4 * plan.backward_scratch(v).len();
-        let name = name(blueprint, v);
+        let (name, op) = (name(blueprint, v), node.op.name());
         let params: usize =
             (0..2).filter(|&i| need.dw[i]).filter_map(|i| node.op.params()[i]).map(|id| 4 * blueprint.network().param_at(id).len()).sum();
         if need.dw != [false; 2] {
             let (pass, algorithm) = ("backward_weight", algorithm(node, Pass::BackwardWeight));
-            list.push(Call { name: name.clone(), pass, algorithm, bytes: params + scratch });
+            list.push(Call { name: name.clone(), op, pass, algorithm, bytes: params + scratch });
         }
         let inputs: usize = node.inputs().filter(|&(i, _)| need.dx[i]).map(|(_, x)| len(x)).sum();
         if need.dx != [false; 2] {
             let (pass, algorithm) = ("backward_input", algorithm(node, Pass::BackwardInput));
-            list.push(Call { name: name.clone(), pass, algorithm, bytes: inputs + scratch });
+            list.push(Call { name: name.clone(), op, pass, algorithm, bytes: inputs + scratch });
         }
         if need.dw != [false; 2] {
-            list.push(Call { name, pass: "update", algorithm: "-", bytes: params });
+            list.push(Call { name, op: "sgd", pass: "update", algorithm: "-", bytes: params });
         }
     }
     list

@@ -135,9 +135,16 @@ impl<const S: usize> Slots<S> {
                     slots.slots[slot as usize].end = last[v.index()];
                     slot
                 }
+                None if node.is_absorbed() => NONE,
                 // Inputs are written before the walk begins.
                 None if node.inputs().next().is_none() => slots.push(Kind::Value(v), 0, last[v.index()], node.shape.len())?,
-                None => slots.push(Kind::Value(v), v.0, last[v.index()], node.shape.len())?,
+                None => {
+                    let len = match node.op.attached_len() {
+                        0 => node.shape.len(),
+                        attached => node.shape.len().next_multiple_of(UNIT) + attached,
+                    };
+                    slots.push(Kind::Value(v), v.0, last[v.index()], len)?
+                }
             };
             let saved_until = if need.backward() && need.reads.saved { backward(v) } else { v.0 };
             slots.push(Kind::Saved(v), v.0, saved_until, node.op.saved_len(context))?;
@@ -157,7 +164,8 @@ impl<const S: usize> Slots<S> {
             }
             let now = backward(v);
             let mut free = true; // the gradient of the result can still be written over
-            for (position, x) in node.inputs().filter(|&(position, _)| need.dx[position]) {
+            // A residual, the last input, first: its gradient is often dy as it is.
+            for (position, x) in node.inputs().rev().filter(|&(position, _)| need.dx[position]) {
                 let x_len = tape.nodes()[x.index()].shape.len();
                 // x + x: the second contribution reads dy too, which must not have become dx by then.
                 let once = node.inputs().all(|(other, y)| other == position || y != x || !need.dx[other]);

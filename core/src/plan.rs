@@ -119,6 +119,11 @@ impl<const N: usize> Plan<N> {
     pub fn value(&self, v: ValueId) -> Range<usize> {
         self.value[v.index()].range()
     }
+    /// The `len` numbers behind the result of a node: its [`Operation::attached_len`].
+    pub fn attached(&self, v: ValueId, len: usize) -> Range<usize> {
+        let start = self.value(v).end.next_multiple_of(UNIT);
+        start..start + len
+    }
     /// The gradient of a node's result.
     pub fn gradient(&self, v: ValueId) -> Range<usize> {
         self.gradient[v.index()].range()

@@ -61,6 +61,10 @@ pub trait Operation: Copy {
     /// Whether it can add to the gradient of the input at this position; if not, the gradient goes to
     /// a buffer of its own and is added from there.
     fn accumulates(&self, input: usize) -> bool;
+    /// Numbers that are written behind the result, for the steps that read it.
+    fn attached_len(&self) -> usize {
+        0
+    }
     /// What forward leaves for backward.
     fn saved_len(&self, context: &Self::Context) -> usize;
     /// Memory that is dead after the forward call.
@@ -77,6 +81,8 @@ pub struct Node<Op> {
     inputs: [u16; 2],
     /// The shape of the result.
     pub shape: Shape,
+    /// A later step does this one's work too: see [`Tape::absorb`].
+    absorbed: bool,
 }
 
 const NO_INPUT: u16 = u16::MAX;
@@ -88,11 +94,28 @@ impl<Op> Node<Op> {
         (value != NO_INPUT).then_some(ValueId(value))
     }
 
+    /// Whether a later step does the work of this one too, so that it has no result.
+    pub fn is_absorbed(&self) -> bool {
+        self.absorbed
+    }
+
     /// The inputs with their positions.
-    pub fn inputs(&self) -> impl Iterator<Item = (usize, ValueId)> + use<Op> {
+    pub fn inputs(&self) -> impl DoubleEndedIterator<Item = (usize, ValueId)> + use<Op> {
         let inputs = self.inputs;
         (0..2).filter(move |&i| inputs[i] != NO_INPUT).map(move |i| (i, ValueId(inputs[i])))
     }
+}
+
+/// The numbers of inputs that are made before the step `before`.
+fn ids(inputs: &[ValueId], before: usize) -> Result<[u16; 2], Error> {
+    let mut ids = [NO_INPUT; 2];
+    for (id, value) in ids.iter_mut().zip(inputs) {
+        if value.index() >= before {
+            return Err(Error::UnknownValue { value: value.index(), values: before });
+        }
+        *id = value.0;
+    }
+    Ok(ids)
 }
 
 /// A recorded computation of at most `N` operations.
@@ -112,7 +135,7 @@ impl<Op: Operation, const N: usize> Tape<Op, N> {
     /// An empty tape.
     pub const fn new() -> Self {
         const { assert!(N < NO_INPUT as usize / 4, "times on the walk are u16") };
-        Tape { nodes: [Node { op: Op::NOTHING, inputs: [NO_INPUT; 2], shape: Shape::SCALAR }; N], len: 0 }
+        Tape { nodes: [Node { op: Op::NOTHING, inputs: [NO_INPUT; 2], shape: Shape::SCALAR, absorbed: false }; N], len: 0 }
     }
 
     /// Records `op` on `inputs`; `shape` is the shape of its result.
@@ -123,16 +146,31 @@ impl<Op: Operation, const N: usize> Tape<Op, N> {
         if self.len == N {
             return Err(Error::TapeFull { capacity: N });
         }
-        let mut ids = [NO_INPUT; 2];
-        for (id, value) in ids.iter_mut().zip(inputs) {
-            if value.index() >= self.len {
-                return Err(Error::UnknownValue { value: value.index(), values: self.len });
-            }
-            *id = value.0;
-        }
-        self.nodes[self.len] = Node { op, inputs: ids, shape };
+        self.nodes[self.len] = Node { op, inputs: ids(inputs, self.len)?, shape, absorbed: false };
         self.len += 1;
         Ok(ValueId(self.len as u16 - 1))
+    }
+
+    /// Replaces the step that makes `value` by another whose result has the same shape. The numbers of
+    /// all values stay.
+    ///
+    /// # Errors
+    /// [`Error::UnknownValue`] where `value` is not on the tape or an input is not made before it.
+    pub fn rewrite(&mut self, value: ValueId, op: Op, inputs: &[ValueId]) -> Result<(), Error> {
+        let shape = self.node(value)?.shape;
+        self.nodes[value.index()] = Node { op, inputs: ids(inputs, value.index())?, shape, absorbed: false };
+        Ok(())
+    }
+
+    /// Empties the step that makes `value`, because a later one was rewritten to do its work too. There
+    /// is no such value any more: nothing may read it, and it takes no memory.
+    ///
+    /// # Errors
+    /// [`Error::UnknownValue`].
+    pub fn absorb(&mut self, value: ValueId) -> Result<(), Error> {
+        let shape = self.node(value)?.shape;
+        self.nodes[value.index()] = Node { op: Op::NOTHING, inputs: [NO_INPUT; 2], shape, absorbed: true };
+        Ok(())
     }
 
     /// The steps in the order of the forward walk.

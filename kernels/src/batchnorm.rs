@@ -22,14 +22,17 @@
 //!
 //! Reference: [`crate::reference::batchnorm`].
 
+pub mod fused;
 mod pass;
+pub mod pooled;
 mod sums;
 
 use crate::Cpu;
 use crate::lanes::{as_f64, sqrt};
 use crate::parallel::Chunks;
-use pass::{InputBatch, InputRunning, Normalise, RowsTask};
-use sums::{BlockTask, MergeStatistics, MergeSums};
+use fused::Then;
+use pass::{InputBatch, InputRunning, RowsTask};
+use sums::{BlockTask, MergeSums, Open, Other};
 
 /// A batch normalisation's numbers.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -108,7 +111,9 @@ impl BatchNorm {
 }
 
 /// The most tables that a pass reads.
-const TABLES: usize = 4;
+const TABLES: usize = 6;
+/// Numbers of a channel that forward may leave for backward.
+const CHANNELS_SAVED: usize = 4;
 
 /// Normalises with the batch's statistics and moves the running ones:
 /// `new = (1 − factor)·old + factor·batch`, where the batch's variance is the unbiased one.
@@ -140,34 +145,9 @@ pub fn forward_batch(
     saved: &mut [f32],
     scratch: &mut [f32],
 ) {
-    let c = p.channels;
-    let per_channel = [gamma.len(), beta.len(), running_mean.len(), running_var.len(), saved.len() / 2];
-    p.check(&[x.len(), y.len()], &per_channel, scratch.len(), cpu.threads.count());
-    assert!(p.rows > 1, "{} rows in train mode: a variance needs at least 2", p.rows);
-    let (partial, rest) = scratch.split_at_mut(p.partial_len());
-    let (tables, threads) = rest.split_at_mut(TABLES * p.period());
-    let partial = partial_sums(cpu, p, x, Other::Mean, partial, threads);
-    cpu.level.run(MergeStatistics { p, partial });
-    // Chunk 0 now holds the mean and the sum of squared deviations of all rows.
-    let [mean_table, scale_table, shift_table, _] = split(tables, p.period());
-    let n = p.rows as f64;
-    let factor = f64::from(factor);
-    for i in 0..c {
-        let (mean, squares) = (partial[i], partial[c + i]);
-        let invstd = 1.0 / sqrt(squares / n + f64::from(p.eps));
-        saved[i] = mean as f32;
-        saved[c + i] = invstd as f32;
-        running_mean[i] = ((1.0 - factor) * f64::from(running_mean[i]) + factor * mean) as f32;
-        running_var[i] = ((1.0 - factor) * f64::from(running_var[i]) + factor * (squares / (n - 1.0))) as f32;
-        let scale = invstd * f64::from(gamma[i]);
-        mean_table[i] = mean as f32;
-        scale_table[i] = scale as f32;
-        // What the mean loses as f32 the shift gives back.
-        let lost = mean - f64::from(mean as f32);
-        shift_table[i] = if lost.is_finite() { (f64::from(beta[i]) - lost * scale) as f32 } else { beta[i] };
-    }
-    repeat(c, [&mut *mean_table, &mut *scale_table, &mut *shift_table]);
-    rows(cpu, p, Normalise, [x], [mean_table, scale_table, shift_table], y);
+    assert_eq!(saved.len(), 2 * p.channels, "numbers to save for {} channels", p.channels);
+    let then = Then::NOTHING;
+    fused::forward_batch(cpu, p, Some(x), None, gamma, beta, running_mean, running_var, factor, then, y, saved, scratch);
 }
 
 /// Normalises with given statistics.
@@ -193,18 +173,16 @@ pub fn forward_running(
     y: &mut [f32],
     scratch: &mut [f32],
 ) {
-    let per_channel = [gamma.len(), beta.len(), running_mean.len(), running_var.len()];
-    p.check(&[x.map_or(y.len(), <[f32]>::len), y.len()], &per_channel, scratch.len(), cpu.threads.count());
-    let [mean, scale, shift, _] = split(&mut scratch[p.partial_len()..], p.period());
+    fused::forward_running(cpu, p, x, gamma, beta, running_mean, running_var, Then::NOTHING, y, scratch);
+}
+
+/// Means, scales and shifts (channels each) of a normalisation with given statistics, from gamma,
+/// beta, mean and variance.
+pub(crate) fn running_tables(p: &BatchNorm, [gamma, beta, mean, var]: [&[f32]; 4], [means, scales, shifts]: [&mut [f32]; 3]) {
     for i in 0..p.channels {
-        mean[i] = running_mean[i];
-        scale[i] = (invstd(p, running_var[i]) * f64::from(gamma[i])) as f32;
-        shift[i] = beta[i];
-    }
-    repeat(p.channels, [&mut *mean, &mut *scale, &mut *shift]);
-    match x {
-        Some(x) => rows(cpu, p, Normalise, [x], [mean, scale, shift], y),
-        None => rows(cpu, p, Normalise, [], [mean, scale, shift], y),
+        means[i] = mean[i];
+        scales[i] = (invstd(p, var[i]) * f64::from(gamma[i])) as f32;
+        shifts[i] = beta[i];
     }
 }
 
@@ -223,7 +201,7 @@ pub fn forward_running(
 pub fn backward_sums(cpu: &Cpu, p: &BatchNorm, x: &[f32], dy: &[f32], saved: &[f32], sums: &mut [f32], scratch: &mut [f32]) {
     p.check(&[x.len(), dy.len()], &[saved.len() / 2, sums.len() / 2], scratch.len(), cpu.threads.count());
     let c = p.channels;
-    sums_around(cpu, p, x, dy, &saved[..c], |i| f64::from(saved[c + i]), sums, scratch);
+    sums_of_all(cpu, p, x, dy, &saved[..c], |i| f64::from(saved[c + i]), sums, scratch);
 }
 
 /// The gradient of the input through the batch's statistics; reads what [`backward_sums`] wrote.
@@ -254,9 +232,18 @@ pub fn backward_input(
 ) {
     let tensors = [x.len(), dy.map_or(dx.len(), <[f32]>::len), dx.len()];
     p.check(&tensors, &[gamma.len(), saved.len() / 2, sums.len() / 2], scratch.len(), cpu.threads.count());
-    let c = p.channels;
-    let n = p.rows as f64;
-    let [mean, slope, shift, scale] = split(&mut scratch[p.partial_len()..], p.period());
+    let [mean, slope, shift, scale, ..] = split(&mut scratch[p.partial_len()..], p.period());
+    input_tables(p, gamma, saved, sums, [&mut *mean, &mut *slope, &mut *shift, &mut *scale]);
+    let tables: [&[f32]; 4] = [mean, slope, shift, scale];
+    match dy {
+        Some(dy) => rows(cpu, p, InputBatch, [x, dy], tables, dx),
+        None => rows(cpu, p, InputBatch, [x], tables, dx),
+    }
+}
+
+/// The tables of [`InputBatch`].
+fn input_tables(p: &BatchNorm, gamma: &[f32], saved: &[f32], sums: &[f32], [mean, slope, shift, scale]: [&mut [f32]; 4]) {
+    let (c, n) = (p.channels, p.rows as f64);
     for i in 0..c {
         let invstd = f64::from(saved[c + i]);
         mean[i] = saved[i];
@@ -264,12 +251,7 @@ pub fn backward_input(
         shift[i] = (f64::from(sums[c + i]) / n) as f32;
         scale[i] = (invstd * f64::from(gamma[i])) as f32;
     }
-    repeat(c, [&mut *mean, &mut *slope, &mut *shift, &mut *scale]);
-    let tables: [&[f32]; 4] = [mean, slope, shift, scale];
-    match dy {
-        Some(dy) => rows(cpu, p, InputBatch, [x, dy], tables, dx),
-        None => rows(cpu, p, InputBatch, [x], tables, dx),
-    }
+    repeat(c, [mean, slope, shift, scale]);
 }
 
 /// As [`backward_sums`], of running statistics.
@@ -296,7 +278,7 @@ pub fn backward_sums_running(
 ) {
     let per_channel = [running_mean.len(), running_var.len(), sums.len() / 2];
     p.check(&[x.len(), dy.len()], &per_channel, scratch.len(), cpu.threads.count());
-    sums_around(cpu, p, x, dy, running_mean, |i| invstd(p, running_var[i]), sums, scratch);
+    sums_of_all(cpu, p, x, dy, running_mean, |i| invstd(p, running_var[i]), sums, scratch);
 }
 
 /// The gradient of the input through running statistics, which are constants: needs neither x nor
@@ -337,9 +319,9 @@ fn invstd(p: &BatchNorm, var: f32) -> f64 {
     1.0 / sqrt(f64::from(var) + f64::from(p.eps))
 }
 
-/// `dgamma` and `dbeta`, with deviations from `mean`.
+/// `dgamma` and `dbeta` of all dy, with deviations from `mean`.
 #[allow(clippy::too_many_arguments)]
-fn sums_around(
+fn sums_of_all(
     cpu: &Cpu,
     p: &BatchNorm,
     x: &[f32],
@@ -349,16 +331,32 @@ fn sums_around(
     sums: &mut [f32],
     scratch: &mut [f32],
 ) {
-    let c = p.channels;
     let (partial, rest) = scratch.split_at_mut(p.partial_len());
     let (tables, threads) = rest.split_at_mut(TABLES * p.period());
     let table = &mut tables[..p.period()];
-    table[..c].copy_from_slice(mean);
-    repeat(c, [&mut *table]);
+    table[..p.channels].copy_from_slice(mean);
+    repeat(p.channels, [&mut *table]);
+    sums_around(cpu, p, x, Other::Dy { mean: table, open: Open::All(dy) }, &mut [], invstd, sums, partial, threads);
+}
+
+/// `dgamma` and `dbeta` from the sums of `other`.
+#[allow(clippy::too_many_arguments)]
+fn sums_around(
+    cpu: &Cpu,
+    p: &BatchNorm,
+    x: &[f32],
+    other: Other,
+    dy: &mut [f32],
+    invstd: impl Fn(usize) -> f64,
+    sums: &mut [f32],
+    partial: &mut [f32],
+    threads: &mut [f32],
+) {
     if p.rows == 0 {
         return sums.fill(0.0);
     }
-    let partial = partial_sums(cpu, p, x, Other::Dy(dy, table), partial, threads);
+    let c = p.channels;
+    let partial = partial_sums(cpu, p, x, other, dy, partial, threads);
     cpu.level.run(MergeSums { p, partial });
     for i in 0..c {
         sums[i] = (partial[i] * invstd(i)) as f32;
@@ -366,26 +364,23 @@ fn sums_around(
     }
 }
 
-/// What is added up beside x.
-#[derive(Clone, Copy)]
-enum Other<'a> {
-    /// Squared deviations from the mean: partial results are means and sums of squares.
-    Mean,
-    /// dy and its product with deviations from a given mean (a table): partial results are these sums.
-    Dy(&'a [f32], &'a [f32]),
-}
-
-/// The partial results: per chunk one number for each channel, then another.
-fn partial_sums<'s>(cpu: &Cpu, p: &BatchNorm, x: &[f32], other: Other, partial: &'s mut [f32], threads: &mut [f32]) -> &'s mut [f64] {
+/// The partial results: per chunk one number for each channel, then another. `dy` is written to where
+/// `other` says so, else empty.
+fn partial_sums<'s>(
+    cpu: &Cpu,
+    p: &BatchNorm,
+    x: &[f32],
+    other: Other,
+    dy: &mut [f32],
+    partial: &'s mut [f32],
+    threads: &mut [f32],
+) -> &'s mut [f64] {
     let (chunk, chunks) = (p.chunk_rows() * p.channels, p.chunks());
     let partial: &mut [f64] = &mut as_f64(partial)[..chunks * 2 * p.channels];
-    cpu.run(Chunks::new(partial, 2 * p.channels, chunks), threads, p.thread_len(), |i, partial, tables| {
+    let parts = (Chunks::new(&mut *partial, 2 * p.channels, chunks), Chunks::new(dy, chunk, chunks));
+    cpu.run(parts, threads, p.thread_len(), |i, (partial, dy), tables| {
         let part = i * chunk..x.len().min((i + 1) * chunk);
-        let other = match other {
-            Other::Mean => Other::Mean,
-            Other::Dy(dy, mean) => Other::Dy(&dy[part.clone()], mean),
-        };
-        cpu.level.run(BlockTask { p, x: &x[part], other, partial, tables });
+        cpu.level.run(BlockTask { p, x: &x[part.clone()], other: other.part(part), dy, partial, tables });
     });
     partial
 }
@@ -407,12 +402,10 @@ fn rows<const X: usize, const T: usize, F: pass::Rows<X, T>>(
     });
 }
 
-/// Four tables of a period each.
+/// Tables of a period each.
 fn split(tables: &mut [f32], period: usize) -> [&mut [f32]; TABLES] {
-    let (a, rest) = tables.split_at_mut(period);
-    let (b, rest) = rest.split_at_mut(period);
-    let (c, rest) = rest.split_at_mut(period);
-    [a, b, c, &mut rest[..period]]
+    let mut tables = tables.chunks_exact_mut(period);
+    [(); TABLES].map(|()| tables.next().unwrap_or(&mut []))
 }
 
 /// Fills tables, whose first `channels` numbers are given, with repetitions.

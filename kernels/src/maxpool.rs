@@ -50,7 +50,7 @@ impl MaxPool {
         self.n * self.out_h() * self.out_w() * self.c
     }
 
-    fn check(&self, x: usize, y: usize) {
+    pub(crate) fn check(&self, x: usize, y: usize) {
         assert!((1..=15).contains(&self.kernel), "a window of {} cells a side: 1 to 15 are possible", self.kernel);
         assert!(self.stride > 0 && 2 * self.pad <= self.kernel, "stride {}, pad {}, kernel {}", self.stride, self.pad, self.kernel);
         assert!(self.kernel <= self.h.min(self.w) + 2 * self.pad, "a window of {} over {} x {}", self.kernel, self.h, self.w);
@@ -112,13 +112,13 @@ pub fn backward_input(cpu: &Cpu, p: &MaxPool, dy: &[f32], index: &[u8], dx: &mut
 }
 
 /// One line of outputs.
-struct ForwardTask<'a, const INDEX: bool> {
-    p: &'a MaxPool,
-    x: &'a [f32],
+pub(crate) struct ForwardTask<'a, const INDEX: bool> {
+    pub(crate) p: &'a MaxPool,
+    pub(crate) x: &'a [f32],
     /// The line's number over all images.
-    line: usize,
-    y: &'a mut [f32],
-    index: &'a mut [u8],
+    pub(crate) line: usize,
+    pub(crate) y: &'a mut [f32],
+    pub(crate) index: &'a mut [u8],
 }
 
 impl<const INDEX: bool> Task for ForwardTask<'_, INDEX> {

@@ -4,12 +4,14 @@
 //! call of a closure, and which thread makes that call changes nothing: the result is the same
 //! bits for any number of threads. Without the feature `std` the same parts run in order.
 
+mod cells;
 mod parts;
 #[cfg(feature = "std")]
 mod pool;
 
 use crate::Level;
 use crate::denormals::{Denormals, Guard};
+pub(crate) use cells::Cells;
 use core::sync::atomic::{AtomicUsize, Ordering};
 pub use parts::{Calls, Chunks, Parts, RowMap, Section, Tile, Tiles};
 #[cfg(feature = "std")]

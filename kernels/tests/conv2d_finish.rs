@@ -101,3 +101,44 @@ fn a_residual_of_another_size_is_refused() {
     let w = vec![0.0; conv.weights().len()];
     conv.forward(&cpu, Algorithm::Gemm, &[0.0; 32], &w, &mut [0.0; 48], false, finish, &mut scratch);
 }
+
+/// Moments against two passes over y in f64, both memory settings: as many rows as have several cuts.
+#[test]
+fn moments_are_those_of_the_output() {
+    let long = Conv2d::new(5, 40, 43, 20, 24, 3, 1, 1).expect("a valid convolution");
+    for conv in shapes().into_iter().chain([long]) {
+        let (x, k) = (random(conv.x_len(), 1).iter().map(|v| v + 3.0).collect::<Vec<_>>(), conv.k);
+        let rows = conv.y_len() / k;
+        let mut w = vec![0.0; conv.weights().len()];
+        conv.weights().pack(&random(k * conv.c * conv.kernel * conv.kernel, 3), &mut w);
+        for level in Level::available() {
+            for &algorithm in Algorithm::ALL.iter().filter(|a| conv.accepts(Pass::Forward, **a)) {
+                for memory in [Memory::Small, Memory::Fast] {
+                    let mut before: Option<Vec<f64>> = None;
+                    for threads in threads() {
+                        let what = format!("{conv:?} {algorithm} {level} {memory:?} {} threads", threads.count());
+                        let cpu = Cpu { level, threads: &threads };
+                        let own = conv.scratch_len(Pass::Forward, algorithm, memory, threads.count());
+                        let (mut plain, mut y) = (vec![f32::NAN; conv.y_len()], vec![f32::NAN; conv.y_len()]);
+                        conv.forward(&cpu, algorithm, &x, &w, &mut plain, false, Finish::None, &mut vec![f32::NAN; own]);
+                        let mut scratch = vec![f32::NAN; conv.moments_scratch_len(algorithm, memory) + own];
+                        let mut moments = vec![f64::NAN; 2 * k];
+                        conv.forward_moments(&cpu, algorithm, memory, &x, &w, &mut y, &mut moments, &mut scratch);
+                        assert!(y.iter().zip(&plain).all(|(a, b)| a.to_bits() == b.to_bits()), "{what}: y");
+                        for c in 0..k {
+                            let column = || y.iter().skip(c).step_by(k).map(|v| f64::from(*v));
+                            let mean = column().sum::<f64>() / rows as f64;
+                            let squares: f64 = column().map(|v| (v - mean) * (v - mean)).sum();
+                            let size = column().fold(0.0_f64, |m, v| m.max(v.abs()));
+                            assert!((moments[c] - mean).abs() <= 1e-7 * size, "{what}: mean {} instead of {mean}", moments[c]);
+                            let error = (moments[k + c] - squares).abs();
+                            assert!(error <= 1e-6 * squares + 1e-13 * size * size, "{what}: {} instead of {squares}", moments[k + c]);
+                        }
+                        assert!(before.as_ref().is_none_or(|b| *b == moments), "{what}: bits depend on the threads");
+                        before = Some(moments);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -6,13 +6,13 @@
 
 use crate::Error;
 use crate::memory::lend;
-use crate::op::{Op, sums_room};
+use crate::op::{Op, pool_tables_room, recomputes_relu, saved_per_channel, sums_room};
 use crate::optimizer::Optimizer;
 use crate::trainer::Trainer;
 use crate::watch::Call;
 use core::ops::Range;
 use nunatak_core::{Need, Node, ParamId, ValueId};
-use nunatak_kernels::batchnorm::{self, BatchNorm};
+use nunatak_kernels::batchnorm::{self, BatchNorm, fused};
 use nunatak_kernels::{Cpu, Pass, avgpool, cross_entropy, elementwise, maxpool, mse, reduce, relu, sgd};
 
 impl Trainer<'_> {
@@ -70,8 +70,11 @@ impl Trainer<'_> {
     /// The parameters' gradients of a node.
     fn weights(&mut self, v: ValueId, need: &Need) -> Result<(), Error> {
         let node = *self.blueprint.tape.node(v)?;
-        if let Op::BatchNorm { .. } = node.op {
-            self.sums(v)?; // dx needs them too
+        match node.op {
+            // dx needs them too.
+            Op::BatchNorm { .. } => self.sums(v)?,
+            Op::BatchNormPool { .. } => self.sums_below_pool(v)?,
+            _ => {}
         }
         if need.dw == [false; 2] {
             return Ok(());
@@ -85,7 +88,7 @@ impl Trainer<'_> {
         let gradient = |id: ParamId| self.passing(plan.param_gradient(id));
         let adds = |id: ParamId| self.gradients.contains(id);
         match node.op {
-            Op::Conv2d { conv, algorithms, weight } => {
+            Op::Conv2d { conv, algorithms, weight, .. } => {
                 let (dw, add) = (gradient(weight), adds(weight));
                 let ([x, dy], [dw, scratch]) = lend(&mut self.block, [x, dy], [dw, scratch])?;
                 conv.backward_weight(cpu, algorithms[Pass::BackwardWeight as usize], x, dy, dw, add, scratch);
@@ -102,7 +105,7 @@ impl Trainer<'_> {
                     size.backward_bias(cpu, dy, db, add);
                 }
             }
-            Op::BatchNorm { size, gamma, beta, .. } => {
+            Op::BatchNorm { size, gamma, beta, .. } | Op::BatchNormPool { size, gamma, beta, .. } => {
                 let c = size.channels;
                 for (id, from, wanted) in [(gamma, 0..c, need.dw[0]), (beta, c..2 * c, need.dw[1])] {
                     if wanted {
@@ -121,32 +124,82 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// A normalisation's two sums per channel, into the front of its scratch.
+    /// A normalisation's two sums per channel, into the front of its scratch. Behind a relu whose result
+    /// tells where dy went through, dy becomes zero elsewhere.
     fn sums(&mut self, v: ValueId) -> Result<(), Error> {
         let threads = self.threads.clone();
         let cpu = &Cpu { level: self.level, threads: &threads };
         let node = *self.blueprint.tape.node(v)?;
-        let Op::BatchNorm { size, norm, batch, .. } = node.op else { return Ok(()) };
+        let Op::BatchNorm { size, norm, batch, then, .. } = node.op else { return Ok(()) };
         let need = *self.blueprint.needs.at(v);
-        if !batch && need.dw == [false; 2] {
-            return Ok(()); // constants: nothing reads the sums
-        }
         let (plan, lasting, network) = (&self.blueprint.plan, &self.blueprint.lasting, &self.blueprint.network);
         let x = self.input_place(&node, 0);
+        let y = self.passing(plan.value(v));
         let dy = self.passing(plan.gradient(v));
+        let saved = self.passing(plan.saved(v));
         let scratch = self.passing(plan.backward_scratch(v));
-        if batch {
-            let saved = self.passing(plan.saved(v));
-            let ([x, dy, saved], [scratch]) = lend(&mut self.block, [x, dy, saved], [scratch; 1])?;
-            let (sums, scratch) = sums_of(&size, scratch);
-            batchnorm::backward_sums(cpu, &size, x, dy, &saved[..2 * size.channels], sums, scratch);
-        } else {
-            let statistics = [lasting.running_mean(network, norm), lasting.running_var(network, norm)];
-            let [mean, var] = statistics;
-            let ([x, dy, mean, var], [scratch]) = lend(&mut self.block, [x, dy, mean, var], [scratch; 1])?;
-            let (sums, scratch) = sums_of(&size, scratch);
-            batchnorm::backward_sums_running(cpu, &size, x, dy, mean, var, sums, scratch);
+        let (mean, var) = (lasting.running_mean(network, norm), lasting.running_var(network, norm));
+        let numbers = saved_per_channel(then) * size.channels;
+        let masks = then.relu && !recomputes_relu(batch, then);
+        let block = &mut self.block;
+        match (batch, masks) {
+            // Running statistics are constants: nothing reads the sums.
+            (false, false) if need.dw == [false; 2] => {}
+            (false, true) if need.dw == [false; 2] => {
+                let ([y], [dy]) = lend(block, [y; 1], [dy; 1])?;
+                relu::backward_input(cpu, y, None, dy);
+            }
+            (false, false) => {
+                let ([x, dy, mean, var], [scratch]) = lend(block, [x, dy, mean, var], [scratch; 1])?;
+                let (sums, scratch) = sums_of(&size, scratch);
+                batchnorm::backward_sums_running(cpu, &size, x, dy, mean, var, sums, scratch);
+            }
+            (false, true) => {
+                let ([x, y, mean, var], [dy, scratch]) = lend(block, [x, y, mean, var], [dy, scratch])?;
+                let (sums, scratch) = sums_of(&size, scratch);
+                fused::backward_sums_running_masking(cpu, &size, x, y, dy, mean, var, sums, scratch);
+            }
+            (true, true) => {
+                let ([x, y, saved], [dy, scratch]) = lend(block, [x, y, saved], [dy, scratch])?;
+                let (sums, scratch) = sums_of(&size, scratch);
+                fused::backward_sums_masking(cpu, &size, x, y, dy, &saved[..numbers], sums, scratch);
+            }
+            (true, false) => {
+                let ([x, dy, saved], [scratch]) = lend(block, [x, dy, saved], [scratch; 1])?;
+                let (sums, scratch) = sums_of(&size, scratch);
+                match then.relu {
+                    true => fused::backward_sums_gated(cpu, &size, x, dy, &saved[..numbers], sums, scratch),
+                    false => batchnorm::backward_sums(cpu, &size, x, dy, &saved[..numbers], sums, scratch),
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// The same where the largest of windows follows: first the gradient of what they were taken from.
+    fn sums_below_pool(&mut self, v: ValueId) -> Result<(), Error> {
+        let threads = self.threads.clone();
+        let cpu = &Cpu { level: self.level, threads: &threads };
+        let node = *self.blueprint.tape.node(v)?;
+        let (Op::BatchNormPool { size, pool, .. }, Some(input)) = (node.op, node.input(0)) else { return Ok(()) };
+        let need = *self.blueprint.needs.at(v);
+        let plan = &self.blueprint.plan;
+        let x = self.input_place(&node, 0);
+        let dy = self.passing(plan.gradient(v));
+        let saved = self.passing(plan.saved(v));
+        let scratch = self.passing(plan.backward_scratch(v));
+        let own = scratch.start + sums_room(&size) + size.scratch_len(self.blueprint.options.threads.max(1));
+        let dx = match need.dx[0] {
+            true if need.dx_adds[0] => self.passing(plan.addend(v)).start,
+            true => self.passing(plan.gradient(input)).start,
+            false => own,
+        };
+        let writes = [dx..dx + pool.x_len(), scratch.start..own];
+        let ([x, dy, saved], [dx, scratch]) = lend(&mut self.block, [x, dy, saved], writes)?;
+        let (saved, index) = saved.split_at(pool_tables_room(&size));
+        maxpool::backward_input(cpu, &pool, dy, &bytemuck::cast_slice(index)[..dy.len()], dx);
+        let (sums, scratch) = sums_of(&size, scratch);
+        fused::backward_sums_gated(cpu, &size, x, dx, &saved[..4 * size.channels], sums, scratch);
         Ok(())
     }
 
@@ -196,7 +249,7 @@ impl Trainer<'_> {
         let block = &mut self.block;
         match node.op {
             Op::Nothing | Op::Input | Op::Labels => {}
-            Op::Conv2d { conv, algorithms, weight } => {
+            Op::Conv2d { conv, algorithms, weight, .. } => {
                 let ([w, dy], [dx, scratch]) = lend(block, [param(weight), dy], [dx, scratch])?;
                 conv.backward_input(cpu, algorithms[Pass::BackwardInput as usize], w, dy, dx, add, scratch);
             }
@@ -204,8 +257,22 @@ impl Trainer<'_> {
                 let ([w, dy], [dx, scratch]) = lend(block, [param(weight), dy], [dx, scratch])?;
                 size.backward_input(cpu, w, dy, dx, add, scratch);
             }
-            Op::BatchNorm { size, norm, gamma, batch, .. } => {
-                if batch {
+            // The residual's gradient: dy, which the sums have masked.
+            Op::BatchNorm { .. } if i == 1 => {
+                let ([dy], [dx]) = lend(block, [dy; 1], [dx; 1])?;
+                match (in_place, add) {
+                    (true, _) => {}
+                    (false, true) => elementwise::add_assign(cpu, dy, dx),
+                    (false, false) => dx.copy_from_slice(dy),
+                }
+            }
+            Op::BatchNorm { size, norm, gamma, batch, then, .. } => {
+                if batch && recomputes_relu(batch, then) {
+                    let ([x, dy, saved, gamma], [dx, scratch]) = lend(block, [a, dy, saved, param(gamma)], [dx, scratch])?;
+                    let (sums, scratch) = sums_of(&size, scratch);
+                    let saved = &saved[..saved_per_channel(then) * size.channels];
+                    fused::backward_input_gated(cpu, &size, x, (!in_place).then_some(dy), gamma, saved, sums, dx, scratch);
+                } else if batch {
                     let ([x, dy, saved, gamma], [dx, scratch]) = lend(block, [a, dy, saved, param(gamma)], [dx, scratch])?;
                     let (sums, scratch) = sums_of(&size, scratch);
                     let saved = &saved[..2 * size.channels];
@@ -216,6 +283,12 @@ impl Trainer<'_> {
                     let (_, scratch) = sums_of(&size, scratch);
                     batchnorm::backward_input_running(cpu, &size, (!in_place).then_some(dy), gamma, var, dx, scratch);
                 }
+            }
+            Op::BatchNormPool { size, gamma, .. } => {
+                // In place over the gradient of what the windows were taken from.
+                let ([x, saved, gamma], [dx, scratch]) = lend(block, [a, saved, param(gamma)], [dx, scratch])?;
+                let (sums, scratch) = sums_of(&size, scratch);
+                fused::backward_input_gated(cpu, &size, x, None, gamma, &saved[..4 * size.channels], sums, dx, scratch);
             }
             Op::Relu => {
                 let ([y, dy], [dx]) = lend(block, [y, dy], [dx; 1])?;

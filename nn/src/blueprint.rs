@@ -2,6 +2,7 @@
 //! every number lies, how many bytes that takes.
 
 use crate::Error;
+use crate::fuse::fuse;
 use crate::graph::{Graph, MAX_NODES, NetTape};
 use crate::lasting::{Held, Lasting};
 use crate::op::{Context, Op};
@@ -37,12 +38,15 @@ pub struct Options {
     /// the weights lie (a mapped file, flash) instead of from the block: see
     /// [`crate::Trainer::with_weights`].
     pub in_place: bool,
+    /// Whether steps that follow each other become one where that saves passes over memory. Without it
+    /// gradients agree within rounding.
+    pub fuse: bool,
 }
 
 impl Default for Options {
-    /// One thread, speed, update after the walk, momentum, everything in the block.
+    /// One thread, speed, update after the walk, momentum, everything in the block, fused steps.
     fn default() -> Self {
-        Options { threads: 1, memory: Memory::Fast, update: Update::After, momentum: true, in_place: false }
+        Options { threads: 1, memory: Memory::Fast, update: Update::After, momentum: true, in_place: false, fuse: true }
     }
 }
 
@@ -112,7 +116,10 @@ impl Blueprint {
         }
         let mut list = [tape.values().next().ok_or(Error::NothingToTrain)?; MAX_KEPT];
         let count = kept.iter().flatten().zip(list.iter_mut()).map(|(v, place)| *place = *v).count();
-        let needs = Needs::new(&tape, root, trainable);
+        let needs = match options.fuse {
+            true => fuse(&mut tape, root, trainable, &list[..count])?,
+            false => Needs::new(&tape, root, trainable),
+        };
         let context = Context { threads: options.threads.max(1), memory: options.memory };
         let param_len = |id: ParamId| network.param_at(id).len();
         let (plan, slots) = Plan::new(&tape, &needs, &context, &param_len, &list[..count], options.update)?;
@@ -164,7 +171,7 @@ impl Blueprint {
     pub fn network(&self) -> &Network {
         &self.network
     }
-    /// The recording.
+    /// The recording, fused where it was.
     pub fn tape(&self) -> &NetTape {
         &self.tape
     }

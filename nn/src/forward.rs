@@ -3,12 +3,15 @@
 
 use crate::Error;
 use crate::memory::lend;
-use crate::op::Op;
+use crate::op::{ConvThen, Op, moments_len, pool_tables_room, saved_per_channel, tables_room};
 use crate::trainer::Trainer;
 use crate::watch::Call;
 use nunatak_core::ValueId;
+use nunatak_kernels::batchnorm::fused::{self, Then};
+use nunatak_kernels::batchnorm::pooled;
+use nunatak_kernels::conv2d::Normalise;
 use nunatak_kernels::cross_entropy::{self, Targets};
-use nunatak_kernels::{Cpu, Finish, avgpool, batchnorm, elementwise, maxpool, mse, reduce, relu};
+use nunatak_kernels::{Cpu, Finish, avgpool, elementwise, maxpool, mse, reduce, relu};
 
 /// PyTorch's momentum of running statistics.
 const STATISTICS_MOMENTUM: f32 = 0.1;
@@ -38,31 +41,76 @@ impl Trainer<'_> {
         let saved = self.passing(plan.saved(v));
         let scratch = self.passing(plan.forward_scratch(v));
         let param = |id| lasting.param(network, id);
+        let (base, memory) = (self.base(), self.blueprint.options.memory);
+        let behind_x = match (node.op, node.input(0)) {
+            (Op::BatchNorm { size, .. } | Op::BatchNormPool { size, .. }, Some(x)) => {
+                self.passing(plan.attached(x, moments_len(size.channels)))
+            }
+            _ => 0..0,
+        };
         let block = &mut self.block;
 
         match node.op {
             Op::Nothing | Op::Input | Op::Labels => {}
-            Op::Conv2d { conv, algorithms, weight } => {
-                let ([x, w], [y, scratch]) = lend(block, [x, param(weight)], [y, scratch])?;
-                conv.forward(cpu, algorithms[0], x, w, y, false, Finish::None, scratch);
-            }
+            Op::Conv2d { conv, algorithms: [algorithm, ..], weight, then } => match then {
+                ConvThen::Nothing => {
+                    let ([x, w], [y, scratch]) = lend(block, [x, param(weight)], [y, scratch])?;
+                    conv.forward(cpu, algorithm, x, w, y, false, Finish::None, scratch);
+                }
+                ConvThen::Moments => {
+                    let behind = self.blueprint.plan.attached(v, moments_len(conv.k));
+                    let behind = behind.start + base..behind.end + base;
+                    let ([x, w], [y, moments, scratch]) = lend(block, [x, param(weight)], [y, behind, scratch])?;
+                    let moments = bytemuck::cast_slice_mut(moments);
+                    conv.forward_moments(cpu, algorithm, memory, x, w, y, moments, scratch);
+                }
+                ConvThen::Normalise { norm, gamma, beta, eps, then } => {
+                    let (mean, var) = (lasting.running_mean(network, norm), lasting.running_var(network, norm));
+                    let reads = [x, param(weight), b, param(gamma), param(beta), mean, var];
+                    let ([x, w, residual, gamma, beta, mean, var], [y, scratch]) = lend(block, reads, [y, scratch])?;
+                    let (tables, scratch) = scratch.split_at_mut(tables_room(conv.k));
+                    let tables = &mut tables[..Normalise::tables_len(conv.k)];
+                    let how = Normalise::running(eps, gamma, beta, mean, var, tables);
+                    let how = Normalise { residual: then.add.then_some(residual), relu: then.relu, ..how };
+                    conv.forward(cpu, algorithm, x, w, y, false, Finish::Normalise(how), scratch);
+                }
+            },
             Op::Linear { size, weight, bias } => {
                 let ([x, w, b], [y, scratch]) = lend(block, [x, param(weight), param(bias)], [y, scratch])?;
                 size.forward(cpu, x, w, b, y, scratch);
             }
-            Op::BatchNorm { size, norm, gamma, beta, batch } => {
+            Op::BatchNorm { size, norm, gamma, beta, batch, then } => {
+                let follows = |residual| Then { residual: then.add.then_some(residual), relu: then.relu };
                 let (mean, var) = (lasting.running_mean(network, norm), lasting.running_var(network, norm));
                 if batch {
-                    let reads = [x, param(gamma), param(beta)];
-                    let ([x, gamma, beta], [y, saved, scratch, mean, var]) = lend(block, reads, [y, saved, scratch, mean, var])?;
+                    let moments = if then.moments { behind_x } else { 0..0 };
+                    let reads = [x, b, moments, param(gamma), param(beta)];
+                    let writes = [y, saved, scratch, mean, var];
+                    let ([x, residual, moments, gamma, beta], [y, saved, scratch, mean, var]) = lend(block, reads, writes)?;
                     self.tracked[norm.index()] = self.tracked[norm.index()].wrapping_add(1);
-                    let saved = &mut saved[..2 * size.channels];
-                    batchnorm::forward_batch(cpu, &size, x, gamma, beta, mean, var, STATISTICS_MOMENTUM, y, saved, scratch);
+                    let saved = &mut saved[..saved_per_channel(then) * size.channels];
+                    let x = (!in_place).then_some(x);
+                    let (moments, factor) = (then.moments.then(|| bytemuck::cast_slice(moments)), STATISTICS_MOMENTUM);
+                    let follows = follows(residual);
+                    fused::forward_batch(cpu, &size, x, moments, gamma, beta, mean, var, factor, follows, y, saved, scratch);
                 } else {
-                    let reads = [x, param(gamma), param(beta), mean, var];
-                    let ([x, gamma, beta, mean, var], [y, scratch]) = lend(block, reads, [y, scratch])?;
-                    batchnorm::forward_running(cpu, &size, (!in_place).then_some(x), gamma, beta, mean, var, y, scratch);
+                    let reads = [x, b, param(gamma), param(beta), mean, var];
+                    let ([x, residual, gamma, beta, mean, var], [y, scratch]) = lend(block, reads, [y, scratch])?;
+                    let x = (!in_place).then_some(x);
+                    fused::forward_running(cpu, &size, x, gamma, beta, mean, var, follows(residual), y, scratch);
                 }
+            }
+            Op::BatchNormPool { size, norm, gamma, beta, moments, pool } => {
+                let (mean, var) = (lasting.running_mean(network, norm), lasting.running_var(network, norm));
+                let reads = [x, if moments { behind_x } else { 0..0 }, param(gamma), param(beta)];
+                let writes = [y, saved, scratch, mean, var];
+                let ([x, given, gamma, beta], [y, saved, scratch, mean, var]) = lend(block, reads, writes)?;
+                self.tracked[norm.index()] = self.tracked[norm.index()].wrapping_add(1);
+                let (saved, index) = saved.split_at_mut(pool_tables_room(&size));
+                let index = &mut bytemuck::cast_slice_mut::<f32, u8>(index)[..y.len()];
+                let (saved, factor) = (&mut saved[..4 * size.channels], STATISTICS_MOMENTUM);
+                let given = moments.then(|| bytemuck::cast_slice(given));
+                pooled::forward_batch(cpu, &size, &pool, x, given, gamma, beta, mean, var, factor, y, index, saved, scratch);
             }
             Op::Relu => {
                 let ([x], [y]) = lend(block, [x], [y])?;

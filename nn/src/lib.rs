@@ -7,6 +7,7 @@ pub mod blueprint;
 pub mod checkpoint;
 pub mod error;
 mod forward;
+mod fuse;
 pub mod graph;
 mod in_place;
 mod init;

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::graph::Var;
-use crate::op::Op;
+use crate::op::{ConvThen, NormThen, Op};
 use crate::params::{Network, NormId};
 use crate::recipe::Recipe;
 use nunatak_core::shape::windows;
@@ -167,7 +167,7 @@ impl Cursor<'_> {
         // After an error nothing is recorded, whatever the numbers are.
         let conv = conv.unwrap_or(Conv2d { n: 1, h: 1, w: 1, c: 1, k: 1, kernel: 1, stride: 1, pad: 0 });
         // The plan chooses the algorithms: it knows what memory may be spent.
-        x.unary(Op::Conv2d { conv, algorithms: [Algorithm::default(); 3], weight }, shape)
+        x.unary(Op::Conv2d { conv, algorithms: [Algorithm::default(); 3], weight, then: ConvThen::Nothing }, shape)
     }
 
     fn norm<'g>(&mut self, x: Var<'g>) -> Var<'g> {
@@ -179,6 +179,6 @@ impl Cursor<'_> {
         let batch = self.resnet.mode == Mode::Train && !self.resnet.fixed.contains(gamma);
         let size = BatchNorm { rows: s.rows(), channels: s.c(), eps: EPS };
         let shape = if batch && s.rows() == 1 { Err(Error::OneValuePerChannel { shape: s.sizes() }) } else { Ok(s) };
-        x.unary(Op::BatchNorm { size, norm, gamma, beta, batch }, shape)
+        x.unary(Op::BatchNorm { size, norm, gamma, beta, batch, then: NormThen::default() }, shape)
     }
 }

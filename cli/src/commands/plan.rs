@@ -37,12 +37,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     } else {
         let (full, ..) = Setup { trainable: blueprint.network().all(), ..setup }.plan()?;
         let same = |a: &Call, b: &Call| a.name == b.name && a.pass == b.pass;
-        calls(&full).into_iter().filter(|call| !list.iter().any(|c| same(c, call))).collect()
+        // Every forward call is there, though perhaps within another.
+        let gone = |call: &Call| call.pass != "forward" && !list.iter().any(|c| same(c, call));
+        calls(&full).into_iter().filter(gone).collect()
     };
     let (peak, backward) = blueprint.peak_node();
     let peak_at = format!("{} {}", name(&blueprint, peak), if backward { "backward" } else { "forward" });
     if args.json {
-        let row = |c: &Call| json!({"name": c.name, "pass": c.pass, "algorithm": c.algorithm, "bytes": c.bytes});
+        let row = |c: &Call| json!({"name": c.name, "op": c.op, "pass": c.pass, "algorithm": c.algorithm, "bytes": c.bytes});
         return outln!(
             "{}",
             json!({
@@ -57,9 +59,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             })
         );
     }
-    outln!("{:<28} {:<16} {:<10} {:>12}", "call", "pass", "algorithm", "bytes")?;
+    outln!("{:<22} {:<25} {:<16} {:<10} {:>12}", "call", "operation", "pass", "algorithm", "bytes")?;
     for c in &list {
-        outln!("{:<28} {:<16} {:<10} {:>12}", c.name, c.pass, c.algorithm, c.bytes)?;
+        outln!("{:<22} {:<25} {:<16} {:<10} {:>12}", c.name, c.op, c.pass, c.algorithm, c.bytes)?;
     }
     if !removed.is_empty() {
         outln!("\nremoved by freezing: {} calls", removed.len())?;

@@ -57,6 +57,9 @@ pub struct Args {
     /// Make the loss large instead
     #[arg(long)]
     maximize: bool,
+    /// Compute every operation in a pass of its own
+    #[arg(long)]
+    no_fuse: bool,
     /// Number of steps
     #[arg(long, default_value_t = 1)]
     steps: usize,
@@ -71,9 +74,6 @@ pub struct Args {
     /// Memory or speed
     #[arg(long, value_enum, default_value_t)]
     memory: MemoryArg,
-    /// Run every operation for itself (they are not fused so far: changes nothing yet)
-    #[arg(long)]
-    no_fuse: bool,
     /// Seed of the weights
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -157,6 +157,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             update: args.update.into(),
             momentum: args.momentum != 0.0,
             in_place: false,
+            fuse: !args.no_fuse,
         },
         algorithms: args::algorithms(args.algorithm.as_deref())?,
     };

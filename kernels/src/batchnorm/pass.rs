@@ -12,22 +12,53 @@ pub(super) trait Rows<const X: usize, const T: usize>: Copy + Sync {
     fn of<I: Isa>(self, isa: I, y: I::V, x: [I::V; X], tables: [I::V; T]) -> I::V;
 }
 
-/// `(x − mean)·scale + shift`
+/// `(x − mean)·scale + shift`, then relu where `RELU`.
 #[derive(Clone, Copy)]
-pub(super) struct Normalise;
+pub(super) struct Normalise<const RELU: bool>;
 
-impl Rows<1, 3> for Normalise {
+impl<const RELU: bool> Rows<1, 3> for Normalise<RELU> {
     #[inline(always)]
     fn of<I: Isa>(self, isa: I, _: I::V, [x]: [I::V; 1], [mean, scale, shift]: [I::V; 3]) -> I::V {
-        isa.fma(isa.sub(x, mean), scale, shift)
+        positive::<I, RELU>(isa, isa.fma(isa.sub(x, mean), scale, shift))
     }
 }
 
-impl Rows<0, 3> for Normalise {
+impl<const RELU: bool> Rows<0, 3> for Normalise<RELU> {
     #[inline(always)]
     fn of<I: Isa>(self, isa: I, y: I::V, []: [I::V; 0], tables: [I::V; 3]) -> I::V {
         <Self as Rows<1, 3>>::of(self, isa, y, [y], tables)
     }
+}
+
+/// The same with a residual, the last of the inputs, added before relu.
+#[derive(Clone, Copy)]
+pub(super) struct NormaliseAdd<const RELU: bool>;
+
+impl<const RELU: bool> Rows<2, 3> for NormaliseAdd<RELU> {
+    #[inline(always)]
+    fn of<I: Isa>(self, isa: I, _: I::V, [x, residual]: [I::V; 2], [mean, scale, shift]: [I::V; 3]) -> I::V {
+        positive::<I, RELU>(isa, isa.add(isa.fma(isa.sub(x, mean), scale, shift), residual))
+    }
+}
+
+impl<const RELU: bool> Rows<1, 3> for NormaliseAdd<RELU> {
+    #[inline(always)]
+    fn of<I: Isa>(self, isa: I, y: I::V, [residual]: [I::V; 1], tables: [I::V; 3]) -> I::V {
+        <Self as Rows<2, 3>>::of(self, isa, y, [y, residual], tables)
+    }
+}
+
+/// `max(v, 0)` where `RELU`: as [`crate::relu::forward`].
+#[inline(always)]
+fn positive<I: Isa, const RELU: bool>(isa: I, v: I::V) -> I::V {
+    if RELU { isa.select(isa.lt(v, isa.splat(0.0)), isa.splat(0.0), v) } else { v }
+}
+
+/// dy where relu let `(x − mean)·scale + shift` through, else 0: as [`crate::relu::backward_input`].
+#[inline(always)]
+pub(super) fn gate<I: Isa>(isa: I, dy: I::V, x_less_mean: I::V, scale: I::V, shift: I::V) -> I::V {
+    let zero = isa.splat(0.0);
+    isa.select(isa.le(isa.fma(x_less_mean, scale, shift), zero), zero, dy)
 }
 
 /// `(dy − shift + (x − mean)·slope)·scale`
@@ -45,6 +76,25 @@ impl Rows<1, 4> for InputBatch {
     #[inline(always)]
     fn of<I: Isa>(self, isa: I, dx: I::V, [x]: [I::V; 1], tables: [I::V; 4]) -> I::V {
         <Self as Rows<2, 4>>::of(self, isa, dx, [x, dx], tables)
+    }
+}
+
+/// The same behind a relu that is computed anew from x: the last two tables are forward's.
+#[derive(Clone, Copy)]
+pub(super) struct InputBatchGated;
+
+impl Rows<2, 6> for InputBatchGated {
+    #[inline(always)]
+    fn of<I: Isa>(self, isa: I, _: I::V, [x, dy]: [I::V; 2], [mean, slope, shift, scale, up, add]: [I::V; 6]) -> I::V {
+        let x = isa.sub(x, mean);
+        isa.mul(isa.fma(x, slope, isa.sub(gate(isa, dy, x, up, add), shift)), scale)
+    }
+}
+
+impl Rows<1, 6> for InputBatchGated {
+    #[inline(always)]
+    fn of<I: Isa>(self, isa: I, dx: I::V, [x]: [I::V; 1], tables: [I::V; 6]) -> I::V {
+        <Self as Rows<2, 6>>::of(self, isa, dx, [x, dx], tables)
     }
 }
 
@@ -79,49 +129,44 @@ impl<const X: usize, const T: usize, F: Rows<X, T>> Task for RowsTask<'_, X, T, 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let period = self.period;
-        let tables = self.tables.map(
-            #[inline(always)]
-            |t| &t[..period],
-        );
+        let zero = isa.splat(0.0);
+        let mut tables = self.tables;
+        for table in &mut tables {
+            *table = &table[..period];
+        }
         let mut start = 0;
         while start < self.y.len() {
-            let end = self.y.len().min(start + period);
-            let x = self.x.map(
-                #[inline(always)]
-                |x| &x[start..end],
-            );
-            let y = &mut self.y[start..end];
-            let (len, whole) = (y.len(), y.len() / I::LANES * I::LANES);
+            let len = period.min(self.y.len() - start);
+            let mut x = self.x;
+            for x in &mut x {
+                *x = &x[start..][..len];
+            }
+            let y = &mut self.y[start..][..len];
+            let (mut v, mut t) = ([zero; X], [zero; T]);
             let mut i = 0;
-            while i < whole {
-                let t = tables.map(
-                    #[inline(always)]
-                    |t| isa.load(&t[i..i + I::LANES]),
-                );
-                let v = x.map(
-                    #[inline(always)]
-                    |x| isa.load(&x[i..i + I::LANES]),
-                );
+            while i + I::LANES <= len {
+                for (t, table) in t.iter_mut().zip(&tables) {
+                    *t = isa.load(&table[i..i + I::LANES]);
+                }
+                for (v, x) in v.iter_mut().zip(&x) {
+                    *v = isa.load(&x[i..i + I::LANES]);
+                }
                 let y = &mut y[i..i + I::LANES];
-                let v = self.f.of(isa, isa.load(y), v, t);
-                isa.store(v, y);
+                isa.store(self.f.of(isa, isa.load(y), v, t), y);
                 i += I::LANES;
             }
-            if whole < len {
+            if i < len {
                 // Only in the last period; tables are whole vectors.
-                let t = tables.map(
-                    #[inline(always)]
-                    |t| isa.load(&t[whole..whole + I::LANES]),
-                );
-                let v = x.map(
-                    #[inline(always)]
-                    |x| load_padded(isa, &x[whole..], 0.0),
-                );
-                let y = &mut y[whole..];
-                let v = self.f.of(isa, load_padded(isa, y, 0.0), v, t);
-                store_padded(isa, v, y);
+                for (t, table) in t.iter_mut().zip(&tables) {
+                    *t = isa.load(&table[i..i + I::LANES]);
+                }
+                for (v, x) in v.iter_mut().zip(&x) {
+                    *v = load_padded(isa, &x[i..], 0.0);
+                }
+                let y = &mut y[i..];
+                store_padded(isa, self.f.of(isa, load_padded(isa, y, 0.0), v, t), y);
             }
-            start = end;
+            start += len;
         }
     }
 }

@@ -1,15 +1,60 @@
 //! Batchnorm's sums over rows: statistics and the gradients of gamma and beta.
 
-use super::{BatchNorm, Other};
+use super::BatchNorm;
+use super::pass::gate;
 use crate::Task;
 use crate::isa::Isa;
 use crate::lanes::MOST;
+use core::ops::Range;
+
+/// What is added up beside x.
+#[derive(Clone, Copy)]
+pub(super) enum Other<'a> {
+    /// Squared deviations from the mean: partial results are means and sums of squares.
+    Squares,
+    /// dy and its product with deviations from `mean` (a table): partial results are these sums.
+    Dy {
+        mean: &'a [f32],
+        /// Which dy count.
+        open: Open<'a>,
+    },
+}
+
+/// Which numbers of dy a relu let through.
+#[derive(Clone, Copy)]
+pub(super) enum Open<'a> {
+    /// All of this dy.
+    All(&'a [f32]),
+    /// Those of this dy where `(x − mean)·scale + shift` is not below or at zero (tables).
+    Recomputed(&'a [f32], [&'a [f32]; 2]),
+    /// Those where this is not; the others become zero in memory.
+    Where(&'a [f32]),
+}
+
+impl<'a> Other<'a> {
+    /// What belongs to this part of x.
+    pub(super) fn part(self, part: Range<usize>) -> Other<'a> {
+        match self {
+            Other::Squares => self,
+            Other::Dy { mean, open } => {
+                let open = match open {
+                    Open::All(dy) => Open::All(&dy[part]),
+                    Open::Recomputed(dy, tables) => Open::Recomputed(&dy[part], tables),
+                    Open::Where(y) => Open::Where(&y[part]),
+                };
+                Other::Dy { mean, open }
+            }
+        }
+    }
+}
 
 /// The partial results of one chunk of rows.
 pub(super) struct BlockTask<'a> {
     pub(super) p: &'a BatchNorm,
     pub(super) x: &'a [f32],
     pub(super) other: Other<'a>,
+    /// As x where it is written to (see [`Open::Where`]), else empty.
+    pub(super) dy: &'a mut [f32],
     /// Mean and sum of squared deviations, or the two sums of backward: of each channel.
     pub(super) partial: &'a mut [f64],
     /// Three periods.
@@ -32,11 +77,11 @@ impl Task for BlockTask<'_> {
             let end = self.x.len().min(start + block);
             let x = &self.x[start..end];
             match self.other {
-                Other::Mean => {
+                Other::Squares => {
                     let (before, rows) = ((start / c) as f64, (x.len() / c) as f64);
                     block_mean(isa, x, c, mean);
                     // Deviations from the rounded mean: their sum corrects it.
-                    over_rows(isa, x, None, mean, first, second);
+                    over_rows::<I, SQUARES>(isa, x, x, &mut [], [mean, &[], &[]], first, second);
                     fold(c, first);
                     fold(c, second);
                     let (share, weight) = (rows / (before + rows), before * rows / (before + rows));
@@ -47,8 +92,18 @@ impl Task for BlockTask<'_> {
                         b[i] += f64::from(second[i]) - off * f64::from(first[i]) + delta * delta * weight;
                     }
                 }
-                Other::Dy(dy, mean) => {
-                    over_rows(isa, x, Some(&dy[start..end]), mean, first, second);
+                Other::Dy { mean, open } => {
+                    match open {
+                        Open::All(dy) => over_rows::<I, ALL>(isa, x, &dy[start..end], &mut [], [mean, &[], &[]], first, second),
+                        Open::Recomputed(dy, [scale, shift]) => {
+                            let dy = &dy[start..end];
+                            over_rows::<I, RECOMPUTED>(isa, x, dy, &mut [], [mean, scale, shift], first, second);
+                        }
+                        Open::Where(y) => {
+                            let dy = &mut self.dy[start..end];
+                            over_rows::<I, WHERE>(isa, x, &y[start..end], dy, [mean, &[], &[]], first, second);
+                        }
+                    }
                     fold(c, first);
                     fold(c, second);
                     for i in 0..c {
@@ -120,48 +175,81 @@ fn column_sums<I: Isa, const N: usize>(isa: I, x: &[f32], at: usize, sums: &mut 
     }
 }
 
-/// Sums over a block seen as rows of a period. With d = x − mean: without dy, `first` = Σ d and
-/// `second` = Σ d²; with dy, `first` = Σ dy and `second` = Σ d·dy.
+/// What [`over_rows`] sums: a constant of each of its copies.
+const SQUARES: u8 = 0;
+const ALL: u8 = 1;
+const RECOMPUTED: u8 = 2;
+const WHERE: u8 = 3;
+
+/// Sums over a block seen as rows of a period. With d = x − mean: for `SQUARES`, `first` = Σ d and
+/// `second` = Σ d²; else `first` = Σ dy and `second` = Σ d·dy. The tables are mean, and for
+/// `RECOMPUTED` scale and shift; `other` is dy, for `WHERE` y, beside which dy lies in `masked`.
 #[inline(always)]
-fn over_rows<I: Isa>(isa: I, x: &[f32], dy: Option<&[f32]>, mean: &[f32], first: &mut [f32], second: &mut [f32]) {
+fn over_rows<I: Isa, const KIND: u8>(
+    isa: I,
+    x: &[f32],
+    other: &[f32],
+    masked: &mut [f32],
+    tables: [&[f32]; 3],
+    first: &mut [f32],
+    second: &mut [f32],
+) {
     let mut i = 0;
-    while i < mean.len() {
-        let four = i + 4 * I::LANES <= mean.len();
-        match (dy, four) {
-            (Some(dy), true) => columns::<I, 4, true>(isa, x, dy, i, mean, first, second),
-            (Some(dy), false) => columns::<I, 1, true>(isa, x, dy, i, mean, first, second),
-            (None, true) => columns::<I, 4, false>(isa, x, x, i, mean, first, second),
-            (None, false) => columns::<I, 1, false>(isa, x, x, i, mean, first, second),
+    while i < first.len() {
+        if i + 4 * I::LANES <= first.len() {
+            columns::<I, 4, KIND>(isa, x, other, masked, i, tables, first, second);
+            i += 4 * I::LANES;
+        } else {
+            columns::<I, 1, KIND>(isa, x, other, masked, i, tables, first, second);
+            i += I::LANES;
         }
-        i += if four { 4 * I::LANES } else { I::LANES };
     }
 }
 
 /// `N` vectors of [`over_rows`], from column `at`.
 #[inline(always)]
-fn columns<I: Isa, const N: usize, const DY: bool>(
+#[allow(clippy::too_many_arguments)]
+fn columns<I: Isa, const N: usize, const KIND: u8>(
     isa: I,
     x: &[f32],
-    dy: &[f32],
+    others: &[f32],
+    masked: &mut [f32],
     at: usize,
-    means: &[f32],
+    tables: [&[f32]; 3],
     firsts: &mut [f32],
     seconds: &mut [f32],
 ) {
-    let period = means.len();
-    let dy = &dy[..x.len()];
-    let (mut first, mut second) = ([isa.splat(0.0); N], [isa.splat(0.0); N]);
-    let mut mean = [isa.splat(0.0); N];
-    for (j, mean) in mean.iter_mut().enumerate() {
-        *mean = isa.load(&means[at + j * I::LANES..]);
+    let period = firsts.len();
+    let zero = isa.splat(0.0);
+    let others = &others[..x.len()];
+    let masked = if KIND == WHERE { &mut masked[..x.len()] } else { &mut [] };
+    let (mut first, mut second) = ([zero; N], [zero; N]);
+    let (mut mean, mut scale, mut shift) = ([zero; N], [zero; N], [zero; N]);
+    for j in 0..N {
+        let at = at + j * I::LANES;
+        mean[j] = isa.load(&tables[0][at..]);
+        if KIND == RECOMPUTED {
+            scale[j] = isa.load(&tables[1][at..]);
+            shift[j] = isa.load(&tables[2][at..]);
+        }
     }
     let mut i = at;
     while i + N * I::LANES <= x.len() {
         let x = &x[i..i + N * I::LANES];
-        let dy = &dy[i..i + N * I::LANES];
+        let others = &others[i..i + N * I::LANES];
+        let masked = if KIND == WHERE { &mut masked[i..i + N * I::LANES] } else { &mut [] };
         for j in 0..N {
-            let d = isa.sub(isa.load(&x[j * I::LANES..]), mean[j]);
-            let other = if DY { isa.load(&dy[j * I::LANES..]) } else { d };
+            let v = j * I::LANES;
+            let d = isa.sub(isa.load(&x[v..]), mean[j]);
+            let other = match KIND {
+                SQUARES => d,
+                ALL => isa.load(&others[v..]),
+                RECOMPUTED => gate(isa, isa.load(&others[v..]), d, scale[j], shift[j]),
+                _ => isa.select(isa.le(isa.load(&others[v..]), zero), zero, isa.load(&masked[v..])),
+            };
+            if KIND == WHERE {
+                isa.store(other, &mut masked[v..]);
+            }
             first[j] = isa.add(first[j], other);
             second[j] = isa.fma(d, other, second[j]);
         }
@@ -170,14 +258,26 @@ fn columns<I: Isa, const N: usize, const DY: bool>(
     for j in 0..N {
         let i = i + j * I::LANES;
         if i < x.len() {
-            // The last row may end inside: what is missing deviates by nothing.
+            // The last row may end inside: what is missing deviates by nothing and counts nothing.
             let len = I::LANES.min(x.len() - i);
-            let (mut xs, mut dys) = ([0.0; MOST], [0.0; MOST]);
+            let (mut xs, mut os, mut ms) = ([0.0; MOST], [0.0; MOST], [0.0; MOST]);
             isa.store(mean[j], &mut xs);
             xs[..len].copy_from_slice(&x[i..i + len]);
-            dys[..len].copy_from_slice(&dy[i..i + len]);
+            os[..len].copy_from_slice(&others[i..i + len]);
+            if KIND == WHERE {
+                ms[..len].copy_from_slice(&masked[i..i + len]);
+            }
             let d = isa.sub(isa.load(&xs), mean[j]);
-            let other = if DY { isa.load(&dys) } else { d };
+            let other = match KIND {
+                SQUARES => d,
+                ALL => isa.load(&os),
+                RECOMPUTED => gate(isa, isa.load(&os), d, scale[j], shift[j]),
+                _ => isa.select(isa.le(isa.load(&os), zero), zero, isa.load(&ms)),
+            };
+            if KIND == WHERE {
+                isa.store(other, &mut ms);
+                masked[i..i + len].copy_from_slice(&ms[..len]);
+            }
             first[j] = isa.add(first[j], other);
             second[j] = isa.fma(d, other, second[j]);
         }

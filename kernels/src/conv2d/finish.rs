@@ -3,17 +3,25 @@
 //! A forward pass calls [`Finish::tile`] exactly once for each tile of y, as soon as nothing will be
 //! added to it any more; the tiles cover y. So a normalisation with given statistics, the residual
 //! addition and relu behind a convolution cost no pass over memory of their own, and the weights stay
-//! as they are.
+//! as they are. And the mean and variance that a normalisation of the batch needs cost no pass either
+//! (see [`moments`]).
 //!
 //! The formulas and their order are those of [`crate::batchnorm::forward_running`],
 //! [`crate::elementwise::add`] and [`crate::relu::forward`]: the same bits as these three called one
 //! after the other, which are the reference.
 
-use super::Conv2d;
+mod moments;
+
+use super::nine::Nine;
+use super::winograd2::Winograd2;
+use super::winograd4::Winograd4;
+use super::{Algorithm, Conv2d, Memory, product, stem, winograd};
+use crate::batchnorm::{self, BatchNorm};
 use crate::isa::Isa;
 use crate::lanes::{load_padded, store_padded};
 use crate::parallel::{Cpu, RowMap, Tile, Tiles};
 use crate::{Level, Task};
+pub use moments::Moments;
 
 /// What happens to finished output.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,6 +31,8 @@ pub enum Finish<'a> {
     None,
     /// A normalisation, and what follows it.
     Normalise(Normalise<'a>),
+    /// Nothing; the channels' moments are taken.
+    Moments(&'a Moments<'a>),
 }
 
 /// `y ← (y − mean)·scale + shift`, then `y + residual`, then `max(y, 0)`, where these are wanted.
@@ -40,8 +50,33 @@ pub struct Normalise<'a> {
     pub relu: bool,
 }
 
+impl<'a> Normalise<'a> {
+    /// Numbers of the tables of `k` channels.
+    pub const fn tables_len(k: usize) -> usize {
+        3 * k
+    }
+
+    /// The normalisation of [`crate::batchnorm::forward_running`], with nothing behind it; `tables` are
+    /// overwritten.
+    ///
+    /// # Panics
+    /// If a length is not that of `gamma`, or `tables` not three times as long.
+    pub fn running(eps: f32, gamma: &[f32], beta: &[f32], mean: &[f32], var: &[f32], tables: &'a mut [f32]) -> Normalise<'a> {
+        let channels = gamma.len();
+        assert_eq!(tables.len(), Self::tables_len(channels), "tables of {channels} channels");
+        let (means, rest) = tables.split_at_mut(channels);
+        let (scales, shifts) = rest.split_at_mut(channels);
+        batchnorm::running_tables(
+            &BatchNorm { rows: 0, channels, eps },
+            [gamma, beta, mean, var],
+            [&mut *means, &mut *scales, &mut *shifts],
+        );
+        Normalise { mean: means, scale: scales, shift: shifts, residual: None, relu: false }
+    }
+}
+
 /// Rows of a tile where a whole output is finished at once.
-const ROWS: usize = 64;
+const ROWS: usize = 128;
 
 impl Finish<'_> {
     /// Finishes one tile of y.
@@ -50,11 +85,11 @@ impl Finish<'_> {
         match self {
             Finish::None => {}
             Finish::Normalise(with) => level.run(NormaliseTask { with, tile }),
+            Finish::Moments(moments) => moments.tile(level, tile),
         }
     }
 
     /// Finishes all of y in a pass of its own, after an algorithm that has no tiles.
-    #[cfg_attr(not(feature = "matrixmultiply"), allow(dead_code))]
     pub(crate) fn whole(&self, cpu: &Cpu, conv: &Conv2d, y: &mut [f32]) {
         if let Finish::None = self {
             return;
@@ -75,6 +110,64 @@ impl Finish<'_> {
                 assert_eq!(residual.len(), conv.y_len(), "numbers of the residual of {conv:?}");
             }
         }
+    }
+}
+
+/// How many row tiles an algorithm's forward pass has at most; `None`: it does not finish tile by tile
+/// with numbers of their own, so moments are taken in a pass of their own.
+fn row_tiles(conv: &Conv2d, algorithm: Algorithm, memory: Memory) -> Option<usize> {
+    match algorithm {
+        Algorithm::Gemm => Some(product::row_tiles(conv, memory.budget())),
+        Algorithm::Winograd4 => Some(winograd::row_tiles::<Winograd4>(conv)),
+        Algorithm::Winograd2 => Some(winograd::row_tiles::<Winograd2>(conv)),
+        Algorithm::Nine => Some(winograd::row_tiles::<Nine>(conv)),
+        Algorithm::Direct => stem::accepts(conv).then(|| stem::row_tiles(conv)),
+        #[allow(unreachable_patterns)] // every algorithm of some builds
+        _ => None,
+    }
+}
+
+impl Conv2d {
+    fn moments_parts(&self, algorithm: Algorithm, memory: Memory) -> usize {
+        row_tiles(self, algorithm, memory).unwrap_or((self.y_len() / self.k).div_ceil(ROWS))
+    }
+
+    /// Numbers of scratch that [`Conv2d::forward_moments`] needs before that of the forward pass; a
+    /// multiple of 16.
+    pub fn moments_scratch_len(&self, algorithm: Algorithm, memory: Memory) -> usize {
+        Moments::scratch_len(self.k, self.moments_parts(algorithm, memory))
+    }
+
+    /// y = x ⊛ w; `moments` gets the means of y's channels, then the sums of the squared deviations
+    /// from them: 2·k numbers. Scratch: [`Conv2d::moments_scratch_len`] and that of the forward pass
+    /// with the same `memory`.
+    ///
+    /// # Panics
+    /// As [`Conv2d::forward`], or if `moments` or `scratch` has another length.
+    #[allow(clippy::too_many_arguments)]
+    pub fn forward_moments(
+        &self,
+        cpu: &Cpu,
+        algorithm: Algorithm,
+        memory: Memory,
+        x: &[f32],
+        w: &[f32],
+        y: &mut [f32],
+        moments: &mut [f64],
+        scratch: &mut [f32],
+    ) {
+        let (cells, scratch) = scratch.split_at_mut(self.moments_scratch_len(algorithm, memory));
+        // No more than planned: the cut into tiles depends on it.
+        let scratch = &mut scratch[..self.scratch_len(super::Pass::Forward, algorithm, memory, cpu.threads.count())];
+        let partial = Moments::new(self.k, self.moments_parts(algorithm, memory), cells);
+        let finish = Finish::Moments(&partial);
+        if row_tiles(self, algorithm, memory).is_some() {
+            self.forward(cpu, algorithm, x, w, y, false, finish, scratch);
+        } else {
+            self.forward(cpu, algorithm, x, w, y, false, Finish::None, scratch);
+            finish.whole(cpu, self, y);
+        }
+        partial.merge(cpu.level, moments);
     }
 }
 

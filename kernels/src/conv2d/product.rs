@@ -23,9 +23,9 @@ use crate::parallel::{Chunks, Cpu, RowMap, Tiles};
 use crate::weights::block;
 use crate::{Level, Task};
 
-/// Panels that one tile of the output takes: the weights' sub-panel in the first-level cache serves
-/// them all.
-const PANELS: usize = 8;
+/// Rows that one tile of the output has at most: the weights' sub-panel in the first-level cache
+/// serves them all.
+const TILE_ROWS: usize = 112;
 /// Rows that are worth repacking exchanged weights for.
 const ROWS_AT_LEAST: usize = 96;
 /// The most rows of a panel at any level.
@@ -54,6 +54,19 @@ pub(crate) fn forward_scratch(conv: &Conv2d, budget: usize) -> usize {
     let patches = Patches::forward(conv, &[]);
     let lines = if thin(conv) { conv.weights().len() } else { 0 };
     lines + product_scratch(&patches, m, 0, budget)
+}
+
+/// How many row tiles [`forward`] has at most, at any level, with the scratch of this budget.
+pub(crate) fn row_tiles(conv: &Conv2d, budget: usize) -> usize {
+    let m = conv.n * conv.out_h() * conv.out_w();
+    let patches = Patches::forward(conv, &[]);
+    let cut = cut(&patches, m, 0, product_scratch(&patches, m, 0, budget));
+    m.div_ceil(cut.rows) * tiles_of(cut.rows)
+}
+
+/// Row tiles of so many rows, at most: a tile falls short of [`TILE_ROWS`] by less than a panel.
+fn tiles_of(rows: usize) -> usize {
+    rows.div_ceil(TILE_ROWS + 1 - PANEL_MOST)
 }
 
 /// dx = the input's gradient (+ dx where `add`).
@@ -208,7 +221,8 @@ fn product(
                 }
             };
             let a = &*a;
-            let tiles = Tiles::from_row(out, map, first_row, rows, n, panel * PANELS, block);
+            let tiles = Tiles::from_row(out, map, first_row, rows, n, TILE_ROWS / panel * panel, block)
+                .numbered_from(first_row / cut.rows * tiles_of(cut.rows));
             let last = group + cut.groups >= all_groups;
             cpu.run(tiles, &mut [], 0, |_, mut out, _| {
                 let (row, j) = (out.first_row() - first_row, out.first_column() / block);

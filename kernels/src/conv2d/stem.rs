@@ -101,6 +101,11 @@ impl Planes {
     }
 }
 
+/// How many row tiles [`forward`] has.
+pub(crate) fn row_tiles(conv: &Conv2d) -> usize {
+    conv.n * conv.out_h().div_ceil(part_lines(conv, PIXELS))
+}
+
 /// Scratch of [`forward`].
 pub(crate) fn forward_scratch(conv: &Conv2d, threads: usize) -> usize {
     threads * lines_read(conv, part_lines(conv, PIXELS)) * Planes::new(conv).line(conv)

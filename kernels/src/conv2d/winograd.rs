@@ -99,6 +99,13 @@ pub(super) fn scratch_len<S: Scheme>(conv: &Conv2d, pass: Pass, threads: usize) 
     }
 }
 
+/// How many row tiles [`forward`] has.
+pub(crate) fn row_tiles<S: Scheme>(conv: &Conv2d) -> usize {
+    let s = Plane::forward::<S>(conv);
+    let [images, lines] = if s.by_tiles() { s.part() } else { [s.images(), 1] };
+    if s.by_tiles() && images == 1 { s.n * s.tiles[0].div_ceil(lines) } else { s.n.div_ceil(images) }
+}
+
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
 #[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
 pub(super) fn forward<S: Scheme>(
@@ -193,7 +200,8 @@ impl<S: Scheme> Run<'_, S> {
             });
             let v = &*v;
             let rows = images * pixels;
-            let parts = Tiles::from_row(y, RowMap::plain(s.n * pixels, s.k), image * pixels, rows, s.k, rows, s.block());
+            let map = RowMap::plain(s.n * pixels, s.k);
+            let parts = Tiles::from_row(y, map, image * pixels, rows, s.k, rows, s.block()).numbered_from(image / s.images());
             self.cpu.run(parts, scratch, each_filter + s.product_len(tiles), |j, mut out, scratch| {
                 let (u, m) = scratch.split_at_mut(each_filter);
                 for channel in (0..s.c).step_by(CHANNELS) {

@@ -115,6 +115,8 @@ pub struct Tiles<'a> {
     columns: usize,
     /// Rows are cut anew after so many.
     period: usize,
+    /// The number of the first row tile.
+    number: usize,
     life: PhantomData<&'a mut [f32]>,
 }
 
@@ -142,7 +144,7 @@ impl<'a> Tiles<'a> {
         assert!(n <= map.pixel && (map.h == 1 || line <= map.line), "rows of a matrix overlap");
         assert!(end <= map.w * map.h || (map.h - 1) * map.line + line <= map.image, "images of a matrix overlap");
         assert!(m == 0 || map.row(end - 1) + n <= data.len(), "a matrix of {end} x {n} leaves its {} numbers", data.len());
-        Tiles { data: data.as_mut_ptr(), map, first, m, n, rows, columns, period: m.max(1), life: PhantomData }
+        Tiles { data: data.as_mut_ptr(), map, first, m, n, rows, columns, period: m.max(1), number: 0, life: PhantomData }
     }
 
     /// The same, with the rows of each `period` (an image, say) cut for themselves: no tile crosses
@@ -150,6 +152,11 @@ impl<'a> Tiles<'a> {
     pub fn with_period(self, period: usize) -> Self {
         assert!(period > 0 && self.m.is_multiple_of(period), "{} rows are no multiple of {period}", self.m);
         Tiles { period, ..self }
+    }
+
+    /// The same, with row tiles counted from `first` on.
+    pub fn numbered_from(self, first: usize) -> Self {
+        Tiles { number: first, ..self }
     }
 
     /// Tiles side by side.
@@ -177,6 +184,7 @@ unsafe impl<'a> Parts for Tiles<'a> {
             rows: self.rows.min(self.period - inside),
             column,
             columns: self.columns.min(self.n - column),
+            number: self.number + i,
             life: PhantomData,
         }
     }
@@ -221,10 +229,17 @@ pub struct Tile<'a> {
     rows: usize,
     column: usize,
     columns: usize,
+    number: usize,
     life: PhantomData<&'a mut [f32]>,
 }
 
 impl Tile<'_> {
+    /// The number of this row tile: the same for all tiles side by side, another for each of those
+    /// below each other.
+    #[inline(always)]
+    pub fn number(&self) -> usize {
+        self.number
+    }
     /// The first row's number in the matrix.
     #[inline(always)]
     pub fn first_row(&self) -> usize {

@@ -150,6 +150,7 @@ fn plans(args: &Args, settings: &Settings, recipe: Recipe) -> Result<Vec<Plans>,
         update: args.update.into(),
         momentum: settings.momentum != 0.0,
         in_place: false,
+        fuse: true,
     };
     let loss = Loss::CrossEntropy(CrossEntropyOptions { label_smoothing: settings.label_smoothing, ..CrossEntropyOptions::default() });
     let evaluation = Setup { trainable, options, ..Setup::inference(recipe, n, side, side) };

@@ -1,0 +1,180 @@
+//! Mean and sum of squared deviations of each output channel, taken from tiles that are still in the
+//! cache: what a batch normalisation behind the convolution would read all of y for.
+//!
+//! A tile's rows are taken in blocks of at most 128: their mean, then deviations from it, as
+//! [`crate::batchnorm`] does. Each row tile of the algorithm is a part with partial results of its
+//! own; parts are merged in order (T. Chan, G. Golub, R. LeVeque 1979). So the result does not depend
+//! on the number of threads; it does, in its last bits, on the algorithm and the instruction set.
+
+use crate::isa::Isa;
+use crate::lanes::load_padded;
+use crate::parallel::{Cells, Tile};
+use crate::{Level, Task};
+
+/// Rows of which sums are taken in `f32`.
+const BLOCK: usize = 128;
+/// Room for a part's number of rows.
+const COUNT: usize = 16;
+/// The most columns that are in registers at once: four vectors.
+const WIDEST: usize = 64;
+
+/// The partial results of a convolution's output.
+///
+/// Each part has its number of rows, then for each channel the mean, what it lost as `f32`, and the
+/// sum of squared deviations.
+#[derive(Debug)]
+pub struct Moments<'a> {
+    cells: Cells<'a>,
+    k: usize,
+    parts: usize,
+}
+
+impl<'a> Moments<'a> {
+    /// Numbers of scratch for the partial results of `k` channels.
+    pub(crate) const fn scratch_len(k: usize, parts: usize) -> usize {
+        parts * (COUNT + 3 * k.next_multiple_of(COUNT))
+    }
+
+    /// No rows yet.
+    pub(crate) fn new(k: usize, parts: usize, scratch: &'a mut [f32]) -> Self {
+        let each = Self::scratch_len(k, 1);
+        assert_eq!(scratch.len(), parts * each, "scratch for the moments of {k} channels in {parts} parts");
+        scratch.chunks_exact_mut(each).for_each(|part| part[0] = 0.0);
+        Moments { cells: Cells::new(scratch), k, parts }
+    }
+
+    pub(super) fn tile(&self, level: Level, tile: &mut Tile) {
+        assert!(tile.number() < self.parts, "row tile {} of {}", tile.number(), self.parts);
+        level.run(TileTask { moments: self, tile });
+    }
+
+    /// Means, then sums of squared deviations, of all rows.
+    pub(crate) fn merge(self, level: Level, all: &mut [f64]) {
+        assert_eq!(all.len(), 2 * self.k, "moments of {} channels", self.k);
+        let k = self.k;
+        level.run(Merge { parts: self.cells.into_slice(), k, all });
+    }
+}
+
+struct TileTask<'a, 't, 'p> {
+    moments: &'a Moments<'a>,
+    tile: &'p mut Tile<'t>,
+}
+
+impl Task for TileTask<'_, '_, '_> {
+    #[inline(always)]
+    fn run<I: Isa>(mut self, isa: I) {
+        let columns = self.tile.columns();
+        let part = self.tile.number() * Moments::scratch_len(self.moments.k, 1);
+        self.moments.cells.set(part, self.tile.rows() as f32);
+        let mut at = 0;
+        while at < columns {
+            let left = columns - at;
+            if left >= 4 * I::LANES {
+                self.strip::<I, 4>(isa, part + COUNT, at);
+                at += 4 * I::LANES;
+            } else if left >= 2 * I::LANES {
+                self.strip::<I, 2>(isa, part + COUNT, at);
+                at += 2 * I::LANES;
+            } else {
+                self.strip::<I, 1>(isa, part + COUNT, at);
+                at += I::LANES;
+            }
+        }
+    }
+}
+
+impl TileTask<'_, '_, '_> {
+    /// `V` vectors of columns from `at` on.
+    #[inline(always)]
+    fn strip<I: Isa, const V: usize>(&mut self, isa: I, part: usize, at: usize) {
+        let there = (self.tile.columns() - at).min(V * I::LANES);
+        let rows = self.tile.rows();
+        let (mut mean, mut squares) = ([0.0_f64; WIDEST], [0.0_f64; WIDEST]);
+        let mut before = 0;
+        while before < rows {
+            let count = BLOCK.min(rows - before);
+            let mut sum = [isa.splat(0.0); V];
+            for row in before..before + count {
+                let y = &self.tile.row(row)[at..at + there];
+                for v in 0..V {
+                    sum[v] = isa.add(sum[v], load_padded(isa, &y[v * I::LANES..], 0.0));
+                }
+            }
+            let share = isa.splat(1.0 / count as f32);
+            let mut centre = [isa.splat(0.0); V];
+            for v in 0..V {
+                centre[v] = isa.mul(sum[v], share);
+            }
+            // Deviations from the rounded mean: their sum corrects it.
+            let (mut first, mut second) = ([isa.splat(0.0); V], [isa.splat(0.0); V]);
+            for row in before..before + count {
+                let y = &self.tile.row(row)[at..at + there];
+                for v in 0..V {
+                    let d = isa.sub(load_padded(isa, &y[v * I::LANES..], 0.0), centre[v]);
+                    first[v] = isa.add(first[v], d);
+                    second[v] = isa.fma(d, d, second[v]);
+                }
+            }
+            let (mut centres, mut firsts, mut seconds) = ([0.0_f32; WIDEST], [0.0_f32; WIDEST], [0.0_f32; WIDEST]);
+            for v in 0..V {
+                isa.store(centre[v], &mut centres[v * I::LANES..]);
+                isa.store(first[v], &mut firsts[v * I::LANES..]);
+                isa.store(second[v], &mut seconds[v * I::LANES..]);
+            }
+            let share = count as f64 / (before + count) as f64;
+            let weight = before as f64 * share;
+            for i in 0..there {
+                let off = f64::from(firsts[i]) / count as f64;
+                let delta = f64::from(centres[i]) + off - mean[i];
+                mean[i] += delta * share;
+                squares[i] += f64::from(seconds[i]) - off * f64::from(firsts[i]) + delta * delta * weight;
+            }
+            before += count;
+        }
+        let room = self.moments.k.next_multiple_of(COUNT);
+        let to = part + self.tile.first_column() + at;
+        for i in 0..there {
+            let rounded = mean[i] as f32;
+            self.moments.cells.set(to + i, rounded);
+            self.moments.cells.set(to + room + i, (mean[i] - f64::from(rounded)) as f32);
+            self.moments.cells.set(to + 2 * room + i, squares[i] as f32);
+        }
+    }
+}
+
+/// Chan's formula over all parts, in order.
+struct Merge<'a> {
+    parts: &'a [f32],
+    k: usize,
+    all: &'a mut [f64],
+}
+
+impl Task for Merge<'_> {
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let (k, room) = (self.k, self.k.next_multiple_of(COUNT));
+        let (means, squares) = self.all.split_at_mut(k);
+        let squares = &mut squares[..k];
+        means.fill(0.0);
+        squares.fill(0.0);
+        let mut before = 0.0_f64;
+        for part in self.parts.chunks_exact(Moments::scratch_len(k, 1)) {
+            let count = f64::from(part[0]);
+            if count == 0.0 {
+                continue; // a number that the algorithm's tiles leave out
+            }
+            let (mean, rest) = part[COUNT..].split_at(room);
+            let (lost, square) = rest.split_at(room);
+            let (mean, lost, square) = (&mean[..k], &lost[..k], &square[..k]);
+            let share = count / (before + count);
+            let weight = before * share;
+            for i in 0..k {
+                let delta = f64::from(mean[i]) + f64::from(lost[i]) - means[i];
+                means[i] += delta * share;
+                squares[i] += f64::from(square[i]) + delta * delta * weight;
+            }
+            before += count;
+        }
+    }
+}
