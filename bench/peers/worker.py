@@ -49,9 +49,13 @@ def pytorch(layout):
 
 def onnx_file(folder):
     """torchvision's ResNet18 in eval mode, batchnorms folded by the exporter, for this batch and size."""
+    import warnings
+
     import torch
     import torchvision
 
+    # The old exporter needs no more packages, and says that it is the old one.
+    warnings.simplefilter("ignore", DeprecationWarning)
     torch.manual_seed(0)
     path = os.path.join(folder, "resnet18.onnx")
     model = torchvision.models.resnet18().eval()
