@@ -48,6 +48,11 @@ impl Buffers {
     }
 }
 
+/// `len` numbers between −1 and 1.
+pub fn numbers(len: usize) -> Vec<f32> {
+    Buffers::default().random(len, 1).to_vec()
+}
+
 impl Deref for Buffer {
     type Target = [f32];
     fn deref(&self) -> &[f32] {

@@ -8,6 +8,8 @@ pub mod rates;
 pub mod record;
 pub mod settings;
 
+pub use buffer::numbers;
+
 /// The README's examples, as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

@@ -78,11 +78,9 @@ pub fn peak(cpu: &Cpu) -> f64 {
 /// Runs cases in criterion, every level beside the others. What a bench's `main` calls.
 pub fn bench(cases: impl Fn(&Settings) -> Vec<Case>) {
     let settings = Settings::from_environment();
-    let (warm_up, measure) = settings.times();
     let shown = Rc::new(Cell::new(1.0));
     let rates = Rates { clock: WallTime, format: Format { peak: shown.clone() } };
-    let criterion = Criterion::default().with_measurement(rates).without_plots();
-    let mut criterion = criterion.sample_size(10).warm_up_time(warm_up).measurement_time(measure).configure_from_args();
+    let mut criterion = settings.criterion(Criterion::default().with_measurement(rates));
     let peaks: Vec<f64> = settings.levels.iter().map(|&level| peak(&Cpu { level, threads: &settings.threads })).collect();
     for (level, peak) in settings.levels.iter().zip(&peaks) {
         eprintln!("measured peak of {level} on {} threads: {peak:.1} GFLOP/s", settings.threads.count());

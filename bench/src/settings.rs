@@ -9,6 +9,8 @@
 //! | `NUNATAK_LEVEL=avx2` | this level alone |
 
 use crate::cells::{CELLS, Cell};
+use criterion::Criterion;
+use criterion::measurement::Measurement;
 use nunatak_kernels::{Level, Threads};
 use std::env::var;
 use std::time::Duration;
@@ -56,9 +58,9 @@ impl Settings {
         Settings { short, cells, step_cells, levels, threads }
     }
 
-    /// How long one case is warmed up and measured.
-    pub fn times(&self) -> (Duration, Duration) {
-        let ms = Duration::from_millis;
-        if self.short { (ms(10), ms(50)) } else { (ms(200), ms(600)) }
+    /// Sets how long one case is warmed up and measured; criterion's own arguments win.
+    pub fn criterion<M: Measurement>(&self, criterion: Criterion<M>) -> Criterion<M> {
+        let [warm_up, measure] = if self.short { [10, 50] } else { [200, 600] }.map(Duration::from_millis);
+        criterion.without_plots().sample_size(10).warm_up_time(warm_up).measurement_time(measure).configure_from_args()
     }
 }
