@@ -37,6 +37,9 @@ for level in portable avx2 avx512 neon; do
   fi
 done
 
+step "benches, in short: every case against the reference, then a moment of timing"
+NUNATAK_BENCH=short cargo bench -q -p nunatak-bench --profile test >/dev/null
+
 step "exactly one binary"
 binaries=$(cargo metadata --format-version 1 --no-deps | python3 -c "
 import json, sys

@@ -1,13 +1,19 @@
 //! What denormal numbers cost: one step of training on ordinary weights, and on weights and images so
 //! small that every product is denormal, with the guard of `denormals` and without it.
-#![allow(missing_docs)] // criterion's macros make public items
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 use nunatak_bench::numbers;
+use nunatak_bench::settings::Settings;
 use nunatak_kernels::{Conv2d, Cpu, Denormals, Finish, Level, Memory, Pass, Threads, batchnorm};
 
 /// Small enough that ordinary numbers times it are denormal.
 const TINY: f32 = 1e-40;
+
+fn main() {
+    let mut criterion = Settings::from_environment().criterion(Criterion::default());
+    benches(&mut criterion);
+    criterion.final_summary();
+}
 
 fn benches(criterion: &mut Criterion) {
     let threads = Threads::new(std::thread::available_parallelism().map_or(1, usize::from)).expect("threads");
@@ -44,6 +50,3 @@ fn benches(criterion: &mut Criterion) {
     }
     group.finish();
 }
-
-criterion_group!(all, benches);
-criterion_main!(all);

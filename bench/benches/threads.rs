@@ -1,14 +1,20 @@
 //! What a loop of a parallel pass costs beside its work: threads of our own, rayon's, none. Loops of
 //! ten parts of some microseconds each, one after the other, as in a step of one small image.
-#![allow(missing_docs)] // criterion's macros make public items
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 use nunatak_bench::numbers;
+use nunatak_bench::settings::Settings;
 use nunatak_kernels::{Cpu, Level, Threads, elementwise};
 use std::sync::Arc;
 
 /// Loops of a step.
 const LOOPS: usize = 100;
+
+fn main() {
+    let mut criterion = Settings::from_environment().criterion(Criterion::default());
+    benches(&mut criterion);
+    criterion.final_summary();
+}
 
 fn benches(criterion: &mut Criterion) {
     let count = std::thread::available_parallelism().map_or(1, usize::from);
@@ -37,6 +43,3 @@ fn benches(criterion: &mut Criterion) {
         group.finish();
     }
 }
-
-criterion_group!(all, benches);
-criterion_main!(all);

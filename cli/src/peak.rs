@@ -14,28 +14,23 @@ pub struct Peak {
 
 /// Numbers of the stream: 64 MB.
 const STREAM: usize = 16 << 20;
-/// Rounds of the products: a part takes some 50 microseconds.
-const ROUNDS: usize = 10_000;
 
 impl Peak {
-    /// Measures both for some 60 ms: the fastest of many short runs.
+    /// Measures both for some 60 ms: the fastest of several runs.
     pub fn measure(cpu: &Cpu) -> Peak {
+        let start = Instant::now();
         let mut results = vec![0.0; 4 * cpu.threads.count()];
-        let flops = calibration::products_flops(cpu, ROUNDS, results.len()) as f64;
+        let flops = calibration::peak(cpu, &mut results, &|| start.elapsed().as_secs_f64());
         let mut memory = vec![1.0; STREAM];
-        let best = |count: usize, work: &mut (dyn FnMut() + Send)| {
-            let times = (0..count).map(|_| {
-                let start = Instant::now();
-                work();
-                start.elapsed().as_secs_f64()
-            });
-            times.fold(f64::INFINITY, f64::min)
-        };
+        let mut best = f64::INFINITY;
         cpu.threads.enter(|| {
-            let products = best(40, &mut || calibration::products(cpu, ROUNDS, &mut results));
-            let stream = best(6, &mut || calibration::stream(cpu, &mut memory));
-            Peak { gflops: flops / products / 1e9, gbytes: 8.0 * STREAM as f64 / stream / 1e9 }
-        })
+            for _ in 0..6 {
+                let start = Instant::now();
+                calibration::stream(cpu, &mut memory);
+                best = best.min(start.elapsed().as_secs_f64());
+            }
+        });
+        Peak { gflops: flops / 1e9, gbytes: 8.0 * STREAM as f64 / best / 1e9 }
     }
 
     /// The larger of each.

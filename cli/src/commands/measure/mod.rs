@@ -1,9 +1,13 @@
-//! `nunatak measure`: time and memory of a step.
+//! `nunatak measure`: time and memory of a step; whether its algorithms are well chosen.
+
+mod choice;
 
 use crate::args;
 use crate::bench_step::{Step, StepArgs};
 use crate::failure::Failure;
 use crate::outln;
+use nunatak_kernels::Cpu;
+use nunatak_nn::{Memory, Setup};
 use serde_json::json;
 use std::time::Instant;
 
@@ -18,9 +22,45 @@ pub struct Args {
     /// Measured steps
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repeat: u32,
+    /// Time every algorithm at every convolution of the step instead, and fail where the choice is more
+    /// than 10 % slower than the best
+    #[arg(long)]
+    assert: bool,
+    /// With --assert: these batches and sizes, 1x64,8x224 say, instead of --batch and --size
+    #[arg(long, requires = "assert", value_delimiter = ',', value_parser = cell)]
+    cells: Vec<(usize, usize)>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// A batch and a size from `8x64`.
+fn cell(text: &str) -> Result<(usize, usize), String> {
+    let numbers = text.split_once('x').and_then(|(n, size)| Some((n.parse().ok()?, size.parse().ok()?)));
+    numbers.filter(|(n, size)| *n > 0 && *size > 0).ok_or_else(|| format!("{text:?} is no batch x size, as 8x64 is"))
+}
+
+/// Whether the algorithms of the step are well chosen.
+fn assert_choices(args: &Args) -> Result<(), Failure> {
+    let setup = args.step.setup(None)?;
+    if setup.algorithms != [None; 3] || setup.options.memory != Memory::Fast {
+        return Err(Failure::usage("--assert looks at what is chosen for speed: without --algorithm, with --memory fast"));
+    }
+    let threads = args.step.compute.start_threads()?;
+    let cpu = Cpu { level: args.step.compute.level()?, threads: &threads };
+    let own = [(args.step.batch, args.step.size)];
+    let mut failures = Vec::new();
+    for &(batch, size) in if args.cells.is_empty() { &own[..] } else { &args.cells } {
+        if !args.json {
+            outln!("batch {batch}, size {size}, {:?} step, {}, {} threads:", args.step.mode, cpu.level, threads.count())?;
+        }
+        let (blueprint, ..) = Setup { batch, height: size, width: size, ..setup }.plan()?;
+        match choice::check(&blueprint, &cpu, args.json) {
+            Err(Failure::Failed(what)) => failures.push(format!("batch {batch}, size {size}: {what}")),
+            other => other?,
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::Failed(failures.join("\n"))) }
 }
 
 /// Runs it.
@@ -28,6 +68,9 @@ pub struct Args {
 /// # Errors
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
+    if args.assert {
+        return assert_choices(args);
+    }
     let setup = args.step.setup(None)?;
     let level = args.step.compute.level()?;
     let (blueprint, slots, values) = setup.plan()?;
@@ -54,6 +97,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let result = json!({
         "median_ms": median,
         "min_ms": times[0],
+        "times_ms": times,
         "level": level.name(),
         "threads": setup.options.threads,
         "update": update,

@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""Times nunatak's steps beside those of other frameworks, alternated in one run, and makes the README's
+tables.
+
+    python3 bench/peers/run.py [--peers LIST] [--cells LIST] [--modes LIST] [--threads N] [--rounds N]
+                               [--seconds S] [--write README.md] [--json FILE]
+
+Peers: pytorch (both memory formats, the faster counts), onnxruntime, openvino (inference alone), burn,
+candle; those that are not installed are left out, and the table says so. In each cell every peer is a
+process of its own that waits for its turn; a round gives each peer the same time, nunatak among them, in
+an order that is turned every round. A figure is the median of its steps over all rounds.
+"""
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CELLS = ["1x64", "8x64", "32x64", "1x224", "8x224"]
+MODES = ["train", "head", "infer"]
+PYTHON = {
+    "pytorch": ["torch", "torchvision"],
+    "pytorch-channels-last": ["torch", "torchvision"],
+    "onnxruntime": ["torch", "torchvision", "onnx", "onnxruntime"],
+    "openvino": ["torch", "torchvision", "onnx", "openvino"],
+}
+RUST = ["burn", "candle"]
+ALL = [*PYTHON, *RUST]
+NAMES = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "burn": "burn", "candle": "candle"}
+INFERENCE_ALONE = ["onnxruntime", "openvino"]
+
+
+class Worker:
+    """A peer that answers a number with so many times."""
+
+    def __init__(self, command, threads):
+        # Every library's own way to say how many threads; `taskset` would bind them to cores as well.
+        names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "NUNATAK_BENCH_THREADS"]
+        env = os.environ | {name: str(threads) for name in names}
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        ready = self.process.stdout.readline().split()
+        if not ready or ready[0] != "ready":
+            raise RuntimeError(f"{' '.join(command)}: did not become ready")
+        self.version = " ".join(ready[1:])
+
+    def times(self, count):
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline().split()
+        if len(answer) != count:
+            raise RuntimeError(f"{self.process.args}: {len(answer)} times instead of {count}")
+        return [float(t) for t in answer]
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Nunatak:
+    """The program as everybody calls it: a new process for every turn, with two steps to warm up."""
+
+    def __init__(self, program, batch, size, mode, threads):
+        self.command = [program, "measure", "--batch", batch, "--size", size, "--mode", mode, "--threads", threads]
+        out = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        self.version = out.split()[-1]
+
+    def times(self, count):
+        command = [*self.command, "--repeat", str(count), "--json"]
+        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return [ms / 1e3 for ms in json.loads(out)["times_ms"]]
+
+    def end(self):
+        pass
+
+
+def built(project, name):
+    """Where cargo puts a program of a project, seen from here."""
+    target = os.environ.get("CARGO_TARGET_DIR") or os.path.join(HERE, project, "target")
+    return os.path.join(target, "release", name)
+
+
+def start(peer, args, batch, size, mode):
+    if peer == "nunatak":
+        return Nunatak(args.nunatak, batch, size, mode, str(args.threads))
+    rest = [peer, batch, size, mode, str(args.threads)]
+    if peer in RUST:
+        return Worker([built("rust", "rust-peers"), *rest], args.threads)
+    return Worker([sys.executable, os.path.join(HERE, "worker.py"), *rest], args.threads)
+
+
+def available(peer):
+    """Why a peer can't run, or None."""
+    if peer in RUST:
+        manifest = os.path.join(HERE, "rust/Cargo.toml")
+        done = subprocess.run(["cargo", "build", "--release", "--quiet", "--locked", "--manifest-path", manifest])
+        return None if done.returncode == 0 else "does not build"
+    missing = [m for m in PYTHON[peer] if importlib.util.find_spec(m) is None]
+    return f"not installed: pip install {' '.join(missing)}" if missing else None
+
+
+def cell(args, peers, mode, name):
+    """Peer -> (median in ms, version)."""
+    batch, size = name.split("x")
+    able = [p for p in peers if mode == "infer" or p not in INFERENCE_ALONE] + ["nunatak"]
+    workers, times, counts = {}, {p: [] for p in able}, {}
+    try:
+        for peer in able:
+            workers[peer] = start(peer, args, batch, size, mode)
+            # So many steps that a turn takes the time given; at least three.
+            once = statistics.median(workers[peer].times(3))
+            counts[peer] = max(3, min(200, round(args.seconds / once)))
+        for i in range(args.rounds):
+            for peer in able[i % len(able) :] + able[: i % len(able)]:
+                time.sleep(0.05)  # so that the last one's threads have gone to sleep
+                times[peer] += workers[peer].times(counts[peer])
+    finally:
+        for worker in workers.values():
+            worker.end()
+    return {p: (statistics.median(t) * 1e3, workers[p].version) for p, t in times.items()}
+
+
+def cpu():
+    try:
+        with open("/proc/cpuinfo") as info:
+            model = next(line.split(":")[1].strip() for line in info if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return model
+
+
+def ms(value):
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def best_pytorch(figures):
+    both = [figures[p][0] for p in ("pytorch", "pytorch-channels-last") if p in figures]
+    return min(both) if both else None
+
+
+def table(results, peer, modes, cells):
+    """peer / nunatak = ratio."""
+    lines = ["| | " + " | ".join(c.replace("x", " x ") for c in cells) + " |", "|---" * (len(cells) + 1) + "|"]
+    for mode in modes:
+        row = []
+        for c in cells:
+            figures = results[mode][c]
+            theirs = best_pytorch(figures) if peer == "pytorch" else figures.get(peer, (None,))[0]
+            ours = figures["nunatak"][0]
+            row.append(f"{ms(theirs)} / {ms(ours)} = **{theirs / ours:.2f}**" if theirs else "–")
+        lines.append(f"| {mode} | " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def report(args, results, peers, absent):
+    first = [figures for by_cell in results.values() for figures in by_cell.values()]
+    versions = {p: v for figures in first for p, (_, v) in figures.items()}
+    shown = [p for p in peers if p != "pytorch-channels-last"]
+    named = ", ".join(f"{NAMES[p]} {versions[p]}" for p in shown if p in versions)
+    threads = "1 thread" if args.threads == 1 else f"{args.threads} threads"
+    parts = [
+        f"Measured with `python3 bench/peers/run.py --threads {args.threads}` on {cpu()}, {os.cpu_count()} virtual cores, "
+        f"{threads}; {named}; float32; medians of {args.rounds} alternated rounds. "
+        "Each cell: their milliseconds / nunatak's = **ratio**, above 1 where nunatak is faster.",
+    ]
+    for peer in shown:
+        modes = [m for m in results if peer not in INFERENCE_ALONE or m == "infer"]
+        if modes:
+            parts.append(f"**{NAMES[peer]}**" + (" (the faster of its two memory formats)" if peer == "pytorch" else ""))
+            parts.append(table(results, peer, modes, args.cells))
+    parts += [f"{NAMES.get(p, p)}: {why}." for p, why in absent.items()]
+    return "\n\n".join(parts)
+
+
+def write(path, text, threads):
+    """Puts the text between the README's marks."""
+    begin, end = f"<!-- speed, {threads} threads: bench/peers/run.py -->", "<!-- end of speed -->"
+    with open(path) as f:
+        old = f.read()
+    new, found = re.subn(re.escape(begin) + ".*?" + re.escape(end), lambda _: f"{begin}\n{text}\n{end}", old, flags=re.S)
+    if found != 1:
+        sys.exit(f"{path}: has the marks {begin!r} … {end!r} {found} times, expected once")
+    with open(path, "w") as f:
+        f.write(new)
+
+
+def chosen(text, known, what):
+    names = text.split(",")
+    for name in names:
+        if name not in known:
+            sys.exit(f"--{what}: there is no {name!r}; known: {', '.join(known)}")
+    return names
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peers", default="pytorch,onnxruntime,openvino,burn,candle")
+    parser.add_argument("--cells", default=",".join(CELLS), help="batch x size, with commas between")
+    parser.add_argument("--modes", default=",".join(MODES))
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of one peer's turn")
+    parser.add_argument("--nunatak", default=built("../..", "nunatak"))
+    parser.add_argument("--write", metavar="README", help="put the tables between the marks of this file")
+    parser.add_argument("--json", metavar="FILE", help="write all medians there")
+    args = parser.parse_args()
+    args.cells = args.cells.split(",")
+    modes = chosen(args.modes, MODES, "modes")
+    peers = chosen(args.peers, list(NAMES), "peers")
+    if "pytorch" in peers:
+        peers.insert(peers.index("pytorch") + 1, "pytorch-channels-last")
+    absent = {p: why for p in peers if (why := available(p))}
+    for peer, why in absent.items():
+        print(f"{peer}: {why}", file=sys.stderr)
+    peers = [p for p in peers if p not in absent]
+    results = {mode: {} for mode in modes}
+    for mode in modes:
+        for name in args.cells:
+            results[mode][name] = figures = cell(args, peers, mode, name)
+            print(f"{mode} {name}: " + ", ".join(f"{p} {ms(t)}" for p, (t, _) in figures.items()), file=sys.stderr, flush=True)
+    text = report(args, results, peers, absent)
+    print(text)
+    if args.json:
+        with open(args.json, "w") as f:
+            json.dump({"cpu": cpu(), "threads": args.threads, "ms": results}, f, indent=1)
+    if args.write:
+        write(args.write, text, args.threads)
+
+
+if __name__ == "__main__":
+    main()

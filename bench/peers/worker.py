@@ -1,0 +1,120 @@
+"""One peer in Python: prepares a step, then makes steps when told to.
+
+    worker.py PEER BATCH SIZE MODE THREADS
+
+Protocol (also that of rust/): when it is ready it writes a line `ready VERSION`; then for every line with
+a number k it makes k steps and writes their times in seconds, with blanks between. It ends with its input.
+"""
+import os
+import sys
+import time
+
+peer, batch, size, mode, threads = sys.argv[1], *map(int, sys.argv[2:4]), sys.argv[4], int(sys.argv[5])
+os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def pytorch(layout):
+    """Eager; inference_mode for inference."""
+    import torch
+    import torchvision
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    layout = getattr(torch, layout)
+    model = torchvision.models.resnet18().to(memory_format=layout)
+    images = torch.rand(batch, 3, size, size).to(memory_format=layout)
+    if mode == "infer":
+        model.eval()
+
+        def infer():
+            with torch.inference_mode():
+                model(images)
+
+        return infer, torch.__version__
+    if mode == "head":
+        for p in model.parameters():
+            p.requires_grad = False
+        model.fc = torch.nn.Linear(512, 10)
+    labels = torch.rand(batch, model.fc.out_features)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=1e-5, momentum=0.9)
+
+    def train():
+        (model(images) - labels).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return train, torch.__version__
+
+
+def onnx_file(folder):
+    """torchvision's ResNet18 in eval mode, batchnorms folded by the exporter, for this batch and size."""
+    import warnings
+
+    import torch
+    import torchvision
+
+    # The old exporter needs no more packages, and says that it is the old one.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    torch.manual_seed(0)
+    path = os.path.join(folder, "resnet18.onnx")
+    model = torchvision.models.resnet18().eval()
+    torch.onnx.export(model, (torch.rand(batch, 3, size, size),), path, dynamo=False, input_names=["x"], output_names=["y"])
+    return path
+
+
+def onnxruntime():
+    """Inference alone."""
+    import tempfile
+
+    import numpy
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    with tempfile.TemporaryDirectory() as folder:
+        session = onnxruntime.InferenceSession(onnx_file(folder), options, providers=["CPUExecutionProvider"])
+    images = numpy.random.default_rng(0).random((batch, 3, size, size), dtype=numpy.float32)
+    return lambda: session.run(None, {"x": images}), onnxruntime.__version__
+
+
+def openvino():
+    """Inference alone, in float32: without the hint it would compute in bfloat16 where the CPU can."""
+    import tempfile
+
+    import numpy
+    import openvino
+
+    hints = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    core = openvino.Core()
+    with tempfile.TemporaryDirectory() as folder:
+        request = core.compile_model(core.read_model(onnx_file(folder)), "CPU", hints).create_infer_request()
+    images = numpy.random.default_rng(0).random((batch, 3, size, size), dtype=numpy.float32)
+    return lambda: request.infer([images], share_inputs=True), openvino.__version__.split("-")[0]
+
+
+def main():
+    # What a library prints must not stand between the answers.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    make = {
+        "pytorch": lambda: pytorch("contiguous_format"),
+        "pytorch-channels-last": lambda: pytorch("channels_last"),
+        "onnxruntime": onnxruntime,
+        "openvino": openvino,
+    }[peer]
+    step, version = make()
+    step()
+    answers.write(f"ready {version}\n")
+    for line in sys.stdin:
+        times = []
+        for _ in range(int(line)):
+            start = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - start)
+        answers.write(" ".join(f"{t:.9f}" for t in times) + "\n")
+
+
+if __name__ == "__main__":
+    main()

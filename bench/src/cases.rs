@@ -1,0 +1,10 @@
+//! Everything that is timed: one file per operation, and the whole steps.
+
+pub mod batchnorm;
+pub mod conv2d;
+pub mod elementwise;
+pub mod linear;
+pub mod losses;
+pub mod pooling;
+pub mod sgd;
+pub mod step;
