@@ -36,7 +36,7 @@ fn one(size: Linear, pass: Pass, cpu: &Cpu, time: Timer) {
     let oi = new.random(outputs * inputs, 4);
     let mut w = new.zeros(layout.len());
     layout.pack(&oi, &mut w);
-    let mut scratch = new.zeros(size.scratch_len(pass, Memory::Fast));
+    let mut scratch = new.zeros(size.scratch_len(pass, Memory::Fast, cpu.threads.count()));
     let (mut y, mut dx, mut dw, mut db) = (new.zeros(n * outputs), new.zeros(n * inputs), new.zeros(layout.len()), new.zeros(outputs));
     let mut run = || match pass {
         Pass::Forward => size.forward(cpu, &x, &w, &b, &mut y, &mut scratch),
