@@ -130,6 +130,9 @@ impl Threads {
     /// Calls `worker(0)`, and other workers below `count` where threads are free to. Each worker does
     /// what is left to do.
     fn workers(&self, count: usize, worker: &(dyn Fn(usize) + Sync)) {
+        if count == 1 {
+            return worker(0);
+        }
         match &self.team {
             Team::Nobody => worker(0),
             #[cfg(feature = "std")]
@@ -197,11 +200,7 @@ impl Cpu<'_> {
                 work(index, unsafe { outputs.part(index) }, scratch);
             });
         };
-        if threads == 1 {
-            worker(0);
-        } else {
-            self.threads.workers(threads, &worker);
-        }
+        self.threads.workers(threads, &worker);
     }
 }
 
