@@ -31,14 +31,17 @@ fn due(trainer: &Trainer, update: Update) -> Vec<Call> {
     let mut updates = Vec::new();
     for v in tape.values().rev() {
         let (need, node) = (needs.at(v), tape.node(v).expect("a node"));
-        if need.dw != [false; 2] {
+        let one_pass = trainer.blueprint().one_pass(v).is_some();
+        if need.dw[1] || need.dw[0] && !one_pass {
             calls.push(Call::BackwardWeight(v));
         }
-        if need.dx != [false; 2] {
+        if one_pass {
+            calls.push(Call::BackwardStep(v));
+        } else if need.dx != [false; 2] {
             calls.push(Call::BackwardInput(v));
         }
         let params = nunatak_core::Operation::params(&node.op);
-        let mut trained: Vec<_> = (0..2).filter(|&i| need.dw[i]).filter_map(|i| params[i]).collect();
+        let mut trained: Vec<_> = (usize::from(one_pass)..2).filter(|&i| need.dw[i]).filter_map(|i| params[i]).collect();
         if update == Update::During {
             calls.extend(trained.iter().copied().map(Call::Update));
         } else {

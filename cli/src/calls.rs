@@ -11,7 +11,7 @@ pub struct Call {
     pub name: String,
     /// What is computed: a fused operation names its parts.
     pub op: &'static str,
-    /// forward, backward_input, backward_weight or update.
+    /// forward, backward_input, backward_weight, update, or backward_step: the last three in one.
     pub pass: &'static str,
     /// How it is computed.
     pub algorithm: &'static str,
@@ -58,18 +58,24 @@ pub fn calls(blueprint: &Blueprint) -> Vec<Call> {
         let need = needs.at(v);
         let scratch = 4 * plan.backward_scratch(v).len();
         let (name, op) = (name(blueprint, v), node.op.name());
+        // What is done in one pass is one call.
+        let one_pass = blueprint.one_pass(v).is_some();
+        let trained = |of: usize| need.dw[of] && !(one_pass && of == 0);
+        let inputs: usize = node.inputs().filter(|&(i, _)| need.dx[i]).map(|(_, x)| len(x)).sum();
         let params: usize =
-            (0..2).filter(|&i| need.dw[i]).filter_map(|i| node.op.params()[i]).map(|id| 4 * blueprint.network().param_at(id).len()).sum();
-        if need.dw != [false; 2] {
+            (0..2).filter(|&i| trained(i)).filter_map(|i| node.op.params()[i]).map(|id| 4 * blueprint.network().param_at(id).len()).sum();
+        if trained(0) || trained(1) {
             let (pass, algorithm) = ("backward_weight", algorithm(node, Pass::BackwardWeight));
             list.push(Call { name: name.clone(), op, pass, algorithm, bytes: params + scratch });
         }
-        let inputs: usize = node.inputs().filter(|&(i, _)| need.dx[i]).map(|(_, x)| len(x)).sum();
-        if need.dx != [false; 2] {
+        if one_pass {
+            let bytes = 4 * node.op.params()[0].map_or(0, |id| blueprint.network().param_at(id).len()) + inputs + scratch;
+            list.push(Call { name: name.clone(), op, pass: "backward_step", algorithm: algorithm(node, Pass::BackwardWeight), bytes });
+        } else if need.dx != [false; 2] {
             let (pass, algorithm) = ("backward_input", algorithm(node, Pass::BackwardInput));
             list.push(Call { name: name.clone(), op, pass, algorithm, bytes: inputs + scratch });
         }
-        if need.dw != [false; 2] {
+        if trained(0) || trained(1) {
             list.push(Call { name, op: "sgd", pass: "update", algorithm: "-", bytes: params });
         }
     }
@@ -82,7 +88,7 @@ pub fn traffic(blueprint: &Blueprint, call: nunatak_nn::Call) -> u64 {
     use nunatak_nn::Call as Of;
     let numbers = |v: ValueId| blueprint.tape().node(v).map_or(0, |n| n.shape.len());
     let param = |id: nunatak_nn::ParamId| blueprint.network().param_at(id).len();
-    let (Of::Forward(v) | Of::BackwardWeight(v) | Of::BackwardInput(v) | Of::Input(v)) = call else {
+    let (Of::Forward(v) | Of::BackwardWeight(v) | Of::BackwardInput(v) | Of::BackwardStep(v) | Of::Input(v)) = call else {
         let Of::Update(id) = call else { return 0 };
         // The parameter and its momentum are read and written, the gradient is read.
         let passes = if blueprint.options().momentum { 5 } else { 3 };
@@ -102,6 +108,11 @@ pub fn traffic(blueprint: &Blueprint, call: nunatak_nn::Call) -> u64 {
         Of::BackwardWeight(_) => {
             let written = (0..2).filter(|&i| need.dw[i]).filter_map(|i| node.op.params()[i]).map(param).sum::<usize>();
             read(node.op.backward_weight_reads()) + written
+        }
+        Of::BackwardStep(_) => {
+            // The weight and its momentum are read and written.
+            let weight = if blueprint.options().momentum { 4 } else { 2 } * node.op.params()[0].map_or(0, param);
+            read(node.op.backward_weight_reads()) + weight + inputs(&|i| need.dx[i])
         }
         _ => read(node.op.backward_input_reads()) + params() + inputs(&|i| need.dx[i]),
     };

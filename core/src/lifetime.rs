@@ -185,7 +185,7 @@ impl<const S: usize> Slots<S> {
             let weight = need.dw != [false; 2];
             let scratch = node.op.backward_scratch_len(context, need.dx != [false; 2], weight);
             slots.push(Kind::BackwardScratch(v), now, now, scratch)?;
-            for (param, dw) in node.op.params().into_iter().zip(need.dw) {
+            for (position, (param, dw)) in node.op.params().into_iter().zip(need.dw).enumerate() {
                 let (Some(param), true) = (param, dw) else { continue };
                 let (begin, end) = match update {
                     Update::After => (0, walk_end),
@@ -198,6 +198,9 @@ impl<const S: usize> Slots<S> {
                     }
                 }
                 used.insert(param);
+                if update == Update::During && node.op.steps(position) {
+                    continue;
+                }
                 slots.push(Kind::ParamGradient(param), begin, end, param_len(param))?;
             }
         }

@@ -61,6 +61,11 @@ pub trait Operation: Copy {
     /// Whether it can add to the gradient of the input at this position; if not, the gradient goes to
     /// a buffer of its own and is added from there.
     fn accumulates(&self, input: usize) -> bool;
+    /// Whether, in plans that update during the walk, the backward call steps the parameter at this
+    /// position itself: its gradient then lies nowhere.
+    fn steps(&self, _position: usize) -> bool {
+        false
+    }
     /// Numbers that are written behind the result, for the steps that read it.
     fn attached_len(&self) -> usize {
         0

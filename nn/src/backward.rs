@@ -2,7 +2,8 @@
 //! calls kernels. No arithmetic here.
 //!
 //! At a node the parameters' gradients come first (dy may be written over by dx), then the inputs',
-//! with the weights as forward saw them, then, in plans that update during the walk, the update.
+//! with the weights as forward saw them, then, in plans that update during the walk, the update. There
+//! a weight that takes longer to read than to use is gone through once for all three.
 
 use crate::Error;
 use crate::memory::lend;
@@ -13,7 +14,7 @@ use crate::watch::Call;
 use core::ops::Range;
 use nunatak_core::{Need, Node, ParamId, ValueId};
 use nunatak_kernels::batchnorm::{self, BatchNorm, fused};
-use nunatak_kernels::{Cpu, Pass, avgpool, cross_entropy, elementwise, maxpool, mse, reduce, relu, sgd};
+use nunatak_kernels::{Conv2d, Cpu, Pass, avgpool, cross_entropy, elementwise, maxpool, mse, reduce, relu, sgd};
 
 impl Trainer<'_> {
     pub(crate) fn backward_walk(&mut self, update: Option<&Optimizer>) -> Result<(), Error> {
@@ -23,14 +24,24 @@ impl Trainer<'_> {
             if !need.backward() {
                 continue;
             }
+            let one_pass = update.zip(self.blueprint.one_pass(v));
+            let need = match one_pass {
+                Some(_) => Need { dw: [false, need.dw[1]], ..need },
+                None => need,
+            };
             let mut start = self.now();
             self.weights(v, &need)?;
             if need.dw != [false; 2] {
                 start = self.called(Call::BackwardWeight(v), start);
             }
-            self.inputs(v, &need)?;
-            if need.dx != [false; 2] {
-                self.called(Call::BackwardInput(v), start);
+            if let Some((optimizer, (conv, weight))) = one_pass {
+                self.one_pass(v, &need, conv, weight, optimizer)?;
+                self.called(Call::BackwardStep(v), start);
+            } else {
+                self.inputs(v, &need)?;
+                if need.dx != [false; 2] {
+                    self.called(Call::BackwardInput(v), start);
+                }
             }
             if let Some(optimizer) = update {
                 for id in self.blueprint.tape.node(v)?.op.trained(need.dw) {
@@ -60,6 +71,27 @@ impl Trainer<'_> {
             sgd::step(cpu, &settings, p, gradient, None, first);
         }
         self.called(Call::Update(id), start);
+        Ok(())
+    }
+
+    /// The gradient of a weight, its step, and the input's gradient where it is needed.
+    fn one_pass(&mut self, v: ValueId, need: &Need, conv: Conv2d, weight: ParamId, optimizer: &Optimizer) -> Result<(), Error> {
+        let threads = self.threads.clone();
+        let cpu = &Cpu { level: self.level, threads: &threads };
+        let node = *self.blueprint.tape.node(v)?;
+        let (plan, lasting, network) = (&self.blueprint.plan, &self.blueprint.lasting, &self.blueprint.network);
+        let settings = optimizer.of(weight);
+        let buffered = settings.momentum != 0.0;
+        let momentum = if buffered { lasting.momentum(network, weight) } else { 0..0 };
+        let reads = [self.input_place(&node, 0), self.passing(plan.gradient(v))];
+        let dx = node.input(0).filter(|_| need.dx[0]).map_or(0..0, |x| self.passing(plan.gradient(x)));
+        let writes = [lasting.param(network, weight), momentum, dx, self.passing(plan.backward_scratch(v))];
+        let ([x, dy], [w, momentum, dx, scratch]) = lend(&mut self.block, reads, writes)?;
+        let dx = need.dx[0].then_some((dx, need.dx_adds[0]));
+        conv.backward_step(cpu, &settings, x, dy, w, momentum, !self.momenta.contains(weight), dx, scratch);
+        if buffered {
+            self.momenta.insert(weight);
+        }
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::resnet::ResNet;
 use nunatak_core::arena::{UNIT, block_bytes};
 use nunatak_core::lifetime::{Kind, Slots};
 use nunatak_core::{Needs, ParamId, ParamSet, Plan, Update, ValueId};
-use nunatak_kernels::Memory;
+use nunatak_kernels::{Conv2d, Memory};
 
 /// Buffers that a step can have.
 pub const MAX_BUFFERS: usize = 1024;
@@ -190,6 +190,15 @@ impl Blueprint {
     /// The choices.
     pub fn options(&self) -> Options {
         self.options
+    }
+
+    /// The convolution (a linear layer is one too) at `value` whose weight is stepped in the same pass
+    /// that computes its gradient and the input's, and that weight. Only plans that update during the
+    /// walk have such calls.
+    pub fn one_pass(&self, value: ValueId) -> Option<(Conv2d, ParamId)> {
+        let node = self.tape.node(value).ok()?;
+        let wanted = self.options.update == Update::During && self.needs.at(value).dw[0];
+        node.op.one_pass().filter(|_| wanted)
     }
 
     /// Bytes by kind; what shares memory is counted as it is at the busiest moment.

@@ -153,6 +153,16 @@ impl Op {
         }
     }
 
+    /// The convolution whose weight's gradient, step and input's gradient can be one pass over the
+    /// weight, and that weight: both backward passes are by `stream`.
+    pub fn one_pass(&self) -> Option<(Conv2d, ParamId)> {
+        match *self {
+            Op::Conv2d { conv, algorithms: [_, Algorithm::Stream, Algorithm::Stream], weight, .. } => Some((conv, weight)),
+            Op::Linear { size, weight, .. } if matches!(size.algorithm(), Algorithm::Stream) => Some((size.conv(), weight)),
+            _ => None,
+        }
+    }
+
     /// Multiplications and additions of one pass of a matrix product or a convolution, however it is
     /// computed; of anything else 0, because there memory counts.
     pub const fn flops(&self) -> u64 {
@@ -271,6 +281,10 @@ impl Operation for Op {
                 self,
                 Op::BatchNorm { .. } | Op::BatchNormPool { .. } | Op::Relu | Op::MaxPool(_) | Op::AvgPool(_) | Op::MeanSquaredError(_)
             )
+    }
+
+    fn steps(&self, position: usize) -> bool {
+        position == 0 && self.one_pass().is_some()
     }
 
     fn attached_len(&self) -> usize {

@@ -36,6 +36,9 @@ pub enum Call {
     /// The gradients of the operation's inputs were computed. A normalisation's sums count here where
     /// its parameters are frozen, else with the parameters.
     BackwardInput(ValueId),
+    /// The gradient of the operation's weight, its update and the input's gradient (where there is one)
+    /// were computed in one pass over the weight.
+    BackwardStep(ValueId),
     /// The parameter was updated.
     Update(ParamId),
 }

@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     if !removed.is_empty() {
         outln!("\nremoved by freezing: {} calls", removed.len())?;
-        for pass in ["backward_input", "backward_weight", "update"] {
+        for pass in ["backward_input", "backward_weight", "backward_step", "update"] {
             let names: Vec<_> = removed.iter().filter(|c| c.pass == pass).map(|c| c.name.as_str()).collect();
             if !names.is_empty() {
                 outln!("  {pass}: {}", names.join(" "))?;

@@ -141,6 +141,13 @@ fn row(blueprint: &Blueprint, call: Call) -> Row {
         Call::Forward(v) => of_node(v, Pass::Forward),
         Call::BackwardInput(v) => of_node(v, Pass::BackwardInput),
         Call::BackwardWeight(v) => of_node(v, Pass::BackwardWeight),
+        // The products of both passes.
+        Call::BackwardStep(v) => Row {
+            kind: format!("{} backward_step", node_of(v).map_or("", |n| n.op.name())),
+            pass: "backward_step",
+            flops: node_of(v).map_or(0, |n| n.op.flops()) * (1 + u64::from(blueprint.needs().at(v).dx[0])),
+            ..of_node(v, Pass::BackwardWeight)
+        },
         Call::Update(id) => {
             let name = blueprint.network().param_at(id).to_string();
             Row { name, kind: "sgd update".into(), pass: "update", algorithm: "-", ..Row::default() }
