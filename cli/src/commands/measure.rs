@@ -4,6 +4,7 @@ use crate::args;
 use crate::bench_step::{Step, StepArgs};
 use crate::failure::Failure;
 use crate::outln;
+use crate::weights::Backbone;
 use serde_json::json;
 use std::time::Instant;
 
@@ -28,14 +29,16 @@ pub struct Args {
 /// # Errors
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let setup = args.step.setup(None)?;
+    let file = args.step.open_weights()?;
+    let weights = file.as_ref().map(Backbone::native).transpose()?;
+    let setup = args.step.setup(None, weights.as_ref())?;
     let level = args.step.compute.level()?;
     let (blueprint, slots, values) = setup.plan()?;
     let bytes = blueprint.summary(&slots);
     args::report_refused(&blueprint, &setup.algorithms);
     let threads = args.step.compute.start_threads()?;
     let mut memory = vec![0; blueprint.bytes()];
-    let mut step = Step::new(&setup, blueprint, values, &mut memory, level, threads)?;
+    let mut step = Step::new(&setup, blueprint, values, &mut memory, level, threads, weights)?;
     let mut times = Vec::new();
     for i in 0..WARM_UP + args.repeat as usize {
         let start = Instant::now();
@@ -59,6 +62,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         "update": update,
         "memory": memory_name,
         "plan_bytes": bytes.total(),
+        "in_place_bytes": bytes.borrowed,
         "peak_rss_bytes": peak_rss(),
         "checksum": checksum(&prediction),
     });
