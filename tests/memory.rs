@@ -1,8 +1,11 @@
 //! Bytes: what a plan says is what it takes, one byte less is an error, and it is little.
 
 use nunatak_nn::checkpoint::Checkpoint;
-use nunatak_nn::{Blueprint, Error, Graph, Level, Loss, Memory, Mode, Options, ParamSet, Recipe, ResNet, Setup, Threads, Trainer, Update};
-use nunatak_tests::{Batch, bits, network, plan, same_bits, small, teams, training};
+use nunatak_nn::{
+    Blueprint, Error, Graph, Level, Loss, Memory, Mode, NormPolicy, Options, ParamSet, Recipe, ResNet, Save, Setup, Threads, Trainer,
+    Update,
+};
+use nunatak_tests::{Batch, Flash, bits, network, plan, same_bits, saved, small, teams, training};
 use std::time::Instant;
 
 /// The three ways in which the benchmarks use a network.
@@ -75,6 +78,41 @@ fn tutorial_stays_within_its_budgets() {
     let head = tutorial(10, Update::After, true);
     println!("full {full:.2} MB, update during the walk {during:.2} MB, head only {head:.2} MB");
     assert!(full <= 150.0 && during <= 108.0 && head <= 52.0);
+}
+
+/// With the weights in place, a new head on ResNet18 trains in less than 1 MB besides their file: block
+/// and tables together.
+#[test]
+fn a_head_over_weights_in_place_takes_less_than_a_megabyte() {
+    let whole = Setup::inference(Recipe::resnet18(1000), 1, 64, 64);
+    let mut memory = vec![0; plan(&whole).0.bytes()];
+    let mut trainer = Trainer::new(plan(&whole).0, &mut memory, Level::detect(), Threads::serial()).expect("memory");
+    trainer.init(0);
+    let flash = Flash::new(&saved(&trainer, Save::Network));
+    let recipe = Recipe::resnet18(10);
+    for policy in [NormPolicy::Updating, NormPolicy::Fixed] {
+        for threads in teams(&[1, 2]) {
+            let options = Options { threads: threads.count(), memory: Memory::Small, in_place: true, ..Options::default() };
+            let setup = Setup { trainable: network(recipe).head(), norm_policy: policy, options, ..training(recipe, 1, 64, Loss::Sum) };
+            let (blueprint, slots, values) = plan(&setup);
+            let bytes = blueprint.summary(&slots);
+            println!("{policy:?}, {} threads: {} bytes in all; {bytes:?}", threads.count(), bytes.total());
+            assert!(bytes.total() < 1_000_000, "{bytes:?}");
+            assert!(bytes.borrowed > 44_000_000);
+            // It is a step that can be done, and the file is all it needs besides.
+            let mut memory = vec![0; blueprint.bytes()];
+            let mut trainer = Trainer::with_weights(blueprint, &mut memory, flash.native(), Level::detect(), threads).expect("enough");
+            trainer.init_head(&mut nunatak_core::rng::Generator::manual_seed(0));
+            Batch::random(&setup, 1).set(&mut trainer, &values).expect("set");
+            trainer.forward().expect("forward");
+            let optimizer = nunatak_nn::Optimizer::new(nunatak_nn::Sgd { momentum: 0.9, ..nunatak_nn::Sgd::new(0.1) }).expect("settings");
+            trainer.backward_and_step(&optimizer).expect("step");
+            // What is saved is the head, and the statistics if they moved.
+            let delta = saved(&trainer, Save::Delta).len();
+            println!("delta: {delta} bytes");
+            assert!(delta < if policy == NormPolicy::Updating { 66_000 } else { 22_000 }, "{delta}");
+        }
+    }
 }
 
 #[test]

@@ -5,14 +5,17 @@
 use crate::args::Compute;
 use crate::dataset::{Batch, Evaluation, Loader, LoaderOptions, Normalize, Preset, Sample, sequential};
 use crate::failure::Failure;
-use crate::model::{Model, View, reserve};
+use crate::model::{Model, ModelFile, View, reserve};
 use nunatak_nn::state::Head;
-use nunatak_nn::{Blueprint, Error, Options, Setup, Trainer, setup::Values};
+use nunatak_nn::{Blueprint, Error, Native, Options, Setup, Trainer, setup::Values};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// One kind of step at many batch sizes.
 pub struct Plans {
     setup: Setup,
+    /// What this plan keeps in the block, these do too.
+    held: Option<Box<Blueprint>>,
     ready: BTreeMap<usize, (Box<Blueprint>, Values)>,
 }
 
@@ -22,7 +25,12 @@ const KEPT: usize = 16;
 impl Plans {
     /// Plans that differ from `setup` in the batch alone.
     pub fn new(setup: Setup) -> Plans {
-        Plans { setup, ready: BTreeMap::new() }
+        Plans { setup, held: None, ready: BTreeMap::new() }
+    }
+
+    /// The same, and every plan keeps in the block what `other` does.
+    pub fn holding(self, other: Blueprint) -> Plans {
+        Plans { held: Some(Box::new(other)), ..self }
     }
 
     /// The plan for `n` images.
@@ -33,7 +41,10 @@ impl Plans {
         if let Some((blueprint, values)) = self.ready.get(&n) {
             return Ok((blueprint.clone(), *values));
         }
-        let (blueprint, _, values) = Setup { batch: n, ..self.setup }.plan()?;
+        let (mut blueprint, _, values) = Setup { batch: n, ..self.setup }.plan()?;
+        if let Some(other) = &self.held {
+            blueprint.hold(other)?;
+        }
         let blueprint = Box::new(blueprint);
         if self.ready.len() < KEPT {
             self.ready.insert(n, (blueprint.clone(), values));
@@ -65,14 +76,25 @@ pub struct Engine<'m> {
 }
 
 impl<'m> Engine<'m> {
-    /// Binds the plans to a block. The first of `plans` comes first, for `n` images.
+    /// Binds the plans to a block, and to weights that are used in place. The first of `plans` comes
+    /// first, for `n` images.
     ///
     /// # Errors
     /// [`Failure`] where a plan can't be made or the block is too small.
-    pub fn new(mut plans: Vec<Plans>, n: usize, memory: &'m mut [u8], compute: &Compute) -> Result<Self, Failure> {
+    pub fn new(
+        mut plans: Vec<Plans>,
+        n: usize,
+        memory: &'m mut [u8],
+        compute: &Compute,
+        weights: Option<Native<'m>>,
+    ) -> Result<Self, Failure> {
         let Some(first) = plans.first_mut() else { return Err(Failure::Failed("no plan".into())) };
         let (blueprint, _) = first.get(n)?;
-        let trainer = Trainer::new(*blueprint, memory, compute.level()?, compute.start_threads()?)?;
+        let (level, threads) = (compute.level()?, compute.start_threads()?);
+        let trainer = match weights {
+            Some(file) => Trainer::with_weights(*blueprint, memory, file, level, threads)?,
+            None => Trainer::new(*blueprint, memory, level, threads)?,
+        };
         Ok(Engine { trainer, plans, now: Some((0, n)) })
     }
 
@@ -115,12 +137,26 @@ pub struct Showing {
     /// Images that are computed at once
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch: u32,
+    /// Use a .nunatak's weights where they lie in the mapped file
+    #[arg(long)]
+    pub in_place: bool,
+    /// Of a delta: the .nunatak that it was made over; the file of that name beside it where not given
+    #[arg(long, value_name = "FILE")]
+    pub base: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub compute: Compute,
 }
 
 impl Showing {
+    /// Opens the model that is to be shown images.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file.
+    pub fn open(&self, path: &Path) -> Result<ModelFile, Failure> {
+        ModelFile::open(path, self.base.as_deref(), self.in_place)
+    }
+
     fn view(&self, model: &Model) -> View {
         let trained = model.view.unwrap_or(View::of(224));
         let view = self.size.filter(|&size| size != trained.size).map_or(trained, View::of);
@@ -155,11 +191,20 @@ pub fn show(
     let view = showing.view(model);
     let side = view.size as usize;
     let mut setup = Setup::inference(model.recipe, batch, side, side);
-    setup.options = Options { threads: compute.thread_count(), ..setup.options };
+    setup.options = Options { threads: compute.thread_count(), in_place: showing.in_place, ..setup.options };
+    let weights = model.weights().filter(|_| showing.in_place || model.delta().is_some());
+    if showing.in_place && weights.is_none() {
+        return Err(in_place_needs_native(&model.path));
+    }
     let sizes = batch_sizes(count, batch);
     let mut plans = Plans::new(setup);
+    if let Some(delta) = model.delta() {
+        let (mut blueprint, ..) = Setup { batch: 1, ..setup }.plan()?;
+        blueprint.hold_delta(delta)?;
+        plans = plans.holding(blueprint);
+    }
     let mut memory = reserve(plans.bytes(&sizes)?)?;
-    let mut engine = Engine::new(vec![plans], sizes[0], &mut memory, compute)?;
+    let mut engine = Engine::new(vec![plans], sizes[0], &mut memory, compute, weights)?;
     model.load(&mut engine.trainer, Head::Load)?;
 
     let preset = Preset::Evaluation(evaluation(view));
@@ -173,6 +218,15 @@ pub fn show(
         each(&batch, &logits)?;
     }
     Ok(())
+}
+
+/// What to do where weights can't be used in place.
+pub fn in_place_needs_native(path: &Path) -> Failure {
+    Failure::usage(format_args!(
+        "--in-place: {} is no .nunatak; make one with `nunatak convert {} OUT.nunatak`",
+        path.display(),
+        path.display()
+    ))
 }
 
 fn failed(e: impl std::fmt::Display) -> Failure {

@@ -1,7 +1,7 @@
 //! Model files: opening one, what stands in its metadata, saving one.
 //!
 //! A model file holds exactly the entries of PyTorch's `state_dict`. What a program needs besides
-//! them lies in the metadata of a `.safetensors`:
+//! them lies in the metadata of a `.safetensors` or `.nunatak`:
 //!
 //! | key | what |
 //! |---|---|
@@ -9,13 +9,15 @@
 //! | `nunatak.view` | how images were shown to it: the square's side, the shorter side before |
 //! | `nunatak.recipe` | the stem, which leaves no trace in a state dict |
 //! | `nunatak.training` | only in `FILE.last`: where the run stands, in JSON |
+//! | `nunatak.base` | only in a delta: the name of the file that it is laid over, which is looked for beside it |
 //!
 //! A `.pth` has no room for metadata: names and view then lie beside it, in `FILE.classes.json`.
 
 use crate::failure::Failure;
+use crate::weights::Backbone;
 use nunatak_nn::checkpoint::{Checkpoint, write_pth, write_safetensors};
 use nunatak_nn::state::{Head, State, recipe_metadata, recipe_of};
-use nunatak_nn::{Recipe, Trainer};
+use nunatak_nn::{Native, Recipe, Save, Trainer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -26,6 +28,8 @@ use std::path::{Path, PathBuf};
 pub const CLASSES_KEY: &str = "nunatak.classes";
 /// The key of the metadata under which the view is saved.
 pub const VIEW_KEY: &str = "nunatak.view";
+/// The key of the metadata under which a delta names its base.
+pub const BASE_KEY: &str = "nunatak.base";
 /// The largest file that is read, in bytes: hundreds of times what ResNet34 takes.
 pub(crate) const MAX_FILE: u64 = 1 << 35;
 /// The largest list of class names that is read, in bytes.
@@ -34,7 +38,25 @@ const MAX_SIDECAR: u64 = 1 << 28;
 /// The bytes of a model file, and where they came from.
 pub struct ModelFile {
     path: PathBuf,
-    bytes: Vec<u8>,
+    bytes: Bytes,
+    /// Of a delta: what it is laid over.
+    base: Option<(PathBuf, Backbone)>,
+}
+
+/// The bytes of a model file.
+enum Bytes {
+    Read(Vec<u8>),
+    /// To be used in place.
+    Mapped(Backbone),
+}
+
+impl Bytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Read(bytes) => bytes,
+            Bytes::Mapped(file) => file.bytes(),
+        }
+    }
 }
 
 impl ModelFile {
@@ -43,8 +65,39 @@ impl ModelFile {
     /// # Errors
     /// [`Failure`] that names it.
     pub fn read(path: &Path) -> Result<ModelFile, Failure> {
-        let bytes = read_at_most(path, MAX_FILE)?;
-        Ok(ModelFile { path: path.to_owned(), bytes })
+        Self::with_base(path, Bytes::Read(read_at_most(path, MAX_FILE)?), None)
+    }
+
+    /// Opens a file; of a delta also its base, from `base` or, where that is not given, from the file
+    /// of the name that the delta gives, beside it. With `in_place`, weights stay in the mapped file.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file.
+    pub fn open(path: &Path, base: Option<&Path>, in_place: bool) -> Result<ModelFile, Failure> {
+        let bytes = if in_place { Bytes::Mapped(Backbone::open(path)?) } else { Bytes::Read(read_at_most(path, MAX_FILE)?) };
+        Self::with_base(path, bytes, base)
+    }
+
+    fn with_base(path: &Path, bytes: Bytes, base: Option<&Path>) -> Result<ModelFile, Failure> {
+        let mut file = ModelFile { path: path.to_owned(), bytes, base: None };
+        // What is no native file is no delta; what is wrong with it is said when it is parsed.
+        let Some(delta) = Native::parse(file.bytes.as_slice()).ok().filter(|native| native.base().is_some()) else {
+            return match base {
+                Some(_) => Err(Failure::usage(format_args!("--base: {} is no delta", path.display()))),
+                None => Ok(file),
+            };
+        };
+        let beside = || {
+            let name = Path::new(delta.metadata_of(BASE_KEY)?).file_name()?;
+            Some(path.parent().unwrap_or(Path::new("")).join(name)).filter(|path| path.is_file())
+        };
+        let base = base.map(Path::to_owned).or_else(beside).ok_or_else(|| {
+            let due = delta.base().map_or(String::new(), |hash| hash.to_string());
+            Failure::with(path.display(), format_args!("is a delta over weights with the hash {due}: name them with --base"))
+        })?;
+        let backbone = Backbone::open(&base)?;
+        file.base = Some((base, backbone));
+        Ok(file)
     }
 
     /// What the bytes hold.
@@ -52,8 +105,23 @@ impl ModelFile {
     /// # Errors
     /// [`Failure`] that names the file, the place and the cause.
     pub fn parse(&self) -> Result<Model<'_>, Failure> {
-        let checkpoint = Checkpoint::parse(&self.bytes).map_err(|e| Failure::with(self.path.display(), e))?;
-        let recipe = recipe_of(&checkpoint).map_err(|e| Failure::with(self.path.display(), e))?;
+        let checkpoint = Checkpoint::parse(self.bytes.as_slice()).map_err(|e| Failure::with(self.path.display(), e))?;
+        let recipe = match (&self.base, checkpoint.native()) {
+            (Some(_), Some(delta)) => *delta.recipe(),
+            _ => recipe_of(&checkpoint).map_err(|e| Failure::with(self.path.display(), e))?,
+        };
+        let base = match &self.base {
+            None => None,
+            Some((path, file)) => {
+                let native = file.native()?;
+                native.verify().map_err(|e| Failure::with(path.display(), e))?;
+                let due = checkpoint.native().and_then(|delta| delta.base());
+                if let Some(expected) = due.filter(|due| *due != native.hash()) {
+                    return Err(Failure::with(path.display(), nunatak_nn::Error::WrongBase { expected, got: native.hash() }));
+                }
+                Some(native)
+            }
+        };
         let (classes, view) = self.about(&checkpoint)?;
         if let Some(names) = classes.as_ref().filter(|names| names.len() != recipe.classes) {
             return Err(Failure::with(
@@ -61,7 +129,7 @@ impl ModelFile {
                 format_args!("comes with {} class names, but `fc` tells {} classes apart", names.len(), recipe.classes),
             ));
         }
-        Ok(Model { path: self.path.clone(), checkpoint, recipe, classes, view })
+        Ok(Model { path: self.path.clone(), checkpoint, base, recipe, classes, view })
     }
 
     /// What is known besides the tensors: from the metadata, or from the file beside.
@@ -129,6 +197,8 @@ pub struct Model<'f> {
     pub path: PathBuf,
     /// Its tensors.
     pub checkpoint: Checkpoint<'f>,
+    /// Of a delta: the weights that it is laid over.
+    pub base: Option<Native<'f>>,
     /// The network that they are of.
     pub recipe: Recipe,
     /// The names of its classes, if they are known.
@@ -137,12 +207,28 @@ pub struct Model<'f> {
     pub view: Option<View>,
 }
 
-impl Model<'_> {
+impl<'f> Model<'f> {
+    /// The native file whose weights a trainer is made with: a delta's base, or the model itself.
+    pub fn weights(&self) -> Option<Native<'f>> {
+        self.base.or(self.checkpoint.native().copied())
+    }
+
+    /// The delta, if it is one.
+    pub fn delta(&self) -> Option<&Native<'f>> {
+        self.checkpoint.native().filter(|_| self.base.is_some())
+    }
+
     /// Loads the tensors into a trainer, with or without the head.
     ///
     /// # Errors
     /// [`Failure`] that names the file; also where numbers are NaN or infinite.
     pub fn load(&self, trainer: &mut Trainer, head: Head) -> Result<(), Failure> {
+        if let Some(delta) = self.delta() {
+            return trainer.load_delta(delta).map_err(|e| Failure::with(self.path.display(), e));
+        }
+        if trainer.blueprint().borrows() {
+            return Ok(()); // the trainer was made with the weights
+        }
         let loaded = trainer.load(&self.checkpoint, head).map_err(|e| Failure::with(self.path.display(), e))?;
         match loaded.not_finite.first() {
             None => Ok(()),
@@ -209,6 +295,8 @@ pub enum OutFormat {
     Safetensors,
     /// For `torch.load`.
     Pth,
+    /// For weights in place.
+    Native,
 }
 
 impl OutFormat {
@@ -220,7 +308,8 @@ impl OutFormat {
         match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
             Some("safetensors") => Ok(OutFormat::Safetensors),
             Some("pth" | "pt") => Ok(OutFormat::Pth),
-            _ => Err(Failure::usage(format_args!("--out {}: expected a name that ends in .safetensors or .pth", path.display()))),
+            Some("nunatak") => Ok(OutFormat::Native),
+            _ => Err(Failure::usage(format_args!("--out {}: expected a name that ends in .safetensors, .pth or .nunatak", path.display()))),
         }
     }
 }
@@ -234,18 +323,28 @@ pub fn metadata(recipe: &Recipe, classes: &[String], view: View) -> BTreeMap<Str
     metadata
 }
 
-/// Saves a model, atomically: at every moment the old file or the new one stands there.
+/// Saves a trainer's model, atomically: at every moment the old file or the new one stands there. To a
+/// `.nunatak` only what is trained where `delta_over` names the file that the rest is read from.
 ///
 /// # Errors
 /// [`Failure`] that names the file and says what the system refused.
-pub fn save(path: &Path, state: &State, recipe: &Recipe, classes: &[String], view: View) -> Result<(), Failure> {
+pub fn save(path: &Path, trainer: &Trainer, classes: &[String], view: View, delta_over: Option<&Path>) -> Result<(), Failure> {
+    let recipe = trainer.blueprint().network().recipe();
     match OutFormat::of(path)? {
-        OutFormat::Safetensors => save_safetensors(path, state, &metadata(recipe, classes, view)),
+        OutFormat::Safetensors => save_safetensors(path, &trainer.state(), &metadata(recipe, classes, view)),
+        OutFormat::Native => {
+            let (classes, view) = (serde_json::json!(classes).to_string(), serde_json::json!(view).to_string());
+            let base = delta_over.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+            let mut pairs = vec![(CLASSES_KEY, classes.as_str()), (VIEW_KEY, view.as_str())];
+            pairs.extend(base.as_deref().map(|name| (BASE_KEY, name)));
+            let what = if delta_over.is_some() { Save::Delta } else { Save::Network };
+            trainer.saving(what, &pairs)?.save(path).map(drop).map_err(not_saved)
+        }
         OutFormat::Pth => {
             // The names first: a model without them would be taken for one of unknown classes.
             let about = serde_json::json!(About { classes: classes.to_vec(), view: Some(view) });
             replace_small(&sidecar(path), &about.to_string())?;
-            write_pth(path, &state.views()).map_err(not_saved)
+            write_pth(path, &trainer.state().views()).map_err(not_saved)
         }
     }
 }

@@ -1,10 +1,41 @@
 //! Weights files: reading one whole, with errors that name it.
 
 use crate::failure::Failure;
-use nunatak_nn::Trainer;
-use nunatak_nn::checkpoint::{Checkpoint, Entry};
+use nunatak_nn::checkpoint::{Checkpoint, Entry, Mapped};
 use nunatak_nn::state::{Head, Loaded};
-use std::path::Path;
+use nunatak_nn::{Native, Trainer};
+use std::path::{Path, PathBuf};
+
+/// A native file, mapped into memory, so that its weights can be used where they lie.
+#[derive(Debug)]
+pub struct Backbone {
+    path: PathBuf,
+    map: Mapped,
+}
+
+impl Backbone {
+    /// Maps a file.
+    ///
+    /// # Errors
+    /// [`Failure`] that names it.
+    pub fn open(path: &Path) -> Result<Backbone, Failure> {
+        let map = Mapped::open(path).map_err(|e| Failure::with(path.display(), format_args!("can't be mapped: {e}")))?;
+        Ok(Backbone { path: path.to_owned(), map })
+    }
+
+    /// The native file in it; its data are not looked at.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file and what is wrong.
+    pub fn native(&self) -> Result<Native<'_>, Failure> {
+        Native::parse(self.map.bytes()).map_err(|e| Failure::with(self.path.display(), e))
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.map.bytes()
+    }
+}
 
 /// The bytes of a file.
 ///

@@ -36,12 +36,14 @@
 //! | `pth`, `legacy`, `state_dict` | the two forms of `.pth`; which tensors are handed out |
 //! | `safetensors`, `json` | the header |
 //! | `native`, `mapped` | weights in place: the format, and files mapped into memory |
+//! | `slots` | saving to raw flash, safe from power cuts |
 //! | `parse` | any of the four formats |
 //! | `entry` | one tensor; conversion |
 //! | `write_safetensors`, `write_pth`, `tensor_out`, `atomic` | writing |
 //! | `budget`, `bytes`, `error` | bounds on memory, bytes, messages |
 
 pub mod native;
+pub mod slots;
 
 #[cfg(feature = "std")]
 mod atomic;

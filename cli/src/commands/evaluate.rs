@@ -3,7 +3,7 @@
 use crate::dataset::{ImageFolder, Sample, SplitOptions};
 use crate::engine::{Showing, largest, log_softmax, show};
 use crate::failure::Failure;
-use crate::model::{Model, ModelFile, printable};
+use crate::model::{Model, printable};
 use crate::outln;
 use serde_json::json;
 use std::io::Write;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// Options of `nunatak evaluate`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The model: .safetensors or .pth; the network is read from it
+    /// The model: .safetensors, .pth or .nunatak; the network is read from it
     pub model: PathBuf,
     /// Folder with one folder of images per class; where it has train/ and val/, val/ is taken
     pub dir: PathBuf,
@@ -37,7 +37,7 @@ const LISTED: usize = 10;
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
     args.showing.compute.level()?;
-    let file = ModelFile::read(&args.model)?;
+    let file = args.showing.open(&args.model)?;
     let model = file.parse()?;
     model.tells_classes()?;
     let samples = samples(args, &model)?;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Options of `nunatak inspect`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A .pth (either form) or .safetensors
+    /// A .pth (either form), .safetensors or .nunatak
     file: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -45,6 +45,7 @@ pub(super) fn format_name(format: Format) -> &'static str {
         Format::PthZip => "pth (zip)",
         Format::PthLegacy => "pth (before torch 1.6)",
         Format::Safetensors => "safetensors",
+        Format::Native => "nunatak",
         _ => "unknown",
     }
 }
@@ -54,6 +55,10 @@ struct Report<'a> {
     file: String,
     format: &'static str,
     file_bytes: usize,
+    /// Of a native file: what tells it from any other.
+    hash: Option<String>,
+    /// Of a delta: the hash of the file that it is laid over.
+    base: Option<String>,
     entries: Vec<Line<'a>>,
     metadata: &'a BTreeMap<String, String>,
     totals: Totals,
@@ -134,6 +139,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         file: args.file.display().to_string(),
         format: format_name(file.format()),
         file_bytes: bytes.len(),
+        hash: file.native().map(|native| native.hash().to_string()),
+        base: file.native().and_then(|native| native.base()).map(|hash| hash.to_string()),
         entries: file.entries().iter().map(|e| Line { name: e.name(), dtype: e.dtype().name(), shape: e.shape() }).collect(),
         metadata: file.metadata(),
         totals: Totals {
@@ -153,6 +160,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 fn print(report: &Report) -> Result<(), Failure> {
     outln!("{}: {}, {} bytes", report.file, report.format, report.file_bytes)?;
+    for (what, hash) in [("hash", &report.hash), ("delta over", &report.base)] {
+        if let Some(hash) = hash {
+            outln!("{what} {hash}")?;
+        }
+    }
     outln!("")?;
     let names: Vec<String> = report.entries.iter().map(|e| printable(e.name)).collect();
     let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0).clamp(4, 56);

@@ -5,6 +5,7 @@ use crate::bench_step::StepArgs;
 use crate::calls::{Call, calls, name};
 use crate::failure::Failure;
 use crate::outln;
+use crate::weights::Backbone;
 use nunatak_nn::Setup;
 use serde_json::json;
 
@@ -26,7 +27,9 @@ pub struct Args {
 /// # Errors
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let setup = args.step.setup(args.trainable.as_deref())?;
+    let file = args.step.open_weights()?;
+    let weights = file.as_ref().map(Backbone::native).transpose()?;
+    let setup = args.step.setup(args.trainable.as_deref(), weights.as_ref())?;
     args.step.compute.level()?; // plans are the same at every level; a wrong name is wrong here too
     let (blueprint, slots, _) = setup.plan()?;
     let bytes = blueprint.summary(&slots);
@@ -51,6 +54,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
                 "bytes": {
                     "weights": bytes.weights, "statistics": bytes.statistics, "gradients": bytes.gradients, "momentum": bytes.momentum,
                     "activations": bytes.activations, "scratch": bytes.scratch, "padding": bytes.padding, "tables": bytes.tables,
+                    "in_place": bytes.borrowed,
                 },
                 "peak_bytes": bytes.total(),
                 "peak_at": peak_at,
@@ -84,5 +88,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         ("tables (tape, plan)", bytes.tables),
         ("all", bytes.total()),
     ];
-    rows.iter().try_for_each(|(what, bytes)| outln!("  {what:<20} {bytes:>12}"))
+    rows.iter().try_for_each(|(what, bytes)| outln!("  {what:<20} {bytes:>12}"))?;
+    if bytes.borrowed > 0 {
+        outln!("read in place, from the file: {}", bytes.borrowed)?;
+    }
+    Ok(())
 }

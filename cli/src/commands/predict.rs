@@ -3,7 +3,7 @@
 use crate::dataset::Sample;
 use crate::engine::{Showing, log_softmax, show};
 use crate::failure::Failure;
-use crate::model::{ModelFile, printable};
+use crate::model::printable;
 use crate::outln;
 use serde_json::json;
 use std::io::Write;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// Options of `nunatak predict`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The model: .safetensors or .pth; the network is read from it
+    /// The model: .safetensors, .pth or .nunatak; the network is read from it
     pub model: PathBuf,
     /// Images
     #[arg(required = true)]
@@ -34,7 +34,7 @@ pub struct Args {
 /// [`Failure`]; also where an image could not be read, after all others were answered.
 pub fn run(args: &Args) -> Result<(), Failure> {
     args.showing.compute.level()?;
-    let file = ModelFile::read(&args.model)?;
+    let file = args.showing.open(&args.model)?;
     let model = file.parse()?;
     let samples: Vec<Sample> = args.images.iter().map(|path| Sample { path: path.clone(), label: 0 }).collect();
     let mut list = Vec::new();

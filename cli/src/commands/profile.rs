@@ -10,6 +10,7 @@ use crate::calls::{algorithm, name, traffic};
 use crate::failure::Failure;
 use crate::outln;
 use crate::peak::Peak;
+use crate::weights::Backbone;
 use nunatak_kernels::Cpu;
 use nunatak_nn::{Blueprint, Call, Pass, ValueId, Watch};
 use serde_json::json;
@@ -81,7 +82,9 @@ impl Row {
 /// # Errors
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let setup = args.step.setup(args.trainable.as_deref())?;
+    let file = args.step.open_weights()?;
+    let weights = file.as_ref().map(Backbone::native).transpose()?;
+    let setup = args.step.setup(args.trainable.as_deref(), weights.as_ref())?;
     let level = args.step.compute.level()?;
     let (blueprint, _, values) = setup.plan()?;
     args::report_refused(&blueprint, &setup.algorithms);
@@ -91,7 +94,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
     let mut memory = vec![0; blueprint.bytes()];
     let witness = Witness { start: Instant::now(), calls: Mutex::default() };
-    let mut step = Step::new(&setup, blueprint, values, &mut memory, level, threads.clone())?;
+    let mut step = Step::new(&setup, blueprint, values, &mut memory, level, threads.clone(), weights)?;
     for _ in 0..WARM_UP {
         step.run()?;
     }

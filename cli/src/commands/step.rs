@@ -3,14 +3,14 @@
 
 use crate::args::{self, Compute, MemoryArg, UpdateArg};
 use crate::failure::Failure;
-use crate::weights;
+use crate::weights::{self, Backbone};
 use clap::ValueEnum;
 use nunatak_nn::checkpoint::{Dtype, write_safetensors};
 use nunatak_nn::setup::Values;
 use nunatak_nn::state::{Head, State};
 use nunatak_nn::{
-    Blueprint, CrossEntropyOptions, Loss, Mode, Network, NormPolicy, Optimizer, Options, ParamId, Recipe, Setup, Sgd, Threads, Trainer,
-    Update, state,
+    Blueprint, CrossEntropyOptions, Loss, Mode, Native, Network, NormPolicy, Optimizer, Options, ParamId, Recipe, Setup, Sgd, Threads,
+    Trainer, Update, state,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,9 +24,12 @@ pub struct Args {
     /// Classes; wins over a recipe's own
     #[arg(long)]
     classes: Option<usize>,
-    /// State dict (.pth or .safetensors); drawn from the seed where not given
+    /// State dict (.pth, .safetensors or .nunatak); drawn from the seed where not given
     #[arg(long)]
     weights: Option<PathBuf>,
+    /// Read what is frozen where it lies in the mapped .nunatak, and keep in memory only what is trained
+    #[arg(long, requires = "weights")]
+    in_place: bool,
     /// safetensors with `input` (f32, n x c x h x w) and `labels` (f32 [n, classes], or i64 [n] for cross-entropy)
     #[arg(long)]
     input: PathBuf,
@@ -156,7 +159,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             memory: args.memory.into(),
             update: args.update.into(),
             momentum: args.momentum != 0.0,
-            in_place: false,
+            in_place: args.in_place,
             fuse: !args.no_fuse,
         },
         algorithms: args::algorithms(args.algorithm.as_deref())?,
@@ -165,7 +168,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     args::report_refused(&blueprint, &setup.algorithms);
     let threads = args.compute.start_threads()?;
     let mut memory = vec![0; blueprint.bytes()];
-    let mut trainer = prepare(args, blueprint, &mut memory, &threads)?;
+    let file = args.weights.as_deref().filter(|_| args.in_place).map(Backbone::open).transpose()?;
+    let lent = file.as_ref().map(Backbone::native).transpose()?;
+    let mut trainer = prepare(args, blueprint, &mut memory, &threads, lent)?;
     let mut out = State::default();
 
     if args.update == UpdateArg::During && !trainable.is_empty() {
@@ -173,7 +178,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         // keeps them, on a copy. The bits are the same.
         let (blueprint, _, values) = Setup { options: Options { update: Update::After, ..setup.options }, ..setup }.plan()?;
         let mut memory = vec![0; blueprint.bytes()];
-        let mut copy = prepare(args, blueprint, &mut memory, &threads)?;
+        let mut copy = prepare(args, blueprint, &mut memory, &threads, lent)?;
         forward(&mut copy, &values, &batch, &args.input)?;
         copy.backward()?;
         push_gradients(&copy, &mut out)?;
@@ -214,7 +219,16 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// A trainer with its weights.
-fn prepare<'m>(args: &Args, blueprint: Blueprint, memory: &'m mut [u8], threads: &Threads) -> Result<Trainer<'m>, Failure> {
+fn prepare<'m>(
+    args: &Args,
+    blueprint: Blueprint,
+    memory: &'m mut [u8],
+    threads: &Threads,
+    lent: Option<Native<'m>>,
+) -> Result<Trainer<'m>, Failure> {
+    if let Some(file) = lent {
+        return Ok(Trainer::with_weights(blueprint, memory, file, args.compute.level()?, threads.clone())?);
+    }
     let mut trainer = Trainer::new(blueprint, memory, args.compute.level()?, threads.clone())?;
     match &args.weights {
         None => trainer.init(args.seed),

@@ -187,8 +187,8 @@ impl<'a> Native<'a> {
         let Ok(whole) = usize::try_from(length) else { return Err(NativeErrorKind::TooLarge.at(16)) };
         let bytes = bytes.get(..whole).ok_or_else(|| truncated(length))?;
         let malformed = |what: &'static str, at: usize| NativeErrorKind::Head(what).at(at);
-        if !whole.is_multiple_of(ALIGN) {
-            return Err(malformed("the file's length is no multiple of 64", 16));
+        if whole < TABLE || !whole.is_multiple_of(ALIGN) {
+            return Err(malformed("the file's length can't be", 16));
         }
         let head = u32_at(bytes, 24);
         let fits = head as usize >= TABLE && head as usize <= whole;

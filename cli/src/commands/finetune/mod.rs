@@ -19,6 +19,7 @@ use crate::args::{Compute, MemoryArg, UpdateArg};
 use crate::failure::Failure;
 use crate::model::{OutFormat, beside, check_writable};
 use settings::Choices;
+pub use settings::Statistics;
 use std::path::{Path, PathBuf};
 
 /// Options of `nunatak finetune`.
@@ -27,15 +28,22 @@ use std::path::{Path, PathBuf};
 pub struct Args {
     /// Folder of images: train/CLASS/… and val/CLASS/…, or CLASS/… of which a part is put aside
     pub dir: PathBuf,
-    /// The pretrained network: .pth (both forms) or .safetensors
+    /// The pretrained network: .pth (both forms), .safetensors or .nunatak
     #[arg(long, required_unless_present = "resume")]
     pub weights: Option<PathBuf>,
-    /// Where the best model by validation goes, .safetensors or .pth; FILE.last holds the newest
+    /// Where the best model by validation goes, .safetensors, .pth or .nunatak; FILE.last holds the newest
     #[arg(long, value_name = "FILE", default_value = "finetuned.safetensors")]
     pub out: PathBuf,
     /// Go on with the run in FILE.last; what is not given is as it was there
     #[arg(long)]
     pub resume: bool,
+    /// Read what is frozen where it lies in the mapped .nunatak, and keep in memory only what is trained;
+    /// the bits are the same
+    #[arg(long, conflicts_with = "resume")]
+    pub in_place: bool,
+    /// Save in FILE (.nunatak) only what is trained, as a delta over the weights
+    #[arg(long, requires = "in_place")]
+    pub delta: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub choices: Choices,
@@ -74,6 +82,9 @@ With a .pth the names of the classes go to FILE.classes.json.";
 pub fn run(args: &Args) -> Result<(), Failure> {
     // Whatever is wrong with the options is said before anything is read.
     args.choices.settle(None)?.check(args.update)?;
+    if args.delta && OutFormat::of(&args.out)? != OutFormat::Native {
+        return Err(Failure::usage(format_args!("--delta --out {}: a delta's name ends in .nunatak", args.out.display())));
+    }
     OutFormat::of(&args.out)?;
     args.compute.level()?;
     check_distinct(args)?;

@@ -12,10 +12,11 @@ use super::settings::Settings;
 use super::{Args, last_path};
 use crate::args::{MemoryArg, trainable};
 use crate::dataset::{Batch, ImageFolder, Loader, Preset, SplitOptions, Training, sequential, shuffled};
-use crate::engine::{Engine, Plans, batch_sizes, evaluation, largest, loader_options, log_softmax};
+use crate::engine::{Engine, Plans, batch_sizes, evaluation, in_place_needs_native, largest, loader_options, log_softmax};
 use crate::failure::Failure;
 use crate::model::{Model, ModelFile, human_bytes, metadata, reserve, save, save_safetensors};
 use crate::outln;
+use crate::weights::Backbone;
 use nunatak_core::rng::Generator;
 use nunatak_nn::params::Param;
 use nunatak_nn::state::Head;
@@ -44,8 +45,17 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         (Some(weights), false) => weights.clone(),
         (None, false) => return Err(Failure::usage("--weights FILE is needed to start a run")),
     };
-    let file = ModelFile::read(&source)?;
+    let backbone = if args.in_place { Some(Backbone::open(&source)?) } else { None };
+    let file = ModelFile::open(&source, None, args.in_place)?;
     let model = file.parse()?;
+    if model.delta().is_some() {
+        return Err(Failure::with(source.display(), "is a delta; `nunatak convert` with --base makes a whole network of it"));
+    }
+    let weights = match &backbone {
+        Some(file) if model.weights().is_some() => Some(file.native()?),
+        Some(_) => return Err(in_place_needs_native(&source)),
+        None => None,
+    };
     model.takes_images()?;
     let resumed = match args.resume {
         true => Some(Position::from_json(&last, model.checkpoint.metadata().get(TRAINING_KEY))?),
@@ -76,7 +86,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let train_bytes = plans[TRAIN].bytes(&train_sizes).map_err(|e| too_few_values(e, &settings, train_sizes))?;
     let bytes = train_bytes.max(plans[EVAL].bytes(&eval_sizes)?);
     let mut memory = reserve(bytes)?;
-    let mut engine = Engine::new(plans, train_sizes[0], &mut memory, &args.compute)?;
+    let mut engine = Engine::new(plans, train_sizes[0], &mut memory, &args.compute, weights)?;
 
     let mut generator = Generator::manual_seed(settings.seed);
     model.load(&mut engine.trainer, if same_head { Head::Load } else { Head::Keep })?;
@@ -149,13 +159,19 @@ fn plans(args: &Args, settings: &Settings, recipe: Recipe) -> Result<Vec<Plans>,
         memory: args.memory.into(),
         update: args.update.into(),
         momentum: settings.momentum != 0.0,
-        in_place: false,
+        in_place: args.in_place,
         fuse: true,
     };
     let loss = Loss::CrossEntropy(CrossEntropyOptions { label_smoothing: settings.label_smoothing, ..CrossEntropyOptions::default() });
     let evaluation = Setup { trainable, options, ..Setup::inference(recipe, n, side, side) };
     let training = Setup { mode: Mode::Train, norm_policy: settings.bn_statistics.into(), loss, ..evaluation };
-    Ok(vec![Plans::new(training), Plans::new(evaluation)])
+    let mut validation = Plans::new(evaluation);
+    if args.in_place {
+        // Validation reads the statistics that training has moved. What is moved does not depend on the
+        // batch, and one image may be too few to plan with.
+        validation = validation.holding(Setup { batch: 2, ..training }.plan()?.0);
+    }
+    Ok(vec![Plans::new(training), validation])
 }
 
 /// What to do where a batch leaves batchnorm a single value per channel.
@@ -404,7 +420,8 @@ impl Run<'_, '_> {
         // The model before the state that says it is there: whoever is killed between goes on from
         // the state before, and makes both again.
         if better {
-            save(&self.args.out, &self.engine.trainer.state(), &self.recipe, &self.classes, self.settings.view())?;
+            let base = self.args.weights.as_deref().filter(|_| self.args.delta);
+            save(&self.args.out, &self.engine.trainer, &self.classes, self.settings.view(), base)?;
         }
         self.save_last()?;
         self.progress.end();

@@ -6,6 +6,7 @@ use crate::args;
 use crate::bench_step::{Step, StepArgs};
 use crate::failure::Failure;
 use crate::outln;
+use crate::weights::Backbone;
 use nunatak_kernels::Cpu;
 use nunatak_nn::{Memory, Setup};
 use serde_json::json;
@@ -42,7 +43,7 @@ fn cell(text: &str) -> Result<(usize, usize), String> {
 
 /// Whether the algorithms of the step are well chosen.
 fn assert_choices(args: &Args) -> Result<(), Failure> {
-    let setup = args.step.setup(None)?;
+    let setup = args.step.setup(None, None)?;
     if setup.algorithms != [None; 3] || setup.options.memory != Memory::Fast {
         return Err(Failure::usage("--assert looks at what is chosen for speed: without --algorithm, with --memory fast"));
     }
@@ -52,7 +53,7 @@ fn assert_choices(args: &Args) -> Result<(), Failure> {
     let mut failures = Vec::new();
     for &(batch, size) in if args.cells.is_empty() { &own[..] } else { &args.cells } {
         if !args.json {
-            outln!("batch {batch}, size {size}, {:?} step, {}, {} threads:", args.step.mode, cpu.level, threads.count())?;
+            outln!("batch {batch}, size {size}, {:?} step, {}, {} threads:", args.step.mode(), cpu.level, threads.count())?;
         }
         let (blueprint, ..) = Setup { batch, height: size, width: size, ..setup }.plan()?;
         match choice::check(&blueprint, &cpu, args.json) {
@@ -71,14 +72,16 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if args.assert {
         return assert_choices(args);
     }
-    let setup = args.step.setup(None)?;
+    let file = args.step.open_weights()?;
+    let weights = file.as_ref().map(Backbone::native).transpose()?;
+    let setup = args.step.setup(None, weights.as_ref())?;
     let level = args.step.compute.level()?;
     let (blueprint, slots, values) = setup.plan()?;
     let bytes = blueprint.summary(&slots);
     args::report_refused(&blueprint, &setup.algorithms);
     let threads = args.step.compute.start_threads()?;
     let mut memory = vec![0; blueprint.bytes()];
-    let mut step = Step::new(&setup, blueprint, values, &mut memory, level, threads)?;
+    let mut step = Step::new(&setup, blueprint, values, &mut memory, level, threads, weights)?;
     let mut times = Vec::new();
     for i in 0..WARM_UP + args.repeat as usize {
         let start = Instant::now();
@@ -103,6 +106,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         "update": update,
         "memory": memory_name,
         "plan_bytes": bytes.total(),
+        "in_place_bytes": bytes.borrowed,
         "peak_rss_bytes": peak_rss(),
         "checksum": checksum(&prediction),
     });
