@@ -24,6 +24,7 @@ pub mod setup;
 #[cfg(feature = "std")]
 pub mod state;
 mod store;
+pub mod summary;
 pub mod trainer;
 pub mod watch;
 

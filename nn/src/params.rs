@@ -129,12 +129,6 @@ pub struct Name {
     len: u8,
 }
 
-impl fmt::Debug for Name {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl Name {
     /// The written form of anything of at most 48 bytes; what is longer is cut.
     pub fn of(item: impl fmt::Display) -> Name {

@@ -214,12 +214,14 @@ impl<'m> Trainer<'m> {
                 return Err(Error::Length { what, expected, got });
             }
         }
+        let start = self.now();
         let to = self.passing(self.blueprint.plan.value(value));
         for (to, from) in self.block[to].chunks_exact_mut(shape.c()).zip(pixels.chunks_exact(shape.c())) {
             for (((to, from), mean), std) in to.iter_mut().zip(from).zip(mean).zip(std) {
                 *to = (f32::from(*from) / 255.0 - mean) / std;
             }
         }
+        self.called(Call::Input(value), start);
         self.mark_input(value);
         Ok(())
     }

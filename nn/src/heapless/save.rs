@@ -99,7 +99,7 @@ impl Trainer<'_> {
                 Item::Entry(Entry::NumBatchesTracked(id)) => to.copy_from_slice(&self.num_batches_tracked(id).to_le_bytes()),
                 Item::Entry(Entry::RunningMean(id)) => write(self.running_mean(id), None, to),
                 Item::Entry(Entry::RunningVar(id)) => write(self.running_var(id), None, to),
-                Item::Entry(Entry::Param(id)) => write(&self.block[lasting.param(network, id)], network.param_at(id).layout(), to),
+                Item::Entry(Entry::Param(id)) => write(self.block.read(lasting.param(network, id)), network.param_at(id).layout(), to),
                 Item::Momentum(id) => write(&self.block[lasting.momentum(network, id)], network.param_at(id).layout(), to),
             }
         }
