@@ -1,13 +1,13 @@
 //! Recipes and configurations: plain structs.
 
-use crate::boundary::{Out, Own, call, copy, text};
+use crate::boundary::{Out, Own, call, copy, slice, text};
 use crate::status::{Failure, fail, nunatak_status};
 use crate::threads;
-use core::ffi::c_char;
+use core::ffi::{c_char, c_void};
 use nunatak_nn::params::Network;
 use nunatak_nn::recipe::{MAX_LAYERS, Stem};
 use nunatak_nn::{
-    Blueprint, CrossEntropyOptions, Level, Loss, Memory, Mode, NormPolicy, Options, ParamSet, Recipe, Reduction, Setup, Update,
+    Blueprint, CrossEntropyOptions, Level, Loss, Memory, Mode, Native, NormPolicy, Options, ParamSet, Recipe, Reduction, Setup, Update,
 };
 
 /// Layers (groups of blocks) that a recipe can have.
@@ -105,7 +105,7 @@ pub enum nunatak_update {
 }
 
 /// Everything that is decided before a step. `nunatak_config_default` fills it; change what you want.
-/// The library keeps no pointer to it or to its texts (but to `weights`, see there).
+/// The library keeps no pointer to it or to its texts; only to `weights`, see there.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct nunatak_config {
@@ -148,12 +148,22 @@ pub struct nunatak_config {
     pub threads: usize,
     /// The instruction set: "portable", "neon", "avx2", "avx512". Default: NULL, the best there is.
     pub level: *const c_char,
+    /// A native file (`NUNATAK_NATIVE`, `nunatak convert`) whose frozen part is used where it lies: in flash,
+    /// or mapped. It must begin at a multiple of 64, and stay as it is until the trainer is released. What is
+    /// trained, and running statistics that move, are copied into the trainer's memory; a head of another
+    /// size is zero until it is drawn. Only the head of the file is checked: see `nunatak_file_verify`.
+    /// Default: NULL, everything is in the trainer's memory.
+    pub weights: *const c_void,
+    /// Its length.
+    pub weights_bytes: usize,
 }
 
 /// A planned step in Rust's terms.
 pub(crate) struct Planned {
     pub(crate) setup: Setup,
     pub(crate) level: Level,
+    /// What is used in place.
+    pub(crate) weights: Option<Native<'static>>,
 }
 
 fn choice<T: Copy>(value: u32, of: &[T], what: &str) -> Result<T, Failure> {
@@ -208,7 +218,8 @@ pub(crate) fn param_set(network: &Network, names: &str) -> Result<ParamSet, Fail
 
 impl nunatak_config {
     /// # Safety
-    /// The texts are NULL or end with a zero.
+    /// The texts are NULL or end with a zero; `weights` is NULL or `weights_bytes` bytes can be read there, as
+    /// long as the result is used.
     pub(crate) unsafe fn planned(&self) -> Result<Planned, Failure> {
         if self.struct_bytes != size_of::<nunatak_config>() {
             return Err(fail!(
@@ -251,11 +262,19 @@ impl nunatak_config {
         let loss = choice(self.loss, &losses, "loss")?;
         let network = Network::new(recipe)?;
         let trainable = if let Loss::None = loss { ParamSet::EMPTY } else { param_set(&network, trainable)? };
+        let weights = if self.weights.is_null() {
+            None
+        } else {
+            // SAFETY: the caller's promise.
+            let bytes = unsafe { slice(Own::NOTHING, self.weights.cast::<u8>(), self.weights_bytes, "weights")? };
+            Some(Native::parse(bytes).map_err(nunatak_nn::Error::from)?)
+        };
         let options = Options {
             threads: threads::checked(self.threads)?,
             memory: choice(self.memory, &[Memory::Fast, Memory::Small], "memory")?,
             update: choice(self.update, &[Update::After, Update::During], "update")?,
             momentum: choice(self.momentum, &[false, true], "momentum")?,
+            in_place: weights.is_some(),
         };
         let setup = Setup {
             recipe,
@@ -269,7 +288,7 @@ impl nunatak_config {
             options,
             algorithms: [None; 3],
         };
-        Ok(Planned { setup, level })
+        Ok(Planned { setup, level, weights })
     }
 }
 
@@ -356,6 +375,8 @@ pub unsafe extern "C" fn nunatak_config_default(
             momentum: 1,
             threads: 1,
             level: core::ptr::null(),
+            weights: core::ptr::null(),
+            weights_bytes: 0,
         });
         Ok(())
     })

@@ -4,6 +4,7 @@ use crate::last_error;
 use core::ffi::c_char;
 use core::fmt;
 use nunatak_nn::Error;
+use nunatak_nn::checkpoint::native::NativeErrorKind;
 use nunatak_nn::heapless::FileError;
 
 /// What a call returns. The numbers are fixed: one that is taken is never given another meaning.
@@ -144,6 +145,10 @@ impl From<Error> for Failure {
             Error::TargetOutOfRange { .. } => NUNATAK_LABEL_OUT_OF_RANGE,
             Error::Sgd(_) | Error::MaxNorm { .. } => NUNATAK_BAD_SETTING,
             Error::Stopped => NUNATAK_STOPPED,
+            Error::Native(e) if matches!(e.kind, NativeErrorKind::Misaligned { .. }) => NUNATAK_MISALIGNED,
+            Error::Native(_) => NUNATAK_BAD_FILE,
+            Error::NotInWeights { .. } | Error::NotInNetwork { .. } | Error::WrongBase { .. } => NUNATAK_WRONG_FILE,
+            Error::NeedsWeights | Error::ReadOnly { .. } | Error::Delta(_) => NUNATAK_NOT_PLANNED,
         };
         failure(status, format_args!("{e}"))
     }

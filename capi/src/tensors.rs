@@ -123,9 +123,18 @@ pub unsafe extern "C" fn nunatak_trainer_get_tensor(
     })
 }
 
+/// What is read in place has no room.
+fn copy_to(to: &mut [f32], numbers: &[f32], name: &str) -> Result<(), Failure> {
+    if to.len() != numbers.len() {
+        return Err(fail!(NUNATAK_NOT_PLANNED, "{name} is read where the config's weights lie, and can't be set"));
+    }
+    to.copy_from_slice(numbers);
+    Ok(())
+}
+
 /// Sets a parameter, running_mean or running_var. Its gradient and momentum stay.
 ///
-/// `NUNATAK_BAD_SETTING` for a negative running_var.
+/// `NUNATAK_BAD_SETTING` for a negative running_var, `NUNATAK_NOT_PLANNED` for what is read in place.
 ///
 /// # Safety
 /// `name` is NULL or ends with a zero; `numbers` is NULL, or `count` floats can be read there.
@@ -144,12 +153,12 @@ pub unsafe extern "C" fn nunatak_trainer_set_tensor(
         t.check_numbers(entry, count)?;
         match entry {
             Entry::Param(id) => t.trainer.set_param(id, numbers)?,
-            Entry::RunningMean(id) => t.trainer.running_mean_mut(id).copy_from_slice(numbers),
+            Entry::RunningMean(id) => copy_to(t.trainer.running_mean_mut(id), numbers, name)?,
             Entry::RunningVar(id) => {
                 if let Some(bad) = numbers.iter().find(|v| **v < 0.0) {
                     return Err(fail!(NUNATAK_BAD_SETTING, "{name}: a variance can't be {bad}"));
                 }
-                t.trainer.running_var_mut(id).copy_from_slice(numbers);
+                copy_to(t.trainer.running_var_mut(id), numbers, name)?;
             }
             Entry::NumBatchesTracked(_) => return Err(fail!(NUNATAK_UNKNOWN_NAME, "{name} is a count: nunatak_trainer_set_batches")),
         }

@@ -63,7 +63,7 @@ pub unsafe extern "C" fn nunatak_trainer_required_bytes(config: *const nunatak_c
 /// Makes a trainer in `bytes` bytes of memory, which may begin anywhere and are the trainer's until
 /// `nunatak_trainer_release`: until then do not read, write, move or free them. Allocates nothing.
 ///
-/// All weights are zero. Before the first forward load them (`nunatak_trainer_load`), draw them
+/// All weights are zero, unless the config has `weights`. Before the first forward load them (`nunatak_trainer_load`), draw them
 /// (`nunatak_trainer_draw_weights`) or set them (`nunatak_trainer_set_tensor`).
 ///
 /// The config's threads, if more than 1, must have been started (`nunatak_threads_start`).
@@ -110,11 +110,15 @@ pub unsafe extern "C" fn nunatak_trainer_init(
             watcher.write(MaybeUninit::new(Watcher::new()));
             &*watcher.cast::<Watcher>()
         };
-        let inner = Trainer::new(blueprint, block, planned.level, threads)?;
+        let inner = match planned.weights {
+            Some(weights) => Trainer::with_weights(blueprint, block, weights, planned.level, threads)?,
+            None => Trainer::new(blueprint, block, planned.level, threads)?,
+        };
+        let ready = planned.weights.is_some();
         let place = place.cast::<nunatak_trainer>();
         // SAFETY: aligned, inside the memory; nobody refers to it.
         unsafe {
-            place.write(nunatak_trainer { trainer: inner, values, optimizer: None, rate: 1.0, ready: false, watcher });
+            place.write(nunatak_trainer { trainer: inner, values, optimizer: None, rate: 1.0, ready, watcher });
             claim.commit(place);
         }
         out.put(place);
@@ -128,7 +132,8 @@ pub unsafe extern "C" fn nunatak_trainer_init(
 /// with their parameters.
 ///
 /// `NUNATAK_MEMORY_TOO_SMALL`, `NUNATAK_BAD_CONFIG` (another network: only `classes` may differ): then
-/// nothing has changed. The threads must be at most as many as at the start; the level stays.
+/// nothing has changed. The threads must be at most as many as at the start; the level stays. `weights` are
+/// those of the start, or NULL: then what was read in place is copied into the trainer's memory.
 ///
 /// # Safety
 /// `config` as for `nunatak_trainer_required_bytes`.
@@ -138,6 +143,11 @@ pub unsafe extern "C" fn nunatak_trainer_switch(trainer: *mut nunatak_trainer, c
         let mut t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
         let planned = unsafe { planned(config)? };
+        if let Some(weights) = &planned.weights
+            && t.trainer.weights_file().is_none_or(|own| !core::ptr::eq(own.bytes(), weights.bytes()))
+        {
+            return Err(fail!(NUNATAK_BAD_CONFIG, "weights are not those that the trainer was made with"));
+        }
         let (blueprint, values) = planned.blueprint()?;
         t.trainer.switch(blueprint)?;
         t.values = values;

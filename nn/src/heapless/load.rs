@@ -108,6 +108,7 @@ impl Trainer<'_> {
     /// [`FileError`], before anything is changed.
     pub fn load_safetensors(&mut self, bytes: &[u8], head: Head) -> Result<(), FileError> {
         let network = self.blueprint.network.clone();
+        self.check_writable()?;
         let file = Safetensors::parse(bytes)?;
         check_all(&network, &file, head)?;
         for i in 0..network.norms().len() {
