@@ -118,6 +118,8 @@ impl nunatak_trainer {
 /// A stop is `NUNATAK_STOPPED`. In a forward, normalisations may have moved their running statistics; in a
 /// backward all gradients are forgotten; no weight has changed. An update, and a backward walk that
 /// updates, are not stopped halfway.
+///
+/// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
 pub extern "C" fn nunatak_trainer_on_progress(
     trainer: *mut nunatak_trainer,
@@ -134,6 +136,8 @@ pub extern "C" fn nunatak_trainer_on_progress(
 
 /// Sets who is told how long each kernel call took, and the clock; both NULL end it, one alone is
 /// `NUNATAK_NULL_POINTER`. `user` is handed to every call. Without a callback no clock is read.
+///
+/// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
 pub extern "C" fn nunatak_trainer_on_tick(
     trainer: *mut nunatak_trainer,
@@ -157,6 +161,8 @@ pub extern "C" fn nunatak_trainer_on_tick(
 
 /// What a kernel call works on: "layer1.0.conv1", "relu#3", of an update "fc.weight". `kind` and `number`
 /// are what a tick callback was told under the present config. NUNATAK_NAME_BYTES bytes are always enough.
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `name` is NULL, or `bytes` bytes can be written there.

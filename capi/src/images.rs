@@ -21,6 +21,8 @@ fn of_other_kind(e: Error, other: &str) -> Failure {
 /// The images of the next forward, as PyTorch has them: batch x channels x height x width floats. They
 /// are copied.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `images` is NULL, or `count` floats can be read there.
 #[unsafe(no_mangle)]
@@ -38,6 +40,8 @@ pub unsafe extern "C" fn nunatak_trainer_set_images(trainer: *mut nunatak_traine
 /// Each becomes `(byte / 255 - mean[channel]) / deviation[channel]`, as by torchvision's ToTensor and
 /// Normalize; `mean` and `deviation` have a float for each channel (ImageNet's are .485 .456 .406 and
 /// .229 .224 .225; for byte / 255 alone pass zeros and ones).
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `pixels` is NULL, or `count` bytes can be read there; `mean` and `deviation` are NULL, or as many
@@ -69,6 +73,8 @@ pub unsafe extern "C" fn nunatak_trainer_set_images_u8(
 /// The class indices of the next forward, one for each image, for NUNATAK_LOSS_CROSS_ENTROPY. Whether
 /// they are classes is found by the forward: `NUNATAK_LABEL_OUT_OF_RANGE`.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `labels` is NULL, or `count` int64_t can be read there.
 #[unsafe(no_mangle)]
@@ -84,6 +90,8 @@ pub unsafe extern "C" fn nunatak_trainer_set_labels(trainer: *mut nunatak_traine
 
 /// The targets of the next forward, batch x classes floats, for the losses that compare predictions with
 /// numbers.
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `targets` is NULL, or `count` floats can be read there.

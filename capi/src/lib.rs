@@ -4,18 +4,29 @@
 #![allow(non_camel_case_types)]
 
 mod boundary;
-pub mod callbacks;
-pub mod config;
 mod handles;
-pub mod images;
+
+// In the order in which the header is to be read.
+pub mod version;
+
 pub mod last_error;
-pub mod optimizer;
-pub mod panics;
-pub mod random;
 pub mod status;
+
+pub mod config;
+
+pub mod trainer;
+
+pub mod random;
+pub mod weights;
+
+pub mod images;
+
+pub mod optimizer;
+
 pub mod tensors;
+
 pub mod texts;
 pub mod threads;
-pub mod trainer;
-pub mod version;
-pub mod weights;
+
+pub mod callbacks;
+pub mod panics;

@@ -103,6 +103,8 @@ pub unsafe extern "C" fn nunatak_sgd_default(lr: f32, sgd: *mut nunatak_sgd) -> 
 ///
 /// `NUNATAK_BAD_SETTING` where they make no sense.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `sgd` is NULL or can be read.
 #[unsafe(no_mangle)]
@@ -120,6 +122,8 @@ pub unsafe extern "C" fn nunatak_trainer_set_sgd(trainer: *mut nunatak_trainer, 
 /// the first group that has it; there are at most 8.
 ///
 /// `NUNATAK_WRONG_ORDER` before `nunatak_trainer_set_sgd`.
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `names` is NULL or ends with a zero; `sgd` is NULL or can be read.
@@ -145,6 +149,8 @@ pub unsafe extern "C" fn nunatak_trainer_add_group(
 
 /// What a schedule makes of the learning rates of all groups: from the next update on they are multiplied
 /// by `factor` (not negative, finite), until another is set. At first it is 1.
+///
+/// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
 pub extern "C" fn nunatak_trainer_set_rate(trainer: *mut nunatak_trainer, factor: f32) -> nunatak_status {
     call(|| {

@@ -112,6 +112,8 @@ pub unsafe extern "C" fn nunatak_random_permutation(random: *mut nunatak_random,
 /// Draws every weight and sets every statistic as `torchvision.models.resnet18()` does, from a generator
 /// that goes on afterwards, as PyTorch's global one. Momenta and gradients are forgotten.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `random` is NULL, or was written by `nunatak_random_seed`.
 #[unsafe(no_mangle)]
@@ -128,6 +130,8 @@ pub unsafe extern "C" fn nunatak_trainer_draw_weights(trainer: *mut nunatak_trai
 
 /// Draws `fc` alone, as `torch.nn.Linear(features, classes)` does: a new head. Its momentum is
 /// forgotten.
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `random` is NULL, or was written by `nunatak_random_seed`.

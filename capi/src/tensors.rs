@@ -43,6 +43,8 @@ impl nunatak_trainer {
 
 /// How many tensors the network's state dict has: parameters and statistics, in PyTorch's order.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `count` is NULL or can be written.
 #[unsafe(no_mangle)]
@@ -57,6 +59,8 @@ pub unsafe extern "C" fn nunatak_trainer_tensor_count(trainer: *mut nunatak_trai
 }
 
 /// The name of a tensor, counted from 0: "conv1.weight". NUNATAK_NAME_BYTES bytes are always enough.
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `name` is NULL, or `bytes` bytes can be written there.
@@ -81,6 +85,8 @@ pub unsafe extern "C" fn nunatak_trainer_tensor_name(
 
 /// A tensor's shape, as in PyTorch: conv1.weight is 64 x 3 x 7 x 7, num_batches_tracked has rank 0.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `name` is NULL or ends with a zero; `shape` is NULL or can be written.
 #[unsafe(no_mangle)]
@@ -100,6 +106,8 @@ pub unsafe extern "C" fn nunatak_trainer_tensor_shape(
 }
 
 /// Copies a parameter, running_mean or running_var out, `count` floats, which must be all of them.
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `name` is NULL or ends with a zero; `out` is NULL, or `count` floats can be written there.
@@ -136,6 +144,8 @@ fn copy_to(to: &mut [f32], numbers: &[f32], name: &str) -> Result<(), Failure> {
 ///
 /// `NUNATAK_BAD_SETTING` for a negative running_var, `NUNATAK_NOT_PLANNED` for what is read in place.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `name` is NULL or ends with a zero; `numbers` is NULL, or `count` floats can be read there.
 #[unsafe(no_mangle)]
@@ -169,6 +179,8 @@ pub unsafe extern "C" fn nunatak_trainer_set_tensor(
 
 /// How many batches a normalisation has seen: `name` is "bn1.num_batches_tracked" or another of its kind.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `name` is NULL or ends with a zero; `batches` is NULL or can be written.
 #[unsafe(no_mangle)]
@@ -190,6 +202,8 @@ pub unsafe extern "C" fn nunatak_trainer_get_batches(
 }
 
 /// Sets how many batches a normalisation has seen; not negative.
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `name` is NULL or ends with a zero.
@@ -213,6 +227,8 @@ pub unsafe extern "C" fn nunatak_trainer_set_batches(trainer: *mut nunatak_train
 /// Copies a parameter's gradient out. `NUNATAK_NO_GRADIENT` where it has none now,
 /// `NUNATAK_NOT_PLANNED` where updates come during the walk.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `name` is NULL or ends with a zero; `out` is NULL, or `count` floats can be written there.
 #[unsafe(no_mangle)]
@@ -233,6 +249,8 @@ pub unsafe extern "C" fn nunatak_trainer_get_gradient(
 }
 
 /// Sets a parameter's gradient, as if backward had computed it.
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `name` is NULL or ends with a zero; `numbers` is NULL, or `count` floats can be read there.
@@ -255,6 +273,8 @@ pub unsafe extern "C" fn nunatak_trainer_set_gradient(
 
 /// Copies a parameter's momentum out. `NUNATAK_NO_GRADIENT` where it has none yet.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `name` is NULL or ends with a zero; `out` is NULL, or `count` floats can be written there.
 #[unsafe(no_mangle)]
@@ -275,6 +295,8 @@ pub unsafe extern "C" fn nunatak_trainer_get_momentum(
 }
 
 /// Sets a parameter's momentum. `NUNATAK_NO_GRADIENT` where the config has no room for it.
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `name` is NULL or ends with a zero; `numbers` is NULL, or `count` floats can be read there.

@@ -47,6 +47,8 @@ fn name_of(level: Level) -> *const c_char {
 /// The instruction set that a trainer works with: "portable", "neon", "avx2" or "avx512", a constant
 /// text.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `level` is NULL or can be written.
 #[unsafe(no_mangle)]

@@ -63,8 +63,9 @@ pub unsafe extern "C" fn nunatak_trainer_required_bytes(config: *const nunatak_c
 /// Makes a trainer in `bytes` bytes of memory, which may begin anywhere and are the trainer's until
 /// `nunatak_trainer_release`: until then do not read, write, move or free them. Allocates nothing.
 ///
-/// All weights are zero, unless the config has `weights`. Before the first forward load them (`nunatak_trainer_load`), draw them
-/// (`nunatak_trainer_draw_weights`) or set them (`nunatak_trainer_set_tensor`).
+/// All weights are zero, unless the config has `weights`. Before the first forward load them
+/// (`nunatak_trainer_load`), draw them (`nunatak_trainer_draw_weights`) or set them
+/// (`nunatak_trainer_set_tensor`).
 ///
 /// The config's threads, if more than 1, must have been started (`nunatak_threads_start`).
 ///
@@ -135,6 +136,8 @@ pub unsafe extern "C" fn nunatak_trainer_init(
 /// nothing has changed. The threads must be at most as many as at the start; the level stays. `weights` are
 /// those of the start, or NULL: then what was read in place is copied into the trainer's memory.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `config` as for `nunatak_trainer_required_bytes`.
 #[unsafe(no_mangle)]
@@ -156,6 +159,8 @@ pub unsafe extern "C" fn nunatak_trainer_switch(trainer: *mut nunatak_trainer, c
 }
 
 /// Ends a trainer; its memory is the caller's again. Releasing it twice is `NUNATAK_BAD_HANDLE`.
+///
+/// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
 pub extern "C" fn nunatak_trainer_release(trainer: *mut nunatak_trainer) -> nunatak_status {
     call(|| Entered::release(trainer))
@@ -185,6 +190,8 @@ impl nunatak_trainer {
 ///
 /// `NUNATAK_WRONG_ORDER` where they were not, `NUNATAK_NO_WEIGHTS`, `NUNATAK_LABEL_OUT_OF_RANGE`,
 /// `NUNATAK_STOPPED` (statistics may then have moved).
+///
+/// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
 pub extern "C" fn nunatak_trainer_forward(trainer: *mut nunatak_trainer) -> nunatak_status {
     call(|| {
@@ -200,6 +207,8 @@ pub extern "C" fn nunatak_trainer_forward(trainer: *mut nunatak_trainer) -> nuna
 /// `NUNATAK_WRONG_ORDER` without a forward before it (each forward serves one backward),
 /// `NUNATAK_NOT_PLANNED` where nothing is trained or updates come during the walk, `NUNATAK_STOPPED`
 /// (gradients are then forgotten).
+///
+/// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
 pub extern "C" fn nunatak_trainer_backward(trainer: *mut nunatak_trainer) -> nunatak_status {
     call(|| {
@@ -212,6 +221,8 @@ pub extern "C" fn nunatak_trainer_backward(trainer: *mut nunatak_trainer) -> nun
 
 /// `prediction.backward(gradient)`: the same from the predictions back, with their gradient given, batch
 /// x classes floats. For a config whose loss is NUNATAK_LOSS_OUTSIDE.
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `gradient` is NULL, or `count` floats can be read there.
@@ -238,6 +249,8 @@ pub unsafe extern "C" fn nunatak_trainer_backward_from(
 ///
 /// `NUNATAK_NO_GRADIENT` without gradients, or where a momentum is asked of a config without;
 /// `NUNATAK_WRONG_ORDER` without settings; `NUNATAK_NOT_PLANNED` where updates come during the walk.
+///
+/// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
 pub extern "C" fn nunatak_trainer_update(trainer: *mut nunatak_trainer) -> nunatak_status {
     call(|| {
@@ -253,6 +266,8 @@ pub extern "C" fn nunatak_trainer_update(trainer: *mut nunatak_trainer) -> nunat
 ///
 /// Otherwise as `nunatak_trainer_forward`, `_backward` and `_update`. `loss` gets the loss before the
 /// update. Where updates come during the walk, a progress callback can't stop the backward walk.
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `loss` is NULL or can be written.
@@ -273,6 +288,8 @@ pub unsafe extern "C" fn nunatak_trainer_step(trainer: *mut nunatak_trainer, los
 }
 
 /// `optimizer.zero_grad()`: forgets all gradients. Until the next backward an update has none.
+///
+/// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
 pub extern "C" fn nunatak_trainer_zero_grad(trainer: *mut nunatak_trainer) -> nunatak_status {
     call(|| {
@@ -283,6 +300,8 @@ pub extern "C" fn nunatak_trainer_zero_grad(trainer: *mut nunatak_trainer) -> nu
 
 /// PyTorch's `clip_grad_norm_`: scales all gradients so that their common norm is at most `max_norm`;
 /// `norm` gets what it was.
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `norm` is NULL or can be written.
@@ -299,6 +318,8 @@ pub unsafe extern "C" fn nunatak_trainer_clip_grad_norm(trainer: *mut nunatak_tr
 
 /// The loss of the last forward, whatever it is.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `loss` is NULL or can be written.
 #[unsafe(no_mangle)]
@@ -313,6 +334,8 @@ pub unsafe extern "C" fn nunatak_trainer_loss(trainer: *mut nunatak_trainer, los
 }
 
 /// The predictions of the last forward: batch x classes floats (logits; without a head the features).
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `out` is NULL, or `count` floats can be written there.
@@ -329,6 +352,8 @@ pub unsafe extern "C" fn nunatak_trainer_predictions(trainer: *mut nunatak_train
 /// The pooled features (embeddings) of the last forward, what `fc` reads: batch x `widths[layers - 1]`
 /// floats.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `out` is NULL, or `count` floats can be written there.
 #[unsafe(no_mangle)]
@@ -342,6 +367,8 @@ pub unsafe extern "C" fn nunatak_trainer_features(trainer: *mut nunatak_trainer,
 }
 
 /// Forward and predictions in one call, for a config without a loss: images must have been set.
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `out` is NULL, or `count` floats can be written there.

@@ -126,6 +126,8 @@ fn load_momentum(t: &mut nunatak_trainer, bytes: &[u8]) -> Result<(), Failure> {
 /// Allocates memory, at most twice the file and 1 MiB, but for native files none. In a library without the
 /// standard library it never allocates, and takes native files, and `.safetensors` of F32 and I64.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `file` is NULL, or `bytes` bytes can be read there.
 #[unsafe(no_mangle)]
@@ -156,6 +158,8 @@ pub unsafe extern "C" fn nunatak_trainer_load(
 /// Takes over the momenta that a file has which was saved with them; a file without changes nothing.
 /// Call it after `nunatak_trainer_load`, which forgets momenta. Errors and allocation as there.
 ///
+/// Any thread, one call at a time on a trainer.
+///
 /// # Safety
 /// `file` is NULL, or `bytes` bytes can be read there.
 #[unsafe(no_mangle)]
@@ -169,6 +173,8 @@ pub unsafe extern "C" fn nunatak_trainer_load_momentum(trainer: *mut nunatak_tra
 }
 
 /// How many bytes `nunatak_trainer_save` writes. `format` is a `nunatak_format`.
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `bytes` is NULL or can be written.
@@ -190,6 +196,8 @@ pub unsafe extern "C" fn nunatak_trainer_saved_bytes(trainer: *mut nunatak_train
 /// `nunatak_trainer_saved_bytes`. A buffer of that length is enough, one byte less is
 /// `NUNATAK_BUFFER_TOO_SMALL`. Allocates nothing. Put it on disk under another name and rename it, so
 /// that a power cut leaves the old file.
+///
+/// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
 /// `buffer` is NULL, or `bytes` bytes can be written there; `written` is NULL or can be written.
@@ -220,9 +228,9 @@ pub unsafe extern "C" fn nunatak_trainer_save(
     })
 }
 
-/// The network that a file is of. A native file says so; others tell it by tensors' names and shapes. `.pth` and `.safetensors` do not tell
-/// a stem's stride, padding and pooling: a 7x7 stem is taken for ImageNet's, any other for one of stride 1
-/// that keeps the size, unless nunatak wrote the file. Allocates as `nunatak_trainer_load`. Any thread.
+/// The network that a file is of. A native file says so; others tell it by tensors' names and shapes,
+/// which leave out the stem's stride, padding and pooling: a 7x7 stem is taken for ImageNet's, any other
+/// for one of stride 1 that keeps the size, unless nunatak wrote the file. Allocates as `nunatak_trainer_load`. Any thread.
 ///
 /// `NUNATAK_WRONG_FILE` where it is no residual network of basic blocks, `NUNATAK_UNSUPPORTED` in a
 /// library without the standard library for files that are not native.
