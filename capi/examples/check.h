@@ -18,13 +18,13 @@
   } while (0)
 
 /* Ends the program where a number is off by more than a part of what is expected. */
-static void expect(const char *what, double got, double expected, double part) {
+static inline void expect(const char *what, double got, double expected, double part) {
   int good = fabs(got - expected) <= part * fabs(expected);
   printf("%-36s %16.6f   PyTorch %16.6f%s\n", what, got, expected, good ? "" : "   WRONG");
   if (!good) exit(1);
 }
 
-static void *allocate(size_t bytes) {
+static inline void *allocate(size_t bytes) {
   void *memory = malloc(bytes);
   if (memory == NULL) {
     fprintf(stderr, "no memory for %lu bytes\n", (unsigned long)bytes);

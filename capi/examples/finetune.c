@@ -1,6 +1,6 @@
 /*
  * A new head on a frozen ResNet18, whose weights are used where they lie: in a file that is mapped, as
- * they would be in flash. Only the head, its momentum and the running statistics are in RAM.
+ * they would be in flash. Only the head and its momentum are in RAM.
  *
  *   cc finetune.c -lnunatak -lm && ./a.out backbone.nunatak
  *
@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SIZE = 64, CHANNELS = 3, PIXELS = SIZE * SIZE * CHANNELS, CLASSES = 3, STEPS = 30, TESTS = 12 };
+enum { SIZE = 64, CHANNELS = 3, PIXELS = SIZE * SIZE * CHANNELS, CLASSES = 3, STEPS = 12, TESTS = 6 };
 
 static const float mean[CHANNELS] = {.485f, .456f, .406f}, deviation[CHANNELS] = {.229f, .224f, .225f};
 
@@ -35,21 +35,30 @@ static void draw(nunatak_random *random, int64_t label, uint8_t *pixels) {
   }
 }
 
-/* Writes a ResNet18 with random weights as a native file. This takes memory for all of it. */
+/*
+ * Writes a ResNet18 with random weights as a native file. Its running statistics are those of images like
+ * ours, so that it can work with them. This takes memory for all of it.
+ */
 static void make(const char *path) {
+  static uint8_t batch[CLASSES * PIXELS];
   nunatak_recipe recipe;
   nunatak_config config;
   nunatak_trainer *model;
   nunatak_random random;
   size_t bytes, written;
   CHECK(nunatak_recipe_resnet18(1000, &recipe));
-  CHECK(nunatak_config_default(&recipe, 1, SIZE, SIZE, &config));
+  CHECK(nunatak_config_default(&recipe, CLASSES, SIZE, SIZE, &config));
   config.loss = NUNATAK_LOSS_NONE;
   CHECK(nunatak_trainer_required_bytes(&config, &bytes));
   void *memory = allocate(bytes);
   CHECK(nunatak_trainer_init(&config, memory, bytes, &model));
   CHECK(nunatak_random_seed(&random, 0));
   CHECK(nunatak_trainer_draw_weights(model, &random));
+  for (int i = 0; i < 6; i++) {
+    for (int label = 0; label < CLASSES; label++) draw(&random, label, batch + label * PIXELS);
+    CHECK(nunatak_trainer_set_images_u8(model, batch, sizeof batch, mean, deviation));
+    CHECK(nunatak_trainer_forward(model));
+  }
   CHECK(nunatak_trainer_saved_bytes(model, NUNATAK_NATIVE, &bytes));
   void *file = allocate(bytes);
   CHECK(nunatak_trainer_save(model, NUNATAK_NATIVE, file, bytes, &written));
@@ -112,6 +121,7 @@ int main(int argc, char **argv) {
   recipe.classes = CLASSES;
   CHECK(nunatak_config_default(&recipe, 1, SIZE, SIZE, &train));
   train.trainable = "head";
+  train.statistics = NUNATAK_STATISTICS_FIXED;
   train.memory = NUNATAK_MEMORY_SMALL;
   train.weights = file;
   train.weights_bytes = file_bytes;
@@ -127,7 +137,7 @@ int main(int argc, char **argv) {
   CHECK(nunatak_random_seed(&random, 7));
   CHECK(nunatak_trainer_draw_head(model, &random));
 
-  CHECK(nunatak_sgd_default(0.02f, &sgd));
+  CHECK(nunatak_sgd_default(0.005f, &sgd));
   sgd.momentum = 0.9f;
   CHECK(nunatak_trainer_set_sgd(model, &sgd));
   for (int step = 0; step < STEPS; step++) {
@@ -136,7 +146,7 @@ int main(int argc, char **argv) {
     CHECK(nunatak_trainer_set_images_u8(model, pixels, PIXELS, mean, deviation));
     CHECK(nunatak_trainer_set_labels(model, &label, 1));
     CHECK(nunatak_trainer_step(model, &loss));
-    if (step % 6 == 0) printf("step %2d: loss %.4f\n", step, loss);
+    if (step % 3 == 0) printf("step %2d: loss %.4f\n", step, loss);
   }
 
   /* Images that it has not seen. The predictor has the same memory. */
@@ -148,7 +158,7 @@ int main(int argc, char **argv) {
     right += predict(model, pixels, prediction) == label;
   }
   printf("%d of %d right\n", right, TESTS);
-  if (right < TESTS - 1) return 1;
+  if (right != TESTS) return 1;
 
   /* What was trained is saved as a delta, which names its base; laid over it again, it predicts the same bits. */
   predict(model, pixels, prediction);

@@ -582,8 +582,8 @@ nunatak_status nunatak_trainer_init(const struct nunatak_config *config,
 // with their parameters.
 //
 // `NUNATAK_MEMORY_TOO_SMALL`, `NUNATAK_BAD_CONFIG` (another network: only `classes` may differ): then
-// nothing has changed. The threads must be at most as many as at the start; the level stays. `weights` are
-// those of the start, or NULL: then what was read in place is copied into the trainer's memory.
+// nothing has changed. `threads` must be as many as at the start; the level stays. `weights` are those of
+// the start, or NULL: then what was read in place is copied into the trainer's memory.
 //
 // Any thread, one call at a time on a trainer.
 //

@@ -28,7 +28,7 @@ pub(crate) fn call(body: impl FnOnce() -> Result<(), Failure>) -> nunatak_status
 }
 
 /// A pointer to `count` of T: not NULL, aligned, of a size that exists.
-fn check<T>(pointer: *const T, count: usize, what: &str) -> Result<(), Failure> {
+pub(crate) fn check<T>(pointer: *const T, count: usize, what: &str) -> Result<(), Failure> {
     if pointer.is_null() {
         return Err(fail!(NUNATAK_NULL_POINTER, "{what} is NULL"));
     }

@@ -1,6 +1,6 @@
 //! The trainer: made in the caller's memory, stepped, asked, released.
 
-use crate::boundary::{Out, Own, call, copy, slice, slice_mut};
+use crate::boundary::{Out, Own, call, check, copy, slice, slice_mut};
 use crate::callbacks::Watcher;
 use crate::config::{Planned, nunatak_config};
 use crate::handles::{Claim, Entered};
@@ -82,8 +82,9 @@ pub unsafe extern "C" fn nunatak_trainer_init(
     trainer: *mut *mut nunatak_trainer,
 ) -> nunatak_status {
     call(|| {
+        check(memory.cast::<u8>(), bytes, "memory")?;
         let start = memory as usize;
-        let own = Own { start, end: start.saturating_add(bytes) };
+        let own = Own { start, end: start + bytes };
         // SAFETY: the caller's promise. Nothing is read or written before the claim says that the
         // memory is nobody's.
         let (planned, out) = unsafe { (planned(config)?, Out::new(own, trainer, "trainer")?) };
@@ -133,8 +134,8 @@ pub unsafe extern "C" fn nunatak_trainer_init(
 /// with their parameters.
 ///
 /// `NUNATAK_MEMORY_TOO_SMALL`, `NUNATAK_BAD_CONFIG` (another network: only `classes` may differ): then
-/// nothing has changed. The threads must be at most as many as at the start; the level stays. `weights` are
-/// those of the start, or NULL: then what was read in place is copied into the trainer's memory.
+/// nothing has changed. `threads` must be as many as at the start; the level stays. `weights` are those of
+/// the start, or NULL: then what was read in place is copied into the trainer's memory.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -150,6 +151,10 @@ pub unsafe extern "C" fn nunatak_trainer_switch(trainer: *mut nunatak_trainer, c
             && t.trainer.weights_file().is_none_or(|own| !core::ptr::eq(own.bytes(), weights.bytes()))
         {
             return Err(fail!(NUNATAK_BAD_CONFIG, "weights are not those that the trainer was made with"));
+        }
+        let (threads, own) = (planned.setup.options.threads, t.trainer.blueprint().options().threads);
+        if threads != own {
+            return Err(fail!(NUNATAK_BAD_CONFIG, "threads is {threads}, but the trainer was made with {own}"));
         }
         let (blueprint, values) = planned.blueprint()?;
         t.trainer.switch(blueprint)?;

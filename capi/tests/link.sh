@@ -15,7 +15,7 @@ trap 'rm -rf "$work"' EXIT
 
 # What is asked for: everything linked together, so that what the library's own parts give each other is gone.
 # shellcheck disable=SC2086
-"$CC" $CFLAGS -nostdlib -r -Wl,--whole-archive "$library" -Wl,--no-whole-archive -lgcc -o "$work/all.o"
+"$CC" $CFLAGS -nostdlib -r -Wl,-z,noexecstack,--whole-archive "$library" -Wl,--no-whole-archive -lgcc -o "$work/all.o"
 undefined=$("$NM" -u "$work/all.o" | awk '{print $NF}' | sort -u)
 other=$(printf '%s\n' $undefined | grep -vxE 'mem(cpy|move|set|cmp)|_GLOBAL_OFFSET_TABLE_|__aeabi_mem(cpy|move|set|clr)[48]?' || true)
 echo "undefined in $library: ${undefined:-nothing}"
@@ -34,11 +34,11 @@ if [ -n "$allocator" ]; then echo "the library pulls in an allocator: $allocator
   echo 'const void *const all[] = {'
   grep -oE '^[a-z].* \*?nunatak_[a-z0-9_]+\(' capi/include/nunatak.h | grep -oE 'nunatak_[a-z0-9_]+\($' | sed 's/($/,/; s/^/(const void *)/'
   echo '};'
-  echo 'int main(void) { return all[0] == 0; }'
+  echo 'const void *const volatile *volatile kept = all; int main(void) { return kept[0] == 0; }'
   echo 'void _start(void) { main(); for (;;) {} }'
 } > "$work/all.c"
 # shellcheck disable=SC2086
-"$CC" $CFLAGS -std=c11 -Wall -Wextra -ffreestanding -fno-builtin -nostdlib -Os -I capi/include "$work/all.c" "$library" -lgcc -Wl,--gc-sections -o "$work/all.elf"
+"$CC" $CFLAGS -std=c11 -Wall -Wextra -ffreestanding -fno-builtin -nostdlib -Os -I capi/include "$work/all.c" "$library" -lgcc -Wl,--gc-sections,-z,noexecstack -o "$work/all.elf"
 panics=$("$NM" -C "$work/all.elf" | grep -cE 'core::panicking|core::(slice|str|option|result)::.*(fail|panic)' || true)
 echo "every function of the header, linked: $("${CC%gcc}size" "$work/all.elf" | tail -1 | awk '{print $1 " bytes of code, " $2 " of data, " $3 " of zeros"}'); $panics ways to panic"
 "$NM" -C --size-sort "$work/all.elf" | grep -E 'core::panicking|core::(slice|str|option|result)::.*(fail|panic)' | awk '{$1=""; $2=""; print "  " $0}' || true

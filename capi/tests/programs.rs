@@ -48,7 +48,7 @@ fn has(program: &str) -> bool {
 fn build(source: &str, compiler: &[&str], library: Library, under: Under, folder: &Path) -> PathBuf {
     let libraries = libraries();
     let out = folder.join("program");
-    let mut command = Command::new(compiler[0]);
+    let mut command = Command::new(self::compiler(compiler[0]));
     command.args(&compiler[1..]).args(["-Wall", "-Wextra", "-Werror", "-pedantic", "-O1", "-g"]);
     if under == Under::AddressSanitizer {
         command.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]);
@@ -100,6 +100,11 @@ fn run(source: &str, compiler: &[&str], library: Library, under: Under, args: &[
 
 const C: [&str; 2] = ["cc", "-std=c11"];
 const CPP: [&str; 4] = ["c++", "-std=c++17", "-x", "c++"];
+
+/// `CC` and `CXX`, where they are set.
+fn compiler(name: &str) -> String {
+    std::env::var(if name == "cc" { "CC" } else { "CXX" }).unwrap_or_else(|_| name.to_string())
+}
 
 fn plain(source: &str, args: &[&str]) {
     for library in [Library::Static, Library::Shared] {
