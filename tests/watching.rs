@@ -103,3 +103,58 @@ fn a_clock_may_wrap_around() {
     drop(trainer);
     assert!(witness.calls.into_inner().expect("no panic").iter().all(|(_, ticks)| *ticks == 5));
 }
+
+/// Asks to stop at one call of a step, counted from 1.
+struct Ending {
+    at: usize,
+    calls: Mutex<usize>,
+}
+
+impl Watch for Ending {
+    fn now(&self) -> u64 {
+        0
+    }
+    fn called(&self, call: Call, _: u64) {
+        if !matches!(call, Call::Input(_)) {
+            *self.calls.lock().expect("no panic elsewhere") += 1;
+        }
+    }
+    fn stop(&self) -> bool {
+        *self.calls.lock().expect("no panic elsewhere") >= self.at
+    }
+}
+
+#[test]
+fn a_watcher_ends_a_walk_and_no_weight_has_changed() {
+    let setup = training(small(), 2, 12, Loss::CrossEntropy(CrossEntropyOptions::default()));
+    let batch = Batch::random(&setup, 1);
+    let (blueprint, _, values) = plan(&setup);
+    let counts = nunatak_nn::summary::call_counts(&blueprint);
+    let mut memory = vec![0; blueprint.bytes()];
+    for at in [1, 5, counts.forward, counts.forward + 1, counts.forward + counts.backward / 2] {
+        let ending = Ending { at, calls: Mutex::new(0) };
+        let mut trainer = Trainer::new(blueprint.clone(), &mut memory, Level::detect(), Threads::serial()).expect("memory");
+        trainer.init(7);
+        let weights = |t: &Trainer| {
+            let network = t.blueprint().network();
+            let numbers = network.param_ids().map(|id| {
+                let mut out = vec![0.0; network.param_at(id).numbers()];
+                t.param(id, &mut out).expect("room");
+                out
+            });
+            numbers.collect::<Vec<_>>()
+        };
+        let before = weights(&trainer);
+        batch.set(&mut trainer, &values).expect("set");
+        trainer.watch(Some(&ending));
+        let result = trainer.forward().and_then(|()| trainer.backward());
+        assert_eq!(result, Err(nunatak_nn::Error::Stopped), "{at}");
+        trainer.watch(None);
+        assert!(trainer.gradients().is_empty() && weights(&trainer) == before);
+        assert_eq!(trainer.backward(), Err(nunatak_nn::Error::BackwardBeforeForward));
+        // And on it goes.
+        batch.set(&mut trainer, &values).expect("set");
+        trainer.forward().expect("forward");
+        trainer.backward().expect("backward");
+    }
+}

@@ -43,11 +43,16 @@ impl Trainer<'_> {
                     self.called(Call::BackwardInput(v), start);
                 }
             }
-            if let Some(optimizer) = update {
-                for id in self.blueprint.tape.node(v)?.op.trained(need.dw) {
-                    self.update(id, optimizer)?;
-                    self.gradients.remove(id);
+            let Some(optimizer) = update else {
+                if let Err(e) = self.go_on() {
+                    self.zero_grad(); // some are new, some are not
+                    return Err(e);
                 }
+                continue;
+            };
+            for id in self.blueprint.tape.node(v)?.op.trained(need.dw) {
+                self.update(id, optimizer)?;
+                self.gradients.remove(id);
             }
         }
         Ok(())

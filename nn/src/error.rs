@@ -104,6 +104,8 @@ pub enum Error {
         /// The hash of the weights that are there.
         got: Hash,
     },
+    /// Whoever looked on ended the walk.
+    Stopped,
     /// A maximum norm that is negative or NaN.
     MaxNorm {
         /// The value.
@@ -175,6 +177,7 @@ impl fmt::Display for Error {
             }
             Error::Delta(what) => write!(f, "the file {what}"),
             Error::WrongBase { expected, got } => write!(f, "the delta was made over weights with the hash {expected}, these have {got}"),
+            Error::Stopped => f.write_str("stopped by its watcher; start again with a forward"),
             Error::MaxNorm { max_norm } => write!(f, "a maximum norm must be a number that is not negative, got {max_norm}"),
         }
     }

@@ -23,6 +23,7 @@ impl Trainer<'_> {
             self.forward_node(v)?;
             if self.blueprint.tape.node(v)?.op.computes() {
                 start = self.called(Call::Forward(v), start);
+                self.go_on()?;
             }
         }
         Ok(())

@@ -6,6 +6,7 @@
 
 use crate::blueprint::Blueprint;
 use crate::checkpoint::native::{ALIGN, Layout, Native, NativeErrorKind, Tensor};
+use crate::heapless::Head;
 use crate::lasting::{Held, Thing};
 use crate::params::{Entry, Name, Network};
 use crate::trainer::{Phase, Trainer};
@@ -200,16 +201,17 @@ impl<'m> Trainer<'m> {
     }
 
     /// Copies a whole network out of a native file into this trainer, whose plan must hold everything
-    /// in its block. A head of another size stays as it is. Momentum and gradients are forgotten.
+    /// in its block. A head that is to be kept, or is of another size, stays as it is. Momentum and
+    /// gradients are forgotten.
     ///
     /// # Errors
     /// [`Error::ReadOnly`] where the plan reads in place; else as for [`Trainer::with_weights`].
     /// Nothing has changed then.
-    pub fn load_native(&mut self, file: &Native) -> Result<(), Error> {
+    pub fn load_native(&mut self, file: &Native, head: Head) -> Result<(), Error> {
         let network = self.blueprint.network.clone();
         self.check_writable()?;
         bind(&mut self.blueprint.clone(), file)?;
-        let own_head = network.recipe().classes != file.recipe().classes;
+        let own_head = head == Head::Keep || network.recipe().classes != file.recipe().classes;
         pairs(&network, file, |entry, tensor| {
             if !(own_head && matches!(entry, Entry::Param(id) if network.head().contains(id))) {
                 self.copy_tensor(entry, &tensor);

@@ -9,6 +9,7 @@ pub mod error;
 mod forward;
 mod fuse;
 pub mod graph;
+pub mod heapless;
 mod in_place;
 mod init;
 mod lasting;
@@ -24,6 +25,7 @@ pub mod setup;
 #[cfg(feature = "std")]
 pub mod state;
 mod store;
+pub mod summary;
 pub mod trainer;
 pub mod watch;
 
@@ -31,7 +33,9 @@ pub use blueprint::{Blueprint, Options};
 pub use checkpoint::Native;
 pub use error::Error;
 pub use graph::{CrossEntropyOptions, Graph, Var};
+pub use heapless::Head;
 pub use nunatak_core::{ParamId, ParamSet, Update, ValueId};
+pub use nunatak_kernels::cross_entropy::Reduction;
 pub use nunatak_kernels::{Algorithm, Level, Memory, Pass, Threads};
 pub use optimizer::{Optimizer, Sgd};
 pub use params::{Entry, Name, Network, NormId, Param};

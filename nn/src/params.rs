@@ -129,18 +129,18 @@ pub struct Name {
     len: u8,
 }
 
-impl fmt::Debug for Name {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl Name {
     /// The written form of anything of at most 48 bytes; what is longer is cut.
     pub fn of(item: impl fmt::Display) -> Name {
         let mut name = Name { bytes: [0; 48], len: 0 };
         // Cut names can't occur: the longest is `layer8.63.downsample.1.num_batches_tracked`.
         let _ = write!(name, "{item}");
+        name
+    }
+    /// The same of what may be longer.
+    pub(crate) fn cut(item: impl fmt::Display) -> Name {
+        let mut name = Name { bytes: [0; 48], len: 0 };
+        let _ = write!(Cut(&mut name), "{item}");
         name
     }
     /// The text.
@@ -156,6 +156,27 @@ impl Write for Name {
         room.copy_from_slice(s.as_bytes());
         self.len += s.len() as u8;
         Ok(())
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Takes characters until the name is full.
+struct Cut<'a>(&'a mut Name);
+
+impl Write for Cut<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        s.chars().try_for_each(|c| self.0.write_str(c.encode_utf8(&mut [0; 4])))
     }
 }
 

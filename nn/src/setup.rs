@@ -21,6 +21,9 @@ pub enum Loss {
     CrossEntropy(CrossEntropyOptions),
     /// Cross entropy; labels are probabilities, n x classes.
     CrossEntropyProbabilities(CrossEntropyOptions),
+    /// One that the caller computes from the predictions, whose gradient is handed to
+    /// [`crate::Trainer::backward_with`].
+    Outside,
 }
 
 /// The choices of a usual step.
@@ -99,7 +102,7 @@ impl Setup {
         graph.check()?;
         let matrix = || graph.input(self.batch, prediction.shape().c(), 1, 1);
         let (labels, loss) = match self.loss {
-            Loss::None => (None, None),
+            Loss::None | Loss::Outside => (None, None),
             Loss::Sum => {
                 let labels = matrix();
                 (Some(labels), Some((prediction - labels).sum()))
@@ -118,7 +121,8 @@ impl Setup {
             }
         };
         let keep = [prediction.id(), features.id()];
-        let (blueprint, slots) = Blueprint::with_slots(&model, &graph, loss.map(|l| l.id()), &keep, self.trainable, self.options)?;
+        let root = if self.loss == Loss::Outside { Some(prediction) } else { loss };
+        let (blueprint, slots) = Blueprint::with_slots(&model, &graph, root.map(|l| l.id()), &keep, self.trainable, self.options)?;
         let values = Values {
             data: data.id(),
             labels: labels.map(|l| l.id()),

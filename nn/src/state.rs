@@ -1,6 +1,8 @@
 //! Between checkpoints and trainers: loading a state dict, finding out which network it is of, and
 //! handing out what is to be saved.
 
+pub use crate::heapless::{Head, MOMENTUM_PREFIX, RECIPE_KEY};
+
 use crate::checkpoint::{Checkpoint, Data, Dtype, ReadError, TensorOut};
 use crate::params::Entry;
 use crate::recipe::{MAX_LAYERS, Recipe, Stem};
@@ -86,28 +88,12 @@ impl From<Error> for StateError {
     }
 }
 
-/// Which entries must be there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Head {
-    /// All.
-    Load,
-    /// All but `fc`, which stays as it is whatever the file has.
-    Keep,
-}
-
 /// What was loaded.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// Entries with NaN or infinite numbers, and how many of them.
     pub not_finite: Vec<(String, usize)>,
 }
-
-/// The key of the metadata under which a recipe is saved.
-pub const RECIPE_KEY: &str = "nunatak.recipe";
-
-/// How the names of momentum buffers begin in a checkpoint of a run; the parameter's name follows.
-/// [`Trainer::load`] passes them over, [`Trainer::load_momentum`] takes them.
-pub const MOMENTUM_PREFIX: &str = "momentum.";
 
 fn is_head(name: &str) -> bool {
     name.starts_with("fc.")
@@ -359,8 +345,7 @@ pub fn recipe_of(file: &Checkpoint) -> Result<Recipe, StateError> {
 
 /// The recipe as it is written into the metadata of what is saved.
 pub fn recipe_metadata(recipe: &Recipe) -> BTreeMap<String, String> {
-    let Stem { kernel, stride, pad, pool } = recipe.stem;
-    BTreeMap::from([(RECIPE_KEY.to_string(), std::format!("stem {kernel} {stride} {pad} {}", u8::from(pool)))])
+    BTreeMap::from([(RECIPE_KEY.to_string(), crate::heapless::StemText(recipe.stem).to_string())])
 }
 
 fn stem_from(text: &str) -> Option<Stem> {

@@ -196,6 +196,36 @@ impl<'m> Trainer<'m> {
         Ok(())
     }
 
+    /// Sets images from bytes, which lie n, h, w, c as decoders give them: each becomes
+    /// `(byte / 255 - mean[c]) / std[c]`, as torchvision's ToTensor and Normalize make it.
+    ///
+    /// # Errors
+    /// [`Error::NotAnInput`]; [`Error::Length`], also where `mean` or `std` has not one number for each
+    /// channel.
+    pub fn set_input_bytes(&mut self, value: impl Into<ValueId>, pixels: &[u8], mean: &[f32], std: &[f32]) -> Result<(), Error> {
+        let value = value.into();
+        let node = self.blueprint.tape.node(value)?;
+        let Op::Input = node.op else { return Err(Error::NotAnInput) };
+        let shape = node.shape;
+        for (what, expected, got) in
+            [("an input", shape.len(), pixels.len()), ("means", shape.c(), mean.len()), ("deviations", shape.c(), std.len())]
+        {
+            if got != expected {
+                return Err(Error::Length { what, expected, got });
+            }
+        }
+        let start = self.now();
+        let to = self.passing(self.blueprint.plan.value(value));
+        for (to, from) in self.block[to].chunks_exact_mut(shape.c()).zip(pixels.chunks_exact(shape.c())) {
+            for (((to, from), mean), std) in to.iter_mut().zip(from).zip(mean).zip(std) {
+                *to = (f32::from(*from) / 255.0 - mean) / std;
+            }
+        }
+        self.called(Call::Input(value), start);
+        self.mark_input(value);
+        Ok(())
+    }
+
     /// Sets class indices.
     ///
     /// # Errors

@@ -21,6 +21,7 @@
 //! }
 //! ```
 
+use crate::Error;
 use crate::trainer::Trainer;
 use nunatak_core::{ParamId, ValueId};
 
@@ -49,12 +50,22 @@ pub trait Watch: Sync {
     fn now(&self) -> u64;
     /// `call` took so many ticks.
     fn called(&self, call: Call, ticks: u64);
+    /// Whether the walk is to end here with [`Error::Stopped`]; asked after each operation, but never
+    /// while weights change.
+    fn stop(&self) -> bool {
+        false
+    }
 }
 
 impl<'m> Trainer<'m> {
     /// Has every call of the steps that follow reported to `watch`; `None` ends it.
     pub fn watch(&mut self, watch: Option<&'m dyn Watch>) {
         self.watch = watch;
+    }
+
+    /// [`Error::Stopped`] where whoever looks on has seen enough.
+    pub(crate) fn go_on(&self) -> Result<(), Error> {
+        if self.watch.is_some_and(|watch| watch.stop()) { Err(Error::Stopped) } else { Ok(()) }
     }
 
     /// The time, where somebody looks on.

@@ -25,7 +25,7 @@ pub struct Args {
     repeat: u32,
     /// Time every algorithm at every convolution of the step instead, and fail where the choice is more
     /// than 10 % slower than the best
-    #[arg(long)]
+    #[arg(long, conflicts_with = "weights")]
     assert: bool,
     /// With --assert: these batches and sizes, 1x64,8x224 say, instead of --batch and --size
     #[arg(long, requires = "assert", value_delimiter = ',', value_parser = cell)]

@@ -1,0 +1,1100 @@
+/*
+ * nunatak: trains and fine-tunes ResNets on CPUs, with PyTorch's numbers, in memory that you hand over.
+ *
+ * A trainer's life:
+ *
+ *   nunatak_recipe_resnet18(10, &recipe);                        what network
+ *   nunatak_config_default(&recipe, 8, 64, 64, &config);         what step: batch, size, loss, what is frozen
+ *   nunatak_trainer_required_bytes(&config, &bytes);             how much memory
+ *   nunatak_trainer_init(&config, malloc(bytes), bytes, &t);     whose memory
+ *   nunatak_trainer_load(t, file, file_bytes, NUNATAK_HEAD_KEEP);   or nunatak_trainer_draw_weights
+ *   nunatak_trainer_set_sgd(t, &sgd);
+ *   for each batch:
+ *     nunatak_trainer_set_images(t, images, count);
+ *     nunatak_trainer_set_labels(t, labels, 8);
+ *     nunatak_trainer_step(t, &loss);
+ *   nunatak_trainer_save(t, NUNATAK_SAFETENSORS, buffer, buffer_bytes, &written);
+ *   nunatak_trainer_release(t);
+ *
+ * Every call that can fail returns a nunatak_status; nunatak_last_error() tells the numbers that
+ * disagreed. Outputs are the last arguments, and are written on success alone. NULL is an error everywhere,
+ * unless said otherwise. Counts are of elements and must be exact; what ends in "bytes" are bytes. Texts are
+ * UTF-8 and end with a zero. Calls on one trainer come one at a time, from any thread: a second one at the
+ * same time is NUNATAK_BUSY. Calls on different trainers, and calls without one, may come from any thread at
+ * any time.
+ *
+ * "Safety" in a comment is what no library can check: what pointers point to.
+ *
+ * Made by cbindgen from the library's source: do not edit.
+ */
+
+#ifndef NUNATAK_H
+#define NUNATAK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Major version of the header: a program built with another one must be built anew.
+#define NUNATAK_VERSION_MAJOR 0
+
+// Minor version of the header. While the major version is 0, a change of it may need changes in programs.
+#define NUNATAK_VERSION_MINOR 1
+
+// Patch version of the header.
+#define NUNATAK_VERSION_PATCH 0
+
+// Layers (groups of blocks) that a recipe can have.
+#define NUNATAK_MAX_LAYERS 8
+
+// Bytes that hold the name of any tensor, its zero included.
+#define NUNATAK_NAME_BYTES 64
+
+// The most threads that can be asked for.
+#define NUNATAK_MAX_THREADS 256
+
+// What a call returns. The numbers are fixed: one that is taken is never given another meaning.
+// After anything but `NUNATAK_OK`, `nunatak_last_error` tells the numbers that disagreed, and no
+// output was written. Unless the call's description says otherwise, nothing else has changed.
+enum nunatak_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // All went well.
+  NUNATAK_OK = 0,
+  // A pointer is NULL that must not be.
+  NUNATAK_NULL_POINTER = 1,
+  // A pointer is not aligned for what it points to.
+  NUNATAK_MISALIGNED = 2,
+  // The handle is none: never made, or released.
+  NUNATAK_BAD_HANDLE = 3,
+  // The handle is in use: by another thread, or by the call whose callback this is.
+  NUNATAK_BUSY = 4,
+  // The memory handed over is too small: see `nunatak_trainer_required_bytes`.
+  NUNATAK_MEMORY_TOO_SMALL = 5,
+  // A buffer for an output is too small.
+  NUNATAK_BUFFER_TOO_SMALL = 6,
+  // A count is not what its place asks for.
+  NUNATAK_WRONG_LENGTH = 7,
+  // A recipe or configuration that describes nothing.
+  NUNATAK_BAD_CONFIG = 8,
+  // A text that is too long or not UTF-8.
+  NUNATAK_BAD_TEXT = 9,
+  // No tensor has this name, or no tensor has this number.
+  NUNATAK_UNKNOWN_NAME = 10,
+  // Another call must come before this one.
+  NUNATAK_WRONG_ORDER = 11,
+  // Weights must be loaded, drawn or set first.
+  NUNATAK_NO_WEIGHTS = 12,
+  // The configuration did not provide for this: no loss, gradients not kept, no momentum, …
+  NUNATAK_NOT_PLANNED = 13,
+  // The tensor has no gradient, or no momentum, now.
+  NUNATAK_NO_GRADIENT = 14,
+  // The loss is NaN or infinite.
+  NUNATAK_LOSS_NOT_FINITE = 15,
+  // A label is no class.
+  NUNATAK_LABEL_OUT_OF_RANGE = 16,
+  // A setting of the optimiser or the schedule makes no sense.
+  NUNATAK_BAD_SETTING = 17,
+  // The bytes are no file of weights, or a damaged one.
+  NUNATAK_BAD_FILE = 18,
+  // The file's tensors are not this network's.
+  NUNATAK_WRONG_FILE = 19,
+  // This build or this processor can't do that.
+  NUNATAK_UNSUPPORTED = 20,
+  // The progress callback asked to stop.
+  NUNATAK_STOPPED = 21,
+  // The memory belongs to a trainer that was not released.
+  NUNATAK_MEMORY_IN_USE = 22,
+  // There are too many trainers, threads' counts or groups at once.
+  NUNATAK_TOO_MANY = 23,
+  // So many threads were not started (`nunatak_threads_start`), or the system gave none.
+  NUNATAK_NO_THREADS = 24,
+  // The library found a mistake of its own. The trainer can only be released.
+  NUNATAK_PANICKED = 25,
+  // A buffer lies in the trainer's own memory, or in another argument's.
+  NUNATAK_OVERLAP = 26,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nunatak_status nunatak_status;
+#else
+typedef int32_t nunatak_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// PyTorch's `train()` and `eval()`.
+enum nunatak_mode
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // Normalisations use the batch's statistics, and move their running ones.
+  NUNATAK_TRAIN = 0,
+  // Normalisations use their running statistics.
+  NUNATAK_EVAL = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nunatak_mode nunatak_mode;
+#else
+typedef uint32_t nunatak_mode;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// What frozen normalisations do in train mode.
+enum nunatak_statistics
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // As PyTorch: freezing their parameters changes nothing.
+  NUNATAK_STATISTICS_UPDATING = 0,
+  // They use their running statistics, which stay as they are. The usual choice for fine-tuning.
+  NUNATAK_STATISTICS_FIXED = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nunatak_statistics nunatak_statistics;
+#else
+typedef uint32_t nunatak_statistics;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// What a step makes small.
+enum nunatak_loss
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // Nothing: prediction. No gradients, no labels.
+  NUNATAK_LOSS_NONE = 0,
+  // `(prediction - targets).sum()`; targets are batch x classes floats.
+  NUNATAK_LOSS_SUM = 1,
+  // The mean of (prediction − target)² over all numbers; targets are batch x classes floats.
+  NUNATAK_LOSS_MEAN_SQUARED_ERROR = 2,
+  // PyTorch's cross entropy; labels are class indices.
+  NUNATAK_LOSS_CROSS_ENTROPY = 3,
+  // Cross entropy; targets are probabilities, batch x classes floats.
+  NUNATAK_LOSS_CROSS_ENTROPY_PROBABILITIES = 4,
+  // One that the caller computes from the predictions, whose gradient goes to
+  // `nunatak_trainer_backward_from`. No labels.
+  NUNATAK_LOSS_OUTSIDE = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nunatak_loss nunatak_loss;
+#else
+typedef uint32_t nunatak_loss;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// How a cross entropy is summed up.
+enum nunatak_reduction
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // The mean over the rows that count.
+  NUNATAK_REDUCTION_MEAN = 0,
+  // The sum.
+  NUNATAK_REDUCTION_SUM = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nunatak_reduction nunatak_reduction;
+#else
+typedef uint32_t nunatak_reduction;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Memory or speed.
+enum nunatak_memory
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // The fastest algorithms.
+  NUNATAK_MEMORY_FAST = 0,
+  // Those that need little scratch memory.
+  NUNATAK_MEMORY_SMALL = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nunatak_memory nunatak_memory;
+#else
+typedef uint32_t nunatak_memory;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// When parameters are updated. The numbers are the same either way.
+enum nunatak_update
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // After the backward walk: gradients are kept, can be read, accumulated and clipped.
+  NUNATAK_UPDATE_AFTER = 0,
+  // During the walk, by `nunatak_trainer_step` alone: a gradient's memory is used again at once.
+  NUNATAK_UPDATE_DURING = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nunatak_update nunatak_update;
+#else
+typedef uint32_t nunatak_update;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// How a learning rate moves.
+enum nunatak_schedule_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // It stays.
+  NUNATAK_SCHEDULE_CONSTANT = 0,
+  // Times `gamma` every `size` units: PyTorch's StepLR.
+  NUNATAK_SCHEDULE_STEP = 1,
+  // Times `gamma` at each milestone: PyTorch's MultiStepLR.
+  NUNATAK_SCHEDULE_MULTI_STEP = 2,
+  // Up over `warmup` units, then half a cosine down to `floor` at `total`.
+  NUNATAK_SCHEDULE_COSINE = 3,
+  // PyTorch's OneCycleLR: up from 1/`div` over the part `rise` of `total`, then down to
+  // 1/(`div` · `final_div`).
+  NUNATAK_SCHEDULE_ONE_CYCLE = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nunatak_schedule_kind nunatak_schedule_kind;
+#else
+typedef uint32_t nunatak_schedule_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Which entries of a file are taken.
+enum nunatak_head
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // All; one that is missing is an error.
+  NUNATAK_HEAD_LOAD = 0,
+  // All but `fc`, which stays as it is, whatever the file has.
+  NUNATAK_HEAD_KEEP = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nunatak_head nunatak_head;
+#else
+typedef uint32_t nunatak_head;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// What is saved.
+enum nunatak_format
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // `.safetensors` with exactly the entries of PyTorch's state dict.
+  NUNATAK_SAFETENSORS = 0,
+  // The same, and the momentum of every parameter that has one ("momentum." and its name): with
+  // `nunatak_trainer_load_momentum` a run goes on as if it had never stopped.
+  NUNATAK_SAFETENSORS_WITH_MOMENTUM = 1,
+  // A native file: weights as they lie in the library, so that they can be used in place (`weights` in
+  // `nunatak_config`), with checksums and the recipe.
+  NUNATAK_NATIVE = 2,
+  // What differs from the config's `weights`: the trained part, and running statistics that moved. It
+  // names its base by hash; `nunatak_trainer_load` lays it over that.
+  NUNATAK_NATIVE_DELTA = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nunatak_format nunatak_format;
+#else
+typedef uint32_t nunatak_format;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Kinds of kernel calls.
+enum nunatak_call
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // An input is copied in.
+  NUNATAK_CALL_INPUT = 0,
+  // An operation's result.
+  NUNATAK_CALL_FORWARD = 1,
+  // The gradients of an operation's parameters.
+  NUNATAK_CALL_BACKWARD_WEIGHT = 2,
+  // The gradients of an operation's inputs.
+  NUNATAK_CALL_BACKWARD_INPUT = 3,
+  // The update of a parameter.
+  NUNATAK_CALL_UPDATE = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nunatak_call nunatak_call;
+#else
+typedef uint32_t nunatak_call;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// A network with a step that can be repeated, in the caller's memory. Only its address is of use.
+typedef struct nunatak_trainer nunatak_trainer;
+
+// A residual network of basic blocks, as torchvision's ResNet18. Fill it by `nunatak_recipe_resnet18`
+// and its like, or by hand. Layer i has `blocks[i]` blocks of `widths[i]` channels; the first block of
+// every layer but the first has stride 2. The stem is a convolution to `widths[0]` channels with
+// normalisation and relu, followed by MaxPool2d(3, 2, 1) where `stem_pool` is not 0.
+typedef struct nunatak_recipe {
+  // Layers in use: 1 to 8.
+  size_t layers;
+  // Blocks of each layer: 1 to 64.
+  size_t blocks[NUNATAK_MAX_LAYERS];
+  // Channels of each layer: 1 to 32768.
+  size_t widths[NUNATAK_MAX_LAYERS];
+  // Height and width of the stem's filter: 1 to 31.
+  size_t stem_kernel;
+  // Stride of the stem: 1 to 16.
+  size_t stem_stride;
+  // Padding of the stem: at most 31.
+  size_t stem_pad;
+  // Whether a pooling follows: 0 or 1.
+  uint32_t stem_pool;
+  // Channels of the images.
+  size_t in_channels;
+  // Outputs of the head `fc`; 0 for a network without one, whose predictions are its features.
+  size_t classes;
+} nunatak_recipe;
+
+// Everything that is decided before a step. `nunatak_config_default` fills it; change what you want.
+// The library keeps no pointer to it or to its texts; only to `weights`, see there.
+typedef struct nunatak_config {
+  // sizeof(nunatak_config), set by `nunatak_config_default`: tells a config that was not filled, or
+  // a program that was built with another version's header.
+  size_t struct_bytes;
+  // The network.
+  struct nunatak_recipe recipe;
+  // Images of a batch.
+  size_t batch;
+  // Lines of an image.
+  size_t height;
+  // Columns of an image.
+  size_t width;
+  // A `nunatak_mode`. Default: NUNATAK_TRAIN.
+  uint32_t mode;
+  // A `nunatak_statistics`. Default: NUNATAK_STATISTICS_UPDATING, as PyTorch.
+  uint32_t statistics;
+  // The parameters that are trained: "all" (the default, also for NULL), "none", "head" (`fc`), or
+  // names and prefixes with commas between: "layer4,fc", "layer4.1.conv2.weight". All others are
+  // frozen: they have no gradient, no momentum, and cost nothing in a step.
+  const char *trainable;
+  // A `nunatak_loss`. Default: NUNATAK_LOSS_CROSS_ENTROPY.
+  uint32_t loss;
+  // Cross entropy: how much of a target is spread over all classes, 0 to 1. Default: 0.
+  float label_smoothing;
+  // Cross entropy: a `nunatak_reduction`. Default: NUNATAK_REDUCTION_MEAN.
+  uint32_t reduction;
+  // Cross entropy: rows with this label count nothing. Default: -100.
+  int64_t ignore_index;
+  // A `nunatak_memory`. Default: NUNATAK_MEMORY_FAST.
+  uint32_t memory;
+  // A `nunatak_update`. Default: NUNATAK_UPDATE_AFTER.
+  uint32_t update;
+  // 1 for a momentum buffer beside every trained parameter; 0 where the optimiser's momentum is 0.
+  // Default: 1.
+  uint32_t momentum;
+  // Threads that work on a step. Default: 1, the caller's own. More must have been started by
+  // `nunatak_threads_start` before `nunatak_trainer_init`. Results are the same bits for any number.
+  size_t threads;
+  // The instruction set: "portable", "neon", "avx2", "avx512". Default: NULL, the best there is.
+  const char *level;
+  // A native file (`NUNATAK_NATIVE`, `nunatak convert`) whose frozen part is used where it lies: in flash,
+  // or mapped. It must begin at a multiple of 64, and stay as it is until the trainer is released. What is
+  // trained, and running statistics that move, are copied into the trainer's memory; a head of another
+  // size is zero until it is drawn. Only the head of the file is checked: see `nunatak_file_verify`.
+  // Default: NULL, everything is in the trainer's memory.
+  const void *weights;
+  // Its length.
+  size_t weights_bytes;
+} nunatak_config;
+
+// PyTorch's generator on the CPU. A plain value: copy it, keep it where you like. What is in it is
+// the library's.
+typedef struct nunatak_random {
+  // The library's.
+  uint64_t state[320];
+} nunatak_random;
+
+// Settings of PyTorch's SGD.
+typedef struct nunatak_sgd {
+  // Learning rate, not negative.
+  float lr;
+  // Momentum, not negative; 0 for none.
+  float momentum;
+  // How much less of a gradient enters the momentum.
+  float dampening;
+  // Weight decay, not negative.
+  float weight_decay;
+  // Nesterov's momentum: 0 or 1. Needs a momentum and no dampening.
+  uint32_t nesterov;
+  // Go up instead of down: 0 or 1.
+  uint32_t maximize;
+} nunatak_sgd;
+
+// A schedule. A unit is what the caller counts: steps, or epochs. Members that a kind does not name are
+// not read: set them to 0.
+typedef struct nunatak_schedule {
+  // A `nunatak_schedule_kind`.
+  uint32_t kind;
+  // Step: units between changes; 0 for never.
+  uint64_t size;
+  // Step, multi-step: the factor of each change.
+  float gamma;
+  // Multi-step: the units at which it changes, in any order.
+  const uint64_t *milestones;
+  // Multi-step: how many there are.
+  size_t milestone_count;
+  // Cosine: units of the warm-up.
+  uint64_t warmup;
+  // Cosine, one-cycle: units in all.
+  uint64_t total;
+  // Cosine: the factor at the end.
+  float floor;
+  // One-cycle: the rising part, 0.3 in PyTorch.
+  float rise;
+  // One-cycle: 25 in PyTorch.
+  float div;
+  // One-cycle: 10000 in PyTorch.
+  float final_div;
+} nunatak_schedule;
+
+// A tensor's shape.
+typedef struct nunatak_shape {
+  // Number of dimensions: 0 to 4.
+  size_t rank;
+  // The sizes; those past `rank` are 1, so that their product is the number of elements.
+  size_t sizes[4];
+} nunatak_shape;
+
+// Told after each of the `total` kernel calls of a forward, backward, update or step that `done` are
+// done, by the thread that called or one that it waits for. Anything but 0 asks to stop. It must return;
+// it may call the library, but not for this trainer, which is busy.
+typedef int (*nunatak_progress_callback)(void *user, size_t done, size_t total);
+
+// A clock: any unit, may wrap around.
+typedef uint64_t (*nunatak_clock_callback)(void *user);
+
+// Told how many ticks a kernel call took: what it was (a `nunatak_call`) and its number, for
+// `nunatak_trainer_call_name`. As for progress, but it can't stop.
+typedef void (*nunatak_tick_callback)(void *user, uint32_t kind, size_t number, uint64_t ticks);
+
+// Gets a text that says what and where; it may reset the board, or blink. If it returns, the processor
+// halts in an endless loop. It must not call the library.
+typedef void (*nunatak_panic_callback)(const char *text);
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// The library's version: major · 65536 + minor · 256 + patch. Compare it with the header's
+// `NUNATAK_VERSION_…` where the library is shared. Any thread.
+uint32_t nunatak_version(void);
+
+// The library's version as a text: "0.1.0". The text is constant. Any thread.
+const char *nunatak_version_text(void);
+
+// What went wrong in the last call that failed, in English, with the numbers that disagreed; empty
+// before the first. Never NULL. The text stays as it is until another call fails.
+//
+// Each thread has a text of its own. In a library without the standard library there is one for the
+// whole program: read it before another thread calls.
+const char *nunatak_last_error(void);
+
+// The name of a status, for messages; "unknown" for a number that is none. The text is constant.
+// Any thread.
+const char *nunatak_status_name(int32_t status);
+
+// ResNet18, for images of ImageNet's kind (some 32 to 1024 pixels wide). Any thread.
+//
+// # Safety
+// `recipe` is NULL, or a `nunatak_recipe` can be written there.
+nunatak_status nunatak_recipe_resnet18(size_t classes, struct nunatak_recipe *recipe);
+
+// ResNet34. Any thread.
+//
+// # Safety
+// `recipe` is NULL, or a `nunatak_recipe` can be written there.
+nunatak_status nunatak_recipe_resnet34(size_t classes, struct nunatak_recipe *recipe);
+
+// ResNet-8 of MLPerf Tiny's shape, for images of 32 x 32. Any thread.
+//
+// # Safety
+// `recipe` is NULL, or a `nunatak_recipe` can be written there.
+nunatak_status nunatak_recipe_resnet8(size_t classes, struct nunatak_recipe *recipe);
+
+// Fills a config with the defaults that stand at its members, for batches of `batch` images of
+// `height` x `width`. Nothing is checked here but pointers. Any thread.
+//
+// # Safety
+// `recipe` is NULL or can be read; `config` is NULL or can be written.
+nunatak_status nunatak_config_default(const struct nunatak_recipe *recipe,
+                                      size_t batch,
+                                      size_t height,
+                                      size_t width,
+                                      struct nunatak_config *config);
+
+// How many bytes `nunatak_trainer_init` needs for this config: one byte less is an error. A trainer
+// that will be switched between configs needs the most that one of them does.
+//
+// The config is planned on the stack, in a quarter of a megabyte. Any thread.
+//
+// # Safety
+// `config` is NULL or can be read, and its texts are NULL or end with a zero; `bytes` is NULL or can
+// be written.
+nunatak_status nunatak_trainer_required_bytes(const struct nunatak_config *config, size_t *bytes);
+
+// Makes a trainer in `bytes` bytes of memory, which may begin anywhere and are the trainer's until
+// `nunatak_trainer_release`: until then do not read, write, move or free them. Allocates nothing.
+//
+// All weights are zero, unless the config has `weights`. Before the first forward load them
+// (`nunatak_trainer_load`), draw them (`nunatak_trainer_draw_weights`) or set them
+// (`nunatak_trainer_set_tensor`).
+//
+// The config's threads, if more than 1, must have been started (`nunatak_threads_start`).
+//
+// At most 256 trainers live at once (16 without the standard library). Any thread.
+//
+// # Safety
+// `config` as for `nunatak_trainer_required_bytes`; `memory` is NULL, or `bytes` bytes of it can be
+// read and written until the release; `trainer` is NULL or can be written.
+nunatak_status nunatak_trainer_init(const struct nunatak_config *config,
+                                    void *memory,
+                                    size_t bytes,
+                                    struct nunatak_trainer **trainer);
+
+// Goes on with another config in the same memory: more or less frozen, a head of another size, another
+// batch, evaluation. Weights, statistics and the momentum of what stays trainable survive; gradients
+// do not. A head of another size is zero until it is drawn, loaded or set. The optimiser's groups stay
+// with their parameters.
+//
+// `NUNATAK_MEMORY_TOO_SMALL`, `NUNATAK_BAD_CONFIG` (another network: only `classes` may differ): then
+// nothing has changed. `threads` must be as many as at the start; the level stays. `weights` are those of
+// the start, or NULL: then what was read in place is copied into the trainer's memory.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `config` as for `nunatak_trainer_required_bytes`.
+nunatak_status nunatak_trainer_switch(struct nunatak_trainer *trainer, const struct nunatak_config *config);
+
+// Ends a trainer; its memory is the caller's again. Releasing it twice is `NUNATAK_BAD_HANDLE`.
+//
+// Any thread, one call at a time on a trainer.
+nunatak_status nunatak_trainer_release(struct nunatak_trainer *trainer);
+
+// Computes predictions and, if there is one, the loss. In train mode normalisations move their running
+// statistics. Images and labels must have been set since the last forward: their memory is used again.
+//
+// `NUNATAK_WRONG_ORDER` where they were not, `NUNATAK_NO_WEIGHTS`, `NUNATAK_LABEL_OUT_OF_RANGE`,
+// `NUNATAK_STOPPED` (statistics may then have moved).
+//
+// Any thread, one call at a time on a trainer.
+nunatak_status nunatak_trainer_forward(struct nunatak_trainer *trainer);
+
+// `loss.backward()`: writes the gradient of every trained parameter, or adds to what is there since
+// the last `nunatak_trainer_zero_grad` or switch.
+//
+// `NUNATAK_WRONG_ORDER` without a forward before it (each forward serves one backward),
+// `NUNATAK_NOT_PLANNED` where nothing is trained or updates come during the walk, `NUNATAK_STOPPED`
+// (gradients are then forgotten).
+//
+// Any thread, one call at a time on a trainer.
+nunatak_status nunatak_trainer_backward(struct nunatak_trainer *trainer);
+
+// `prediction.backward(gradient)`: the same from the predictions back, with their gradient given, batch
+// x classes floats. For a config whose loss is NUNATAK_LOSS_OUTSIDE.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `gradient` is NULL, or `count` floats can be read there.
+nunatak_status nunatak_trainer_backward_from(struct nunatak_trainer *trainer,
+                                             const float *gradient,
+                                             size_t count);
+
+// `optimizer.step()`: updates every parameter that has a gradient, by the settings of
+// `nunatak_trainer_set_sgd`. Gradients stay.
+//
+// `NUNATAK_NO_GRADIENT` without gradients, or where a momentum is asked of a config without;
+// `NUNATAK_WRONG_ORDER` without settings; `NUNATAK_NOT_PLANNED` where updates come during the walk.
+//
+// Any thread, one call at a time on a trainer.
+nunatak_status nunatak_trainer_update(struct nunatak_trainer *trainer);
+
+// A whole step: forward, backward, update, gradients forgotten. A loss that is not finite ends it after
+// forward, before any weight has changed: `NUNATAK_LOSS_NOT_FINITE`.
+//
+// Otherwise as `nunatak_trainer_forward`, `_backward` and `_update`. `loss` gets the loss before the
+// update. Where updates come during the walk, a progress callback can't stop the backward walk.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `loss` is NULL or can be written.
+nunatak_status nunatak_trainer_step(struct nunatak_trainer *trainer, float *loss);
+
+// `optimizer.zero_grad()`: forgets all gradients. Until the next backward an update has none.
+//
+// Any thread, one call at a time on a trainer.
+nunatak_status nunatak_trainer_zero_grad(struct nunatak_trainer *trainer);
+
+// PyTorch's `clip_grad_norm_`: scales all gradients so that their common norm is at most `max_norm`;
+// `norm` gets what it was.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `norm` is NULL or can be written.
+nunatak_status nunatak_trainer_clip_grad_norm(struct nunatak_trainer *trainer, float max_norm, float *norm);
+
+// The loss of the last forward, whatever it is.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `loss` is NULL or can be written.
+nunatak_status nunatak_trainer_loss(struct nunatak_trainer *trainer, float *loss);
+
+// The predictions of the last forward: batch x classes floats (logits; without a head the features).
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `out` is NULL, or `count` floats can be written there.
+nunatak_status nunatak_trainer_predictions(struct nunatak_trainer *trainer, float *out, size_t count);
+
+// The pooled features (embeddings) of the last forward, what `fc` reads: batch x `widths[layers - 1]`
+// floats.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `out` is NULL, or `count` floats can be written there.
+nunatak_status nunatak_trainer_features(struct nunatak_trainer *trainer, float *out, size_t count);
+
+// Forward and predictions in one call, for a config without a loss: images must have been set.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `out` is NULL, or `count` floats can be written there.
+nunatak_status nunatak_trainer_predict(struct nunatak_trainer *trainer, float *out, size_t count);
+
+// `torch.manual_seed(seed)`: only the low 32 bits count. Any thread, as all of its kind, each generator
+// used by one at a time.
+//
+// # Safety
+// `random` is NULL or can be written.
+nunatak_status nunatak_random_seed(struct nunatak_random *random, uint64_t seed);
+
+// `torch.empty(count).uniform_(low, high)`; with 0 and 1 it is `torch.rand(count)`.
+//
+// # Safety
+// `random` is NULL, or was written by `nunatak_random_seed`; `out` is NULL, or `count` floats can be
+// written there.
+nunatak_status nunatak_random_uniform(struct nunatak_random *random,
+                                      float low,
+                                      float high,
+                                      float *out,
+                                      size_t count);
+
+// `torch.randperm(count)`: the numbers from 0 to `count` - 1 in random order, to shuffle samples.
+//
+// # Safety
+// `random` is NULL, or was written by `nunatak_random_seed`; `out` is NULL, or `count` uint32_t can be
+// written there.
+nunatak_status nunatak_random_permutation(struct nunatak_random *random, uint32_t *out, size_t count);
+
+// Draws every weight and sets every statistic as `torchvision.models.resnet18()` does, from a generator
+// that goes on afterwards, as PyTorch's global one. Momenta and gradients are forgotten.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `random` is NULL, or was written by `nunatak_random_seed`.
+nunatak_status nunatak_trainer_draw_weights(struct nunatak_trainer *trainer, struct nunatak_random *random);
+
+// Draws `fc` alone, as `torch.nn.Linear(features, classes)` does: a new head. Its momentum is
+// forgotten.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `random` is NULL, or was written by `nunatak_random_seed`.
+nunatak_status nunatak_trainer_draw_head(struct nunatak_trainer *trainer, struct nunatak_random *random);
+
+// Loads weights from the bytes of a whole file: `.safetensors`, native, or `.pth` (zip or legacy; nothing in
+// it is executed). The numbers are copied; the bytes may begin anywhere. Momenta and gradients are
+// forgotten. `head` is a `nunatak_head`. Checksums are verified.
+//
+// A native delta is laid over the config's `weights`, which must be its base; the config must train what the
+// delta has. `head` is then of no meaning.
+//
+// `NUNATAK_BAD_FILE` where the bytes contradict themselves, `NUNATAK_WRONG_FILE` where the tensors are
+// not this network's: then nothing has changed.
+//
+// Allocates memory, at most twice the file and 1 MiB, but for native files none. In a library without the
+// standard library it never allocates, and takes native files, and `.safetensors` of F32 and I64.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `file` is NULL, or `bytes` bytes can be read there.
+nunatak_status nunatak_trainer_load(struct nunatak_trainer *trainer,
+                                    const void *file,
+                                    size_t bytes,
+                                    uint32_t head);
+
+// Takes over the momenta that a file has which was saved with them; a file without changes nothing.
+// Call it after `nunatak_trainer_load`, which forgets momenta. Errors and allocation as there.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `file` is NULL, or `bytes` bytes can be read there.
+nunatak_status nunatak_trainer_load_momentum(struct nunatak_trainer *trainer, const void *file, size_t bytes);
+
+// How many bytes `nunatak_trainer_save` writes. `format` is a `nunatak_format`.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `bytes` is NULL or can be written.
+nunatak_status nunatak_trainer_saved_bytes(struct nunatak_trainer *trainer, uint32_t format, size_t *bytes);
+
+// Writes a file to the front of a buffer, which may begin anywhere; `written` gets its length, which is
+// `nunatak_trainer_saved_bytes`. A buffer of that length is enough, one byte less is
+// `NUNATAK_BUFFER_TOO_SMALL`. Allocates nothing. Put it on disk under another name and rename it, so
+// that a power cut leaves the old file.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `buffer` is NULL, or `bytes` bytes can be written there; `written` is NULL or can be written.
+nunatak_status nunatak_trainer_save(struct nunatak_trainer *trainer,
+                                    uint32_t format,
+                                    void *buffer,
+                                    size_t bytes,
+                                    size_t *written);
+
+// The network that a file is of. A native file says so; others tell it by tensors' names and shapes,
+// which leave out the stem's stride, padding and pooling: a 7x7 stem is taken for ImageNet's, any other
+// for one of stride 1 that keeps the size, unless nunatak wrote the file. Allocates as `nunatak_trainer_load`. Any thread.
+//
+// `NUNATAK_WRONG_FILE` where it is no residual network of basic blocks, `NUNATAK_UNSUPPORTED` in a
+// library without the standard library for files that are not native.
+//
+// # Safety
+// `file` is NULL, or `bytes` bytes can be read there; `recipe` is NULL or can be written.
+nunatak_status nunatak_recipe_of_file(const void *file,
+                                      size_t bytes,
+                                      struct nunatak_recipe *recipe);
+
+// Reads a whole file and checks it: of a native file and a `.pth` all checksums, of `.safetensors`, which
+// have none, that they are complete. Allocates as `nunatak_trainer_load`. Any thread.
+//
+// `NUNATAK_BAD_FILE` says what is wrong and where.
+//
+// # Safety
+// `file` is NULL, or `bytes` bytes can be read there.
+nunatak_status nunatak_file_verify(const void *file, size_t bytes);
+
+// The images of the next forward, as PyTorch has them: batch x channels x height x width floats. They
+// are copied.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `images` is NULL, or `count` floats can be read there.
+nunatak_status nunatak_trainer_set_images(struct nunatak_trainer *trainer, const float *images, size_t count);
+
+// The images of the next forward from bytes, as decoders give them: batch x height x width x channels.
+// Each becomes `(byte / 255 - mean[channel]) / deviation[channel]`, as by torchvision's ToTensor and
+// Normalize; `mean` and `deviation` have a float for each channel (ImageNet's are .485 .456 .406 and
+// .229 .224 .225; for byte / 255 alone pass zeros and ones).
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `pixels` is NULL, or `count` bytes can be read there; `mean` and `deviation` are NULL, or as many
+// floats as the recipe has `in_channels` can be read there.
+nunatak_status nunatak_trainer_set_images_u8(struct nunatak_trainer *trainer,
+                                             const uint8_t *pixels,
+                                             size_t count,
+                                             const float *mean,
+                                             const float *deviation);
+
+// The class indices of the next forward, one for each image, for NUNATAK_LOSS_CROSS_ENTROPY. Whether
+// they are classes is found by the forward: `NUNATAK_LABEL_OUT_OF_RANGE`.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `labels` is NULL, or `count` int64_t can be read there.
+nunatak_status nunatak_trainer_set_labels(struct nunatak_trainer *trainer,
+                                          const int64_t *labels,
+                                          size_t count);
+
+// The targets of the next forward, batch x classes floats, for the losses that compare predictions with
+// numbers.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `targets` is NULL, or `count` floats can be read there.
+nunatak_status nunatak_trainer_set_targets(struct nunatak_trainer *trainer,
+                                           const float *targets,
+                                           size_t count);
+
+// Plain SGD of this rate: no momentum, no decay. Whether the rate makes sense is found when it is set.
+// Any thread.
+//
+// # Safety
+// `sgd` is NULL or can be written.
+nunatak_status nunatak_sgd_default(float lr, struct nunatak_sgd *sgd);
+
+// Settings of the optimiser for all parameters. Groups of before are forgotten, momenta stay.
+//
+// `NUNATAK_BAD_SETTING` where they make no sense.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `sgd` is NULL or can be read.
+nunatak_status nunatak_trainer_set_sgd(struct nunatak_trainer *trainer, const struct nunatak_sgd *sgd);
+
+// Other settings for some parameters: `names` as `trainable` in `nunatak_config`. A parameter belongs to
+// the first group that has it; there are at most 8.
+//
+// `NUNATAK_WRONG_ORDER` before `nunatak_trainer_set_sgd`.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `names` is NULL or ends with a zero; `sgd` is NULL or can be read.
+nunatak_status nunatak_trainer_add_group(struct nunatak_trainer *trainer,
+                                         const char *names,
+                                         const struct nunatak_sgd *sgd);
+
+// What a schedule makes of the learning rates of all groups: from the next update on they are multiplied
+// by `factor` (not negative, finite), until another is set. At first it is 1.
+//
+// Any thread, one call at a time on a trainer.
+nunatak_status nunatak_trainer_set_rate(struct nunatak_trainer *trainer, float factor);
+
+// The factor of a schedule at a unit, counted from 0, for `nunatak_trainer_set_rate`. Any thread.
+//
+// # Safety
+// `schedule` is NULL or can be read, and of kind multi-step its milestones too; `factor` is NULL or can
+// be written.
+nunatak_status nunatak_schedule_factor(const struct nunatak_schedule *schedule, uint64_t unit, float *factor);
+
+// How many tensors the network's state dict has: parameters and statistics, in PyTorch's order.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `count` is NULL or can be written.
+nunatak_status nunatak_trainer_tensor_count(struct nunatak_trainer *trainer, size_t *count);
+
+// The name of a tensor, counted from 0: "conv1.weight". NUNATAK_NAME_BYTES bytes are always enough.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `name` is NULL, or `bytes` bytes can be written there.
+nunatak_status nunatak_trainer_tensor_name(struct nunatak_trainer *trainer,
+                                           size_t index,
+                                           char *name,
+                                           size_t bytes);
+
+// A tensor's shape, as in PyTorch: conv1.weight is 64 x 3 x 7 x 7, num_batches_tracked has rank 0.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `name` is NULL or ends with a zero; `shape` is NULL or can be written.
+nunatak_status nunatak_trainer_tensor_shape(struct nunatak_trainer *trainer,
+                                            const char *name,
+                                            struct nunatak_shape *shape);
+
+// Copies a parameter, running_mean or running_var out, `count` floats, which must be all of them.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `name` is NULL or ends with a zero; `out` is NULL, or `count` floats can be written there.
+nunatak_status nunatak_trainer_get_tensor(struct nunatak_trainer *trainer,
+                                          const char *name,
+                                          float *out,
+                                          size_t count);
+
+// Sets a parameter, running_mean or running_var. Its gradient and momentum stay.
+//
+// `NUNATAK_BAD_SETTING` for a negative running_var, `NUNATAK_NOT_PLANNED` for what is read in place.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `name` is NULL or ends with a zero; `numbers` is NULL, or `count` floats can be read there.
+nunatak_status nunatak_trainer_set_tensor(struct nunatak_trainer *trainer,
+                                          const char *name,
+                                          const float *numbers,
+                                          size_t count);
+
+// How many batches a normalisation has seen: `name` is "bn1.num_batches_tracked" or another of its kind.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `name` is NULL or ends with a zero; `batches` is NULL or can be written.
+nunatak_status nunatak_trainer_get_batches(struct nunatak_trainer *trainer,
+                                           const char *name,
+                                           int64_t *batches);
+
+// Sets how many batches a normalisation has seen; not negative.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `name` is NULL or ends with a zero.
+nunatak_status nunatak_trainer_set_batches(struct nunatak_trainer *trainer,
+                                           const char *name,
+                                           int64_t batches);
+
+// Copies a parameter's gradient out. `NUNATAK_NO_GRADIENT` where it has none now,
+// `NUNATAK_NOT_PLANNED` where updates come during the walk.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `name` is NULL or ends with a zero; `out` is NULL, or `count` floats can be written there.
+nunatak_status nunatak_trainer_get_gradient(struct nunatak_trainer *trainer,
+                                            const char *name,
+                                            float *out,
+                                            size_t count);
+
+// Sets a parameter's gradient, as if backward had computed it.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `name` is NULL or ends with a zero; `numbers` is NULL, or `count` floats can be read there.
+nunatak_status nunatak_trainer_set_gradient(struct nunatak_trainer *trainer,
+                                            const char *name,
+                                            const float *numbers,
+                                            size_t count);
+
+// Copies a parameter's momentum out. `NUNATAK_NO_GRADIENT` where it has none yet.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `name` is NULL or ends with a zero; `out` is NULL, or `count` floats can be written there.
+nunatak_status nunatak_trainer_get_momentum(struct nunatak_trainer *trainer,
+                                            const char *name,
+                                            float *out,
+                                            size_t count);
+
+// Sets a parameter's momentum. `NUNATAK_NO_GRADIENT` where the config has no room for it.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `name` is NULL or ends with a zero; `numbers` is NULL, or `count` floats can be read there.
+nunatak_status nunatak_trainer_set_momentum(struct nunatak_trainer *trainer,
+                                            const char *name,
+                                            const float *numbers,
+                                            size_t count);
+
+// How many bytes `nunatak_plan_text` needs for this config, the zero at the end included. Any thread.
+//
+// # Safety
+// As for `nunatak_trainer_required_bytes`.
+nunatak_status nunatak_plan_text_bytes(const struct nunatak_config *config, size_t *bytes);
+
+// What a step of this config computes, call by call, and where its bytes go: lines of text. Any thread.
+//
+// # Safety
+// `config` as for `nunatak_trainer_required_bytes`; `text` is NULL, or `bytes` bytes can be written
+// there.
+nunatak_status nunatak_plan_text(const struct nunatak_config *config, char *text, size_t bytes);
+
+// The instruction set that a trainer works with: "portable", "neon", "avx2" or "avx512", a constant
+// text.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `level` is NULL or can be written.
+nunatak_status nunatak_trainer_level(struct nunatak_trainer *trainer, const char **level);
+
+// Starts `count` threads (1 to 256, the caller's included), which trainers whose config names this
+// count then share; 1 starts nothing. Starting them again is no error and does nothing. They sleep
+// while no trainer works. Allocates memory.
+//
+// Any thread. `NUNATAK_UNSUPPORTED` in a library without the standard library.
+nunatak_status nunatak_threads_start(size_t count);
+
+// Lets `count` threads go: they end when the last trainer that has them is released. Any thread.
+// `NUNATAK_NO_THREADS` where they were not started.
+nunatak_status nunatak_threads_stop(size_t count);
+
+// Sets who is told of progress; a NULL callback ends it. `user` is handed to every call.
+//
+// A stop is `NUNATAK_STOPPED`. In a forward, normalisations may have moved their running statistics; in a
+// backward all gradients are forgotten; no weight has changed. An update, and a backward walk that
+// updates, are not stopped halfway.
+//
+// Any thread, one call at a time on a trainer.
+nunatak_status nunatak_trainer_on_progress(struct nunatak_trainer *trainer,
+                                           nunatak_progress_callback callback,
+                                           void *user);
+
+// Sets who is told how long each kernel call took, and the clock; both NULL end it, one alone is
+// `NUNATAK_NULL_POINTER`. `user` is handed to every call. Without a callback no clock is read.
+//
+// Any thread, one call at a time on a trainer.
+nunatak_status nunatak_trainer_on_tick(struct nunatak_trainer *trainer,
+                                       nunatak_clock_callback clock,
+                                       nunatak_tick_callback callback,
+                                       void *user);
+
+// What a kernel call works on: "layer1.0.conv1", "relu#3", of an update "fc.weight". `kind` and `number`
+// are what a tick callback was told under the present config. NUNATAK_NAME_BYTES bytes are always enough.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `name` is NULL, or `bytes` bytes can be written there.
+nunatak_status nunatak_trainer_call_name(struct nunatak_trainer *trainer,
+                                         uint32_t kind,
+                                         size_t number,
+                                         char *name,
+                                         size_t bytes);
+
+// Sets what is told before the processor halts at a mistake of the library's own; NULL for nothing.
+//
+// Only in a library built without the standard library and with its panic handler; elsewhere
+// `NUNATAK_UNSUPPORTED`: with it, such a mistake is the status `NUNATAK_PANICKED`.
+nunatak_status nunatak_on_panic(nunatak_panic_callback callback);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* NUNATAK_H */

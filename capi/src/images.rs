@@ -1,0 +1,107 @@
+//! Images, labels and targets on their way into a step.
+
+use crate::boundary::{call, slice};
+use crate::handles::Entered;
+use crate::status::{Failure, fail, nunatak_status};
+use crate::trainer::nunatak_trainer;
+use nunatak_nn::{Error, ValueId};
+
+fn labels_of(t: &nunatak_trainer) -> Result<ValueId, Failure> {
+    t.values.labels.ok_or_else(|| fail!(NUNATAK_NOT_PLANNED, "the config's loss takes no labels"))
+}
+
+/// An input of the other kind.
+fn of_other_kind(e: Error, other: &str) -> Failure {
+    match e {
+        Error::NotAnInput => fail!(NUNATAK_NOT_PLANNED, "the config's loss takes {other}"),
+        e => e.into(),
+    }
+}
+
+/// The images of the next forward, as PyTorch has them: batch x channels x height x width floats. They
+/// are copied.
+///
+/// Any thread, one call at a time on a trainer.
+///
+/// # Safety
+/// `images` is NULL, or `count` floats can be read there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nunatak_trainer_set_images(trainer: *mut nunatak_trainer, images: *const f32, count: usize) -> nunatak_status {
+    call(|| {
+        let mut t = Entered::new(trainer)?;
+        // SAFETY: the caller's promise.
+        let images = unsafe { slice(t.own(), images, count, "images")? };
+        let data = t.values.data;
+        Ok(t.trainer.set_input(data, images)?)
+    })
+}
+
+/// The images of the next forward from bytes, as decoders give them: batch x height x width x channels.
+/// Each becomes `(byte / 255 - mean[channel]) / deviation[channel]`, as by torchvision's ToTensor and
+/// Normalize; `mean` and `deviation` have a float for each channel (ImageNet's are .485 .456 .406 and
+/// .229 .224 .225; for byte / 255 alone pass zeros and ones).
+///
+/// Any thread, one call at a time on a trainer.
+///
+/// # Safety
+/// `pixels` is NULL, or `count` bytes can be read there; `mean` and `deviation` are NULL, or as many
+/// floats as the recipe has `in_channels` can be read there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nunatak_trainer_set_images_u8(
+    trainer: *mut nunatak_trainer,
+    pixels: *const u8,
+    count: usize,
+    mean: *const f32,
+    deviation: *const f32,
+) -> nunatak_status {
+    call(|| {
+        let mut t = Entered::new(trainer)?;
+        let channels = t.trainer.blueprint().network().recipe().in_channels;
+        // SAFETY: the caller's promise.
+        let (pixels, mean, deviation) = unsafe {
+            let own = t.own();
+            (slice(own, pixels, count, "pixels")?, slice(own, mean, channels, "mean")?, slice(own, deviation, channels, "deviation")?)
+        };
+        if let Some(bad) = deviation.iter().find(|v| !(v.is_finite() && **v != 0.0)) {
+            return Err(fail!(NUNATAK_BAD_SETTING, "a deviation is {bad}; it must be a number other than 0"));
+        }
+        let data = t.values.data;
+        Ok(t.trainer.set_input_bytes(data, pixels, mean, deviation)?)
+    })
+}
+
+/// The class indices of the next forward, one for each image, for NUNATAK_LOSS_CROSS_ENTROPY. Whether
+/// they are classes is found by the forward: `NUNATAK_LABEL_OUT_OF_RANGE`.
+///
+/// Any thread, one call at a time on a trainer.
+///
+/// # Safety
+/// `labels` is NULL, or `count` int64_t can be read there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nunatak_trainer_set_labels(trainer: *mut nunatak_trainer, labels: *const i64, count: usize) -> nunatak_status {
+    call(|| {
+        let mut t = Entered::new(trainer)?;
+        // SAFETY: the caller's promise.
+        let labels = unsafe { slice(t.own(), labels, count, "labels")? };
+        let place = labels_of(&t)?;
+        t.trainer.set_labels(place, labels).map_err(|e| of_other_kind(e, "targets: nunatak_trainer_set_targets"))
+    })
+}
+
+/// The targets of the next forward, batch x classes floats, for the losses that compare predictions with
+/// numbers.
+///
+/// Any thread, one call at a time on a trainer.
+///
+/// # Safety
+/// `targets` is NULL, or `count` floats can be read there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nunatak_trainer_set_targets(trainer: *mut nunatak_trainer, targets: *const f32, count: usize) -> nunatak_status {
+    call(|| {
+        let mut t = Entered::new(trainer)?;
+        // SAFETY: the caller's promise.
+        let targets = unsafe { slice(t.own(), targets, count, "targets")? };
+        let place = labels_of(&t)?;
+        t.trainer.set_input(place, targets).map_err(|e| of_other_kind(e, "class indices: nunatak_trainer_set_labels"))
+    })
+}

@@ -1,0 +1,32 @@
+#![cfg_attr(not(feature = "std"), no_std)]
+#![doc = include_str!("../README.md")]
+// The names are C's.
+#![allow(non_camel_case_types)]
+
+mod boundary;
+mod handles;
+
+// In the order in which the header is to be read.
+pub mod version;
+
+pub mod last_error;
+pub mod status;
+
+pub mod config;
+
+pub mod trainer;
+
+pub mod random;
+pub mod weights;
+
+pub mod images;
+
+pub mod optimizer;
+
+pub mod tensors;
+
+pub mod texts;
+pub mod threads;
+
+pub mod callbacks;
+pub mod panics;

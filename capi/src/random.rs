@@ -1,0 +1,150 @@
+//! PyTorch's random numbers: a seed means here what it means there.
+
+use crate::boundary::{Own, call, slice_mut};
+use crate::handles::Entered;
+use crate::status::{Failure, fail, nunatak_status};
+use crate::trainer::nunatak_trainer;
+use core::mem::MaybeUninit;
+use nunatak_core::rng::Generator;
+
+/// PyTorch's generator on the CPU. A plain value: copy it, keep it where you like. What is in it is
+/// the library's.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct nunatak_random {
+    /// The library's.
+    pub state: [u64; 320],
+}
+
+/// What lies in the state: the mark tells a generator that was not seeded.
+#[repr(C)]
+struct Seeded {
+    mark: u64,
+    generator: Generator,
+}
+
+const MARK: u64 = 0x6e75_6e61_7461_6b31;
+const _: () = assert!(size_of::<Seeded>() <= size_of::<nunatak_random>() && align_of::<Seeded>() <= align_of::<nunatak_random>());
+
+/// # Safety
+/// `random` is NULL or can be read and written, and nobody else does.
+unsafe fn place<'a>(own: Own, random: *mut nunatak_random) -> Result<&'a mut MaybeUninit<Seeded>, Failure> {
+    // SAFETY: the caller's promise; a `Seeded` fits.
+    let place = unsafe { slice_mut(own, random, 1, "random")? };
+    // SAFETY: it fits and is aligned, by the assertion above.
+    Ok(unsafe { &mut *(&raw mut place[0]).cast() })
+}
+
+/// # Safety
+/// As for `place`; what has the mark was written by this file.
+pub(crate) unsafe fn seeded<'a>(own: Own, random: *mut nunatak_random) -> Result<&'a mut Generator, Failure> {
+    // SAFETY: the caller's promise.
+    let place = unsafe { place(own, random)? };
+    // SAFETY: the mark is a plain number at the front.
+    let mark = unsafe { (&raw const (*place.as_ptr()).mark).read() };
+    if mark != MARK {
+        return Err(fail!(NUNATAK_WRONG_ORDER, "the generator was not seeded; call nunatak_random_seed first"));
+    }
+    // SAFETY: whoever wrote the mark wrote the generator.
+    Ok(unsafe { &mut place.assume_init_mut().generator })
+}
+
+/// `torch.manual_seed(seed)`: only the low 32 bits count. Any thread, as all of its kind, each generator
+/// used by one at a time.
+///
+/// # Safety
+/// `random` is NULL or can be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nunatak_random_seed(random: *mut nunatak_random, seed: u64) -> nunatak_status {
+    call(|| {
+        // SAFETY: the caller's promise.
+        unsafe { place(Own::NOTHING, random)? }.write(Seeded { mark: MARK, generator: Generator::manual_seed(seed) });
+        Ok(())
+    })
+}
+
+/// `torch.empty(count).uniform_(low, high)`; with 0 and 1 it is `torch.rand(count)`.
+///
+/// # Safety
+/// `random` is NULL, or was written by `nunatak_random_seed`; `out` is NULL, or `count` floats can be
+/// written there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nunatak_random_uniform(
+    random: *mut nunatak_random,
+    low: f32,
+    high: f32,
+    out: *mut f32,
+    count: usize,
+) -> nunatak_status {
+    call(|| {
+        // SAFETY: the caller's promise.
+        let out = unsafe { slice_mut(Own::of(random), out, count, "out")? };
+        // SAFETY: the caller's promise.
+        let generator = unsafe { seeded(Own::NOTHING, random)? };
+        if !(low.is_finite() && high.is_finite() && low <= high) {
+            return Err(fail!(NUNATAK_BAD_SETTING, "a range from {low} to {high}"));
+        }
+        out.iter_mut().for_each(|v| *v = generator.uniform(low, high));
+        Ok(())
+    })
+}
+
+/// `torch.randperm(count)`: the numbers from 0 to `count` - 1 in random order, to shuffle samples.
+///
+/// # Safety
+/// `random` is NULL, or was written by `nunatak_random_seed`; `out` is NULL, or `count` uint32_t can be
+/// written there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nunatak_random_permutation(random: *mut nunatak_random, out: *mut u32, count: usize) -> nunatak_status {
+    call(|| {
+        // SAFETY: the caller's promise.
+        let out = unsafe { slice_mut(Own::of(random), out, count, "out")? };
+        // SAFETY: the caller's promise.
+        let generator = unsafe { seeded(Own::NOTHING, random)? };
+        if count as u64 > 1 << 32 {
+            return Err(fail!(NUNATAK_WRONG_LENGTH, "a permutation of {count} does not fit uint32_t"));
+        }
+        generator.permutation(out);
+        Ok(())
+    })
+}
+
+/// Draws every weight and sets every statistic as `torchvision.models.resnet18()` does, from a generator
+/// that goes on afterwards, as PyTorch's global one. Momenta and gradients are forgotten.
+///
+/// Any thread, one call at a time on a trainer.
+///
+/// # Safety
+/// `random` is NULL, or was written by `nunatak_random_seed`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nunatak_trainer_draw_weights(trainer: *mut nunatak_trainer, random: *mut nunatak_random) -> nunatak_status {
+    call(|| {
+        let mut t = Entered::new(trainer)?;
+        // SAFETY: the caller's promise.
+        let generator = unsafe { seeded(t.own(), random)? };
+        t.trainer.init_from(generator);
+        t.ready = true;
+        Ok(())
+    })
+}
+
+/// Draws `fc` alone, as `torch.nn.Linear(features, classes)` does: a new head. Its momentum is
+/// forgotten.
+///
+/// Any thread, one call at a time on a trainer.
+///
+/// # Safety
+/// `random` is NULL, or was written by `nunatak_random_seed`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nunatak_trainer_draw_head(trainer: *mut nunatak_trainer, random: *mut nunatak_random) -> nunatak_status {
+    call(|| {
+        let mut t = Entered::new(trainer)?;
+        // SAFETY: the caller's promise.
+        let generator = unsafe { seeded(t.own(), random)? };
+        if t.trainer.blueprint().network().recipe().classes == 0 {
+            return Err(fail!(NUNATAK_NOT_PLANNED, "this network has no head"));
+        }
+        t.trainer.init_head(generator);
+        Ok(())
+    })
+}

@@ -1,0 +1,167 @@
+//! What calls return.
+
+use crate::last_error;
+use core::ffi::c_char;
+use core::fmt;
+use nunatak_nn::Error;
+use nunatak_nn::checkpoint::native::NativeErrorKind;
+use nunatak_nn::heapless::FileError;
+
+/// What a call returns. The numbers are fixed: one that is taken is never given another meaning.
+/// After anything but `NUNATAK_OK`, `nunatak_last_error` tells the numbers that disagreed, and no
+/// output was written. Unless the call's description says otherwise, nothing else has changed.
+#[repr(i32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum nunatak_status {
+    /// All went well.
+    NUNATAK_OK = 0,
+    /// A pointer is NULL that must not be.
+    NUNATAK_NULL_POINTER = 1,
+    /// A pointer is not aligned for what it points to.
+    NUNATAK_MISALIGNED = 2,
+    /// The handle is none: never made, or released.
+    NUNATAK_BAD_HANDLE = 3,
+    /// The handle is in use: by another thread, or by the call whose callback this is.
+    NUNATAK_BUSY = 4,
+    /// The memory handed over is too small: see `nunatak_trainer_required_bytes`.
+    NUNATAK_MEMORY_TOO_SMALL = 5,
+    /// A buffer for an output is too small.
+    NUNATAK_BUFFER_TOO_SMALL = 6,
+    /// A count is not what its place asks for.
+    NUNATAK_WRONG_LENGTH = 7,
+    /// A recipe or configuration that describes nothing.
+    NUNATAK_BAD_CONFIG = 8,
+    /// A text that is too long or not UTF-8.
+    NUNATAK_BAD_TEXT = 9,
+    /// No tensor has this name, or no tensor has this number.
+    NUNATAK_UNKNOWN_NAME = 10,
+    /// Another call must come before this one.
+    NUNATAK_WRONG_ORDER = 11,
+    /// Weights must be loaded, drawn or set first.
+    NUNATAK_NO_WEIGHTS = 12,
+    /// The configuration did not provide for this: no loss, gradients not kept, no momentum, …
+    NUNATAK_NOT_PLANNED = 13,
+    /// The tensor has no gradient, or no momentum, now.
+    NUNATAK_NO_GRADIENT = 14,
+    /// The loss is NaN or infinite.
+    NUNATAK_LOSS_NOT_FINITE = 15,
+    /// A label is no class.
+    NUNATAK_LABEL_OUT_OF_RANGE = 16,
+    /// A setting of the optimiser or the schedule makes no sense.
+    NUNATAK_BAD_SETTING = 17,
+    /// The bytes are no file of weights, or a damaged one.
+    NUNATAK_BAD_FILE = 18,
+    /// The file's tensors are not this network's.
+    NUNATAK_WRONG_FILE = 19,
+    /// This build or this processor can't do that.
+    NUNATAK_UNSUPPORTED = 20,
+    /// The progress callback asked to stop.
+    NUNATAK_STOPPED = 21,
+    /// The memory belongs to a trainer that was not released.
+    NUNATAK_MEMORY_IN_USE = 22,
+    /// There are too many trainers, threads' counts or groups at once.
+    NUNATAK_TOO_MANY = 23,
+    /// So many threads were not started (`nunatak_threads_start`), or the system gave none.
+    NUNATAK_NO_THREADS = 24,
+    /// The library found a mistake of its own. The trainer can only be released.
+    NUNATAK_PANICKED = 25,
+    /// A buffer lies in the trainer's own memory, or in another argument's.
+    NUNATAK_OVERLAP = 26,
+}
+
+use nunatak_status::*;
+
+impl nunatak_status {
+    const ALL: [(nunatak_status, &core::ffi::CStr); 27] = [
+        (NUNATAK_OK, c"NUNATAK_OK"),
+        (NUNATAK_NULL_POINTER, c"NUNATAK_NULL_POINTER"),
+        (NUNATAK_MISALIGNED, c"NUNATAK_MISALIGNED"),
+        (NUNATAK_BAD_HANDLE, c"NUNATAK_BAD_HANDLE"),
+        (NUNATAK_BUSY, c"NUNATAK_BUSY"),
+        (NUNATAK_MEMORY_TOO_SMALL, c"NUNATAK_MEMORY_TOO_SMALL"),
+        (NUNATAK_BUFFER_TOO_SMALL, c"NUNATAK_BUFFER_TOO_SMALL"),
+        (NUNATAK_WRONG_LENGTH, c"NUNATAK_WRONG_LENGTH"),
+        (NUNATAK_BAD_CONFIG, c"NUNATAK_BAD_CONFIG"),
+        (NUNATAK_BAD_TEXT, c"NUNATAK_BAD_TEXT"),
+        (NUNATAK_UNKNOWN_NAME, c"NUNATAK_UNKNOWN_NAME"),
+        (NUNATAK_WRONG_ORDER, c"NUNATAK_WRONG_ORDER"),
+        (NUNATAK_NO_WEIGHTS, c"NUNATAK_NO_WEIGHTS"),
+        (NUNATAK_NOT_PLANNED, c"NUNATAK_NOT_PLANNED"),
+        (NUNATAK_NO_GRADIENT, c"NUNATAK_NO_GRADIENT"),
+        (NUNATAK_LOSS_NOT_FINITE, c"NUNATAK_LOSS_NOT_FINITE"),
+        (NUNATAK_LABEL_OUT_OF_RANGE, c"NUNATAK_LABEL_OUT_OF_RANGE"),
+        (NUNATAK_BAD_SETTING, c"NUNATAK_BAD_SETTING"),
+        (NUNATAK_BAD_FILE, c"NUNATAK_BAD_FILE"),
+        (NUNATAK_WRONG_FILE, c"NUNATAK_WRONG_FILE"),
+        (NUNATAK_UNSUPPORTED, c"NUNATAK_UNSUPPORTED"),
+        (NUNATAK_STOPPED, c"NUNATAK_STOPPED"),
+        (NUNATAK_MEMORY_IN_USE, c"NUNATAK_MEMORY_IN_USE"),
+        (NUNATAK_TOO_MANY, c"NUNATAK_TOO_MANY"),
+        (NUNATAK_NO_THREADS, c"NUNATAK_NO_THREADS"),
+        (NUNATAK_PANICKED, c"NUNATAK_PANICKED"),
+        (NUNATAK_OVERLAP, c"NUNATAK_OVERLAP"),
+    ];
+}
+
+/// The name of a status, for messages; "unknown" for a number that is none. The text is constant.
+/// Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn nunatak_status_name(status: i32) -> *const c_char {
+    let known = nunatak_status::ALL.iter().find(|(s, _)| *s as i32 == status);
+    known.map_or(c"unknown", |(_, name)| name).as_ptr()
+}
+
+/// A status on its way out. Whoever makes one has left the text.
+pub(crate) struct Failure(pub(crate) nunatak_status);
+
+/// Leaves a text and gives the status.
+pub(crate) fn failure(status: nunatak_status, text: fmt::Arguments) -> Failure {
+    last_error::set(text);
+    Failure(status)
+}
+
+macro_rules! fail {
+    ($status:ident, $($text:tt)+) => {
+        $crate::status::failure($crate::status::nunatak_status::$status, format_args!($($text)+))
+    };
+}
+pub(crate) use fail;
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        use nunatak_core::Error as Core;
+        let status = match e {
+            Error::Core(Core::ArenaTooSmall { .. }) => NUNATAK_MEMORY_TOO_SMALL,
+            Error::Core(Core::Overlap { .. }) => NUNATAK_PANICKED,
+            Error::Core(_) | Error::Recipe(_) | Error::TooManyParameters { .. } | Error::OneValuePerChannel { .. } => NUNATAK_BAD_CONFIG,
+            Error::UpdateDuring(_) | Error::OtherNetwork | Error::OtherGraph => NUNATAK_BAD_CONFIG,
+            Error::UnknownName => NUNATAK_UNKNOWN_NAME,
+            Error::Length { .. } => NUNATAK_WRONG_LENGTH,
+            Error::InputNotSet { .. } | Error::BackwardBeforeForward => NUNATAK_WRONG_ORDER,
+            Error::NoGradients | Error::NoMomentum => NUNATAK_NO_GRADIENT,
+            Error::NotKept | Error::NotAnInput | Error::NothingToTrain => NUNATAK_NOT_PLANNED,
+            Error::GradientsNotKept | Error::UpdateIsDuring => NUNATAK_NOT_PLANNED,
+            Error::LossNotFinite { .. } => NUNATAK_LOSS_NOT_FINITE,
+            Error::TargetOutOfRange { .. } => NUNATAK_LABEL_OUT_OF_RANGE,
+            Error::Sgd(_) | Error::MaxNorm { .. } => NUNATAK_BAD_SETTING,
+            Error::Stopped => NUNATAK_STOPPED,
+            Error::Native(e) if matches!(e.kind, NativeErrorKind::Misaligned { .. }) => NUNATAK_MISALIGNED,
+            Error::Native(_) => NUNATAK_BAD_FILE,
+            Error::NotInWeights { .. } | Error::NotInNetwork { .. } | Error::WrongBase { .. } => NUNATAK_WRONG_FILE,
+            Error::NeedsWeights | Error::ReadOnly { .. } | Error::Delta(_) => NUNATAK_NOT_PLANNED,
+        };
+        failure(status, format_args!("{e}"))
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(e: FileError) -> Self {
+        let status = match e {
+            FileError::Trainer(e) => return e.into(),
+            FileError::Format { .. } | FileError::Value { .. } => NUNATAK_BAD_FILE,
+            FileError::Missing { .. } | FileError::Unexpected { .. } | FileError::Misshapen { .. } => NUNATAK_WRONG_FILE,
+            FileError::Room { .. } => NUNATAK_BUFFER_TOO_SMALL,
+        };
+        failure(status, format_args!("{e}"))
+    }
+}
