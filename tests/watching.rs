@@ -1,5 +1,6 @@
 //! A watcher sees every call of a step, once, in order, and changes nothing.
 
+use nunatak_nn::op::Op;
 use nunatak_nn::{Call, CrossEntropyOptions, Level, Loss, Optimizer, Sgd, Threads, Trainer, Update, ValueId, Watch};
 use nunatak_tests::{Batch, plan, prefixes, small, training};
 use std::sync::Mutex;
@@ -25,9 +26,9 @@ impl Watch for Witness {
 /// What a step must report: what the plan says, in the order of the walks.
 fn due(trainer: &Trainer, update: Update) -> Vec<Call> {
     let (tape, needs) = (trainer.blueprint().tape(), trainer.blueprint().needs());
-    let is_input = |v: &ValueId| tape.node(*v).is_ok_and(|n| !n.op.computes());
-    let mut calls: Vec<Call> = tape.values().filter(is_input).map(Call::Input).collect();
-    calls.extend(tape.values().filter(|v| !is_input(v)).map(Call::Forward));
+    let of = |v: ValueId| tape.node(v).expect("a node").op;
+    let mut calls: Vec<Call> = tape.values().filter(|&v| matches!(of(v), Op::Input | Op::Labels)).map(Call::Input).collect();
+    calls.extend(tape.values().filter(|&v| of(v).computes()).map(Call::Forward));
     let mut updates = Vec::new();
     for v in tape.values().rev() {
         let (need, node) = (needs.at(v), tape.node(v).expect("a node"));

@@ -45,14 +45,14 @@ impl Cell {
             ("conv1", conv(0, 3, 64, 7, 2, 3)),
             ("layer1.0.conv1", conv(2, 64, 64, 3, 1, 1)),
             ("layer2.0.conv1", conv(2, 64, 128, 3, 2, 1)),
-            ("layer2.0.conv2", conv(3, 128, 128, 3, 1, 1)),
             ("layer2.0.downsample.0", conv(2, 64, 128, 1, 2, 0)),
+            ("layer2.0.conv2", conv(3, 128, 128, 3, 1, 1)),
             ("layer3.0.conv1", conv(3, 128, 256, 3, 2, 1)),
-            ("layer3.0.conv2", conv(4, 256, 256, 3, 1, 1)),
             ("layer3.0.downsample.0", conv(3, 128, 256, 1, 2, 0)),
+            ("layer3.0.conv2", conv(4, 256, 256, 3, 1, 1)),
             ("layer4.0.conv1", conv(4, 256, 512, 3, 2, 1)),
-            ("layer4.0.conv2", conv(5, 512, 512, 3, 1, 1)),
             ("layer4.0.downsample.0", conv(4, 256, 512, 1, 2, 0)),
+            ("layer4.0.conv2", conv(5, 512, 512, 3, 1, 1)),
         ]
     }
 

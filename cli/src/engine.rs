@@ -52,12 +52,26 @@ impl Plans {
         Ok((blueprint, values))
     }
 
-    /// Bytes of the block that batches of these sizes need.
+    /// Bytes of the block that batches of these sizes need, and smaller ones too: broken images are left
+    /// out, and a smaller batch may be computed by algorithms that take more scratch. Of large batches
+    /// those are looked at where that can outweigh the images that are missing: small ones, and those that
+    /// lack a few.
     ///
     /// # Errors
-    /// Those of [`Setup::plan`].
+    /// Those of [`Setup::plan`] for `sizes`.
     pub fn bytes(&mut self, sizes: &[usize]) -> Result<usize, Error> {
-        sizes.iter().filter(|&&n| n > 0).try_fold(0, |most, &n| Ok(most.max(self.get(n)?.0.bytes())))
+        let sizes = || sizes.iter().copied().filter(|&n| n > 0);
+        let mut most = sizes().try_fold(0, |most, n| Ok::<_, Error>(most.max(self.get(n)?.0.bytes())))?;
+        let largest = sizes().max().unwrap_or(0);
+        for n in (1..largest).filter(|n| *n <= 32 || n + 4 >= largest) {
+            // One image may be too few to train on: then it is refused when it comes.
+            if let Ok((mut blueprint, ..)) = (Setup { batch: n, ..self.setup }).plan()
+                && self.held.as_ref().is_none_or(|other| blueprint.hold(other).is_ok())
+            {
+                most = most.max(blueprint.bytes());
+            }
+        }
+        Ok(most)
     }
 }
 

@@ -56,7 +56,7 @@ fn a_profile_without_json_is_a_table() {
     let ended = nunatak([&["profile", "--repeat", "2"], &STEP[..]].concat());
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
     assert!(ended.line("layer1.0.conv1")[1..3].contains(&"forward"));
-    for what in ["sums by kind", "conv2d backward_weight", "sgd update", "between the calls", "measured peak"] {
+    for what in ["sums by kind", "conv2d+moments backward_weight", "sgd update", "between the calls", "measured peak"] {
         ended.line(what);
     }
 }
