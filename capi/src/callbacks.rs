@@ -34,6 +34,8 @@ pub enum nunatak_call {
     NUNATAK_CALL_BACKWARD_INPUT = 3,
     /// The update of a parameter.
     NUNATAK_CALL_UPDATE = 4,
+    /// The gradient of an operation's weight, its update and the input's gradient, in one pass over the weight.
+    NUNATAK_CALL_BACKWARD_STEP = 5,
 }
 
 type Progress = extern "C" fn(*mut c_void, usize, usize) -> c_int;
@@ -81,6 +83,7 @@ impl Watch for Watcher {
             Call::Forward(v) => (nunatak_call::NUNATAK_CALL_FORWARD, v.index()),
             Call::BackwardWeight(v) => (nunatak_call::NUNATAK_CALL_BACKWARD_WEIGHT, v.index()),
             Call::BackwardInput(v) => (nunatak_call::NUNATAK_CALL_BACKWARD_INPUT, v.index()),
+            Call::BackwardStep(v) => (nunatak_call::NUNATAK_CALL_BACKWARD_STEP, v.index()),
             Call::Update(id) => (nunatak_call::NUNATAK_CALL_UPDATE, id.index()),
         };
         if let Some((_, report, user)) = self.ticks.get() {
@@ -183,7 +186,7 @@ pub unsafe extern "C" fn nunatak_trainer_call_name(
             blueprint.network().param_ids().nth(number).map(Call::Update)
         } else {
             let value = blueprint.tape().values().nth(number).map(Call::Forward);
-            value.filter(|_| kind < nunatak_call::NUNATAK_CALL_UPDATE as u32)
+            value.filter(|_| kind <= nunatak_call::NUNATAK_CALL_BACKWARD_STEP as u32)
         };
         let known = known.ok_or_else(|| fail!(NUNATAK_UNKNOWN_NAME, "there is no call of kind {kind} with number {number}"))?;
         put_text(call_name(blueprint, known), out, "the name")

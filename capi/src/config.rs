@@ -274,6 +274,7 @@ impl nunatak_config {
             memory: choice(self.memory, &[Memory::Fast, Memory::Small], "memory")?,
             update: choice(self.update, &[Update::After, Update::During], "update")?,
             momentum: choice(self.momentum, &[false, true], "momentum")?,
+            fuse: true,
             in_place: weights.is_some(),
         };
         let setup = Setup {

@@ -179,6 +179,7 @@ pub unsafe extern "C" fn nunatak_schedule_factor(schedule: *const nunatak_schedu
             2 if s.milestone_count == 0 => Schedule::Constant,
             // SAFETY: the caller's promise.
             2 => Schedule::MultiStep {
+                // SAFETY: the caller's promise.
                 milestones: unsafe { slice(Own::NOTHING, s.milestones, s.milestone_count, "milestones")? },
                 gamma: s.gamma,
             },

@@ -1,8 +1,8 @@
 //! The kernel calls of a planned step, by the names that people know.
 
-use nunatak_core::{Node, Operation};
-use nunatak_nn::op::Op;
-use nunatak_nn::{Blueprint, Pass, ValueId};
+use nunatak_core::Operation;
+use nunatak_nn::summary::{call_algorithm, call_name, each_call};
+use nunatak_nn::{Blueprint, Call as Of, ParamId, ValueId};
 
 /// A kernel call of a step.
 #[derive(Clone, PartialEq)]
@@ -19,73 +19,57 @@ pub struct Call {
     pub bytes: usize,
 }
 
-/// A node's name: its module's, or the operation and its number.
-pub fn name(blueprint: &Blueprint, v: ValueId) -> String {
-    let Ok(node) = blueprint.tape().node(v) else { return String::new() };
-    match node.op.params()[0] {
-        Some(id) => {
-            let param = blueprint.network().param_at(id).to_string();
-            param.rsplit_once('.').map_or(param.clone(), |(module, _)| module.to_string())
-        }
-        None => format!("{}#{}", node.op.name(), v.index()),
-    }
-}
-
-/// How a node's pass is computed; `-` where there is one way only.
-pub fn algorithm(node: &Node<Op>, pass: Pass) -> &'static str {
-    match (node.op.convolution(), node.op) {
-        (Some((_, algorithms, _)), _) => algorithms[pass as usize].name(),
-        (_, Op::Linear { size, .. }) => size.algorithm().name(),
-        _ => "-",
-    }
-}
-
 /// Every kernel call of the step, in order.
 pub fn calls(blueprint: &Blueprint) -> Vec<Call> {
-    let (tape, plan, needs) = (blueprint.tape(), blueprint.plan(), blueprint.needs());
     let mut list = Vec::new();
-    let len = |v: ValueId| tape.node(v).map_or(0, |n| 4 * n.shape.len());
-    for v in tape.values() {
-        let Ok(node) = tape.node(v) else { continue };
-        if !node.op.computes() {
-            continue;
-        }
-        let bytes = len(v) + 4 * (plan.saved(v).len() + plan.forward_scratch(v).len());
-        list.push(Call { name: name(blueprint, v), op: node.op.name(), pass: "forward", algorithm: algorithm(node, Pass::Forward), bytes });
-    }
-    for v in tape.values().rev() {
-        let Ok(node) = tape.node(v) else { continue };
-        let need = needs.at(v);
-        let scratch = 4 * plan.backward_scratch(v).len();
-        let (name, op) = (name(blueprint, v), node.op.name());
-        // What is done in one pass is one call.
-        let one_pass = blueprint.one_pass(v).is_some();
-        let trained = |of: usize| need.dw[of] && !(one_pass && of == 0);
-        let inputs: usize = node.inputs().filter(|&(i, _)| need.dx[i]).map(|(_, x)| len(x)).sum();
-        let params: usize =
-            (0..2).filter(|&i| trained(i)).filter_map(|i| node.op.params()[i]).map(|id| 4 * blueprint.network().param_at(id).len()).sum();
-        if trained(0) || trained(1) {
-            let (pass, algorithm) = ("backward_weight", algorithm(node, Pass::BackwardWeight));
-            list.push(Call { name: name.clone(), op, pass, algorithm, bytes: params + scratch });
-        }
-        if one_pass {
-            let bytes = 4 * node.op.params()[0].map_or(0, |id| blueprint.network().param_at(id).len()) + inputs + scratch;
-            list.push(Call { name: name.clone(), op, pass: "backward_step", algorithm: algorithm(node, Pass::BackwardWeight), bytes });
-        } else if need.dx != [false; 2] {
-            let (pass, algorithm) = ("backward_input", algorithm(node, Pass::BackwardInput));
-            list.push(Call { name: name.clone(), op, pass, algorithm, bytes: inputs + scratch });
-        }
-        if trained(0) || trained(1) {
-            list.push(Call { name, op: "sgd", pass: "update", algorithm: "-", bytes: params });
-        }
-    }
+    each_call(blueprint, |call| {
+        let name = call_name(blueprint, call).to_string();
+        list.push(Call {
+            name,
+            op: op(blueprint, call),
+            pass: call.pass(),
+            algorithm: call_algorithm(blueprint, call),
+            bytes: writes(blueprint, call),
+        });
+    });
     list
+}
+
+fn op(blueprint: &Blueprint, call: Of) -> &'static str {
+    match call {
+        Of::Update(_) => "sgd",
+        Of::Input(v) | Of::Forward(v) | Of::BackwardWeight(v) | Of::BackwardInput(v) | Of::BackwardStep(v) => {
+            blueprint.tape().node(v).map_or("", |node| node.op.name())
+        }
+    }
+}
+
+/// Bytes that a call writes, and its scratch.
+fn writes(blueprint: &Blueprint, call: Of) -> usize {
+    let (tape, plan) = (blueprint.tape(), blueprint.plan());
+    let len = |v: ValueId| tape.node(v).map_or(0, |n| n.shape.len());
+    let param = |id: ParamId| blueprint.network().param_at(id).len();
+    let inputs = |v: ValueId| {
+        let need = blueprint.needs().at(v);
+        tape.node(v).map_or(0, |n| n.inputs().filter(|&(i, _)| need.dx[i]).map(|(_, x)| len(x)).sum::<usize>())
+    };
+    let params = |v: ValueId| {
+        let need = blueprint.needs().at(v);
+        tape.node(v).map_or(0, |n| n.op.trained(need.dw).map(param).sum::<usize>())
+    };
+    4 * match call {
+        Of::Input(v) => len(v),
+        Of::Forward(v) => len(v) + plan.saved(v).len() + plan.forward_scratch(v).len(),
+        Of::BackwardWeight(v) => params(v) + plan.backward_scratch(v).len(),
+        Of::BackwardInput(v) => inputs(v) + plan.backward_scratch(v).len(),
+        Of::BackwardStep(v) => blueprint.one_pass(v).map_or(0, |(_, id)| param(id)) + inputs(v) + plan.backward_scratch(v).len(),
+        Of::Update(id) => param(id),
+    }
 }
 
 /// Bytes that a call can't do without: every tensor that it reads or writes, once. Whatever scratch it
 /// uses on the way stays in the caches if it is well made.
-pub fn traffic(blueprint: &Blueprint, call: nunatak_nn::Call) -> u64 {
-    use nunatak_nn::Call as Of;
+pub fn traffic(blueprint: &Blueprint, call: Of) -> u64 {
     let numbers = |v: ValueId| blueprint.tape().node(v).map_or(0, |n| n.shape.len());
     let param = |id: nunatak_nn::ParamId| blueprint.network().param_at(id).len();
     let (Of::Forward(v) | Of::BackwardWeight(v) | Of::BackwardInput(v) | Of::BackwardStep(v) | Of::Input(v)) = call else {

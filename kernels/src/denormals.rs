@@ -2,7 +2,7 @@
 //!
 //! On many CPUs one operation on a denormal number (below 1.2e-38) takes a hundred times as long as
 //! on any other, and weights or gradients that fade away pass through there. With the feature
-//! `flush-denormals` (the program and the benches have it) a [`Guard`] sets the CPU to take them as
+//! `flush-denormals` (the program and the benches have it) a guard sets the CPU to take them as
 //! zeros, inputs and results, for as long as a thread works on a loop; then the caller's setting is
 //! back, also when the loop panics. PyTorch leaves them as they are unless
 //! `torch.set_flush_denormal(True)` was called; the difference is below 1.2e-38 per operation.

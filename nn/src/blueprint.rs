@@ -284,7 +284,7 @@ fn moving(tape: &NetTape) -> Held {
 
 impl Op {
     /// The parameters whose gradients this operation computes, given which are needed.
-    pub(crate) fn trained(&self, dw: [bool; 2]) -> impl Iterator<Item = ParamId> + use<> {
+    pub fn trained(&self, dw: [bool; 2]) -> impl Iterator<Item = ParamId> + use<> {
         let params = nunatak_core::Operation::params(self);
         (0..2).filter(move |&i| dw[i]).filter_map(move |i| params[i])
     }

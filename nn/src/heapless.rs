@@ -58,9 +58,9 @@ pub enum FileError {
         /// Its name.
         name: Name,
         /// The shape in the network, and the number of its dimensions.
-        expected: ([usize; 4], usize),
+        expected: ([u32; 4], u8),
         /// The shape in the file, its first four sizes, and the number of its dimensions.
-        got: ([usize; 4], usize),
+        got: ([u32; 4], u8),
     },
     /// An entry that holds what can't be.
     Value {
@@ -94,7 +94,12 @@ impl fmt::Display for FileError {
             FileError::Missing { name, more } => write!(f, "the file has no {name}, nor {more} other entries of this network"),
             FileError::Unexpected { name } => write!(f, "this network has no entry {name}, which is in the file"),
             FileError::Misshapen { name, expected, got } => {
-                write!(f, "{name} has the shape {:?} in the file, {:?} was expected", &got.0[..got.1.min(4)], &expected.0[..expected.1])?;
+                write!(
+                    f,
+                    "{name} has the shape {:?} in the file, {:?} was expected",
+                    &got.0[..usize::from(got.1.min(4))],
+                    &expected.0[..usize::from(expected.1.min(4))]
+                )?;
                 if name.as_str().starts_with("fc.") {
                     f.write_str("; the head has another number of classes: ask for that number, or keep a head of your own")?;
                 }

@@ -5,15 +5,40 @@ use crate::op::Op;
 use crate::params::Name;
 use crate::watch::Call;
 use core::fmt;
-use nunatak_core::{Node, Operation, ValueId};
+use nunatak_core::Operation;
 use nunatak_kernels::Pass;
+
+/// Visits every call of a step of this plan in the order in which plans that update during the walk make
+/// them; others make the updates last, in the order of the parameters.
+pub fn each_call(blueprint: &Blueprint, mut visit: impl FnMut(Call)) {
+    let (tape, needs) = (blueprint.tape(), blueprint.needs());
+    for v in tape.values().filter(|v| tape.node(*v).is_ok_and(|node| node.op.computes())) {
+        visit(Call::Forward(v));
+    }
+    for v in tape.values().rev() {
+        let (Ok(node), mut need) = (tape.node(v), *needs.at(v)) else { continue };
+        let one_pass = blueprint.one_pass(v).is_some();
+        need.dw[0] &= !one_pass;
+        if need.dw != [false; 2] {
+            visit(Call::BackwardWeight(v));
+        }
+        if one_pass {
+            visit(Call::BackwardStep(v));
+        } else if need.dx != [false; 2] {
+            visit(Call::BackwardInput(v));
+        }
+        for id in node.op.trained(need.dw) {
+            visit(Call::Update(id));
+        }
+    }
+}
 
 /// What a call works on: its module's name, or the operation and its number; of an update the
 /// parameter's name.
 pub fn call_name(blueprint: &Blueprint, call: Call) -> Name {
-    let v = match call {
-        Call::Update(id) => return Name::of(blueprint.network().param_at(id)),
-        Call::Input(v) | Call::Forward(v) | Call::BackwardWeight(v) | Call::BackwardInput(v) => v,
+    let (Call::Input(v) | Call::Forward(v) | Call::BackwardWeight(v) | Call::BackwardInput(v) | Call::BackwardStep(v)) = call else {
+        let Call::Update(id) = call else { return Name::of("") };
+        return Name::of(blueprint.network().param_at(id));
     };
     let Ok(node) = blueprint.tape().node(v) else { return Name::of("") };
     match node.op.params()[0] {
@@ -25,6 +50,22 @@ pub fn call_name(blueprint: &Blueprint, call: Call) -> Name {
     }
 }
 
+/// How a call is computed; `-` where there is one way only.
+pub fn call_algorithm(blueprint: &Blueprint, call: Call) -> &'static str {
+    let (v, pass) = match call {
+        Call::Forward(v) => (v, Pass::Forward),
+        Call::BackwardInput(v) => (v, Pass::BackwardInput),
+        Call::BackwardWeight(v) | Call::BackwardStep(v) => (v, Pass::BackwardWeight),
+        Call::Input(_) | Call::Update(_) => return "-",
+    };
+    let Ok(node) = blueprint.tape().node(v) else { return "-" };
+    match (node.op.convolution(), node.op) {
+        (Some((_, algorithms, _)), _) => algorithms[pass as usize].name(),
+        (_, Op::Linear { size, .. }) => size.algorithm().name(),
+        _ => "-",
+    }
+}
+
 /// The calls of a plan, as they are counted while a step runs.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct CallCounts {
@@ -32,20 +73,19 @@ pub struct CallCounts {
     pub forward: usize,
     /// Of a backward, without updates.
     pub backward: usize,
-    /// Updates.
+    /// Updates that are calls of their own.
     pub update: usize,
 }
 
 /// How many calls a step of this plan makes.
 pub fn call_counts(blueprint: &Blueprint) -> CallCounts {
-    let (tape, needs) = (blueprint.tape(), blueprint.needs());
     let mut counts = CallCounts::default();
-    for v in tape.values() {
-        let need = needs.at(v);
-        counts.forward += usize::from(tape.node(v).is_ok_and(|node| node.op.computes()));
-        counts.backward += usize::from(need.dw != [false; 2]) + usize::from(need.dx != [false; 2]);
-        counts.update += need.dw.iter().filter(|needed| **needed).count();
-    }
+    each_call(blueprint, |call| match call {
+        Call::Forward(_) => counts.forward += 1,
+        Call::Update(_) => counts.update += 1,
+        Call::BackwardWeight(_) | Call::BackwardInput(_) | Call::BackwardStep(_) => counts.backward += 1,
+        Call::Input(_) => {}
+    });
     counts
 }
 
@@ -60,46 +100,17 @@ impl<'a> Summary<'a> {
     pub fn new(blueprint: &'a Blueprint, slots: &'a NetSlots) -> Summary<'a> {
         Summary { blueprint, slots }
     }
-
-    fn line(&self, f: &mut fmt::Formatter, v: ValueId, call: Call, pass: Option<Pass>) -> fmt::Result {
-        let Ok(node) = self.blueprint.tape().node(v) else { return Ok(()) };
-        let what = pass.map_or("update", |pass| match pass {
-            Pass::Forward => "forward",
-            Pass::BackwardInput => "backward_input",
-            Pass::BackwardWeight => "backward_weight",
-        });
-        let algorithm = pass.map_or("-", |pass| algorithm(node, pass));
-        writeln!(f, "{:<28} {what:<16} {algorithm}", call_name(self.blueprint, call))
-    }
-}
-
-fn algorithm(node: &Node<Op>, pass: Pass) -> &'static str {
-    match node.op {
-        Op::Conv2d { algorithms, .. } => algorithms[pass as usize].name(),
-        _ => "-",
-    }
 }
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let (tape, needs) = (self.blueprint.tape(), self.blueprint.needs());
         writeln!(f, "{:<28} {:<16} algorithm", "call", "pass")?;
-        for v in tape.values().filter(|v| tape.node(*v).is_ok_and(|node| node.op.computes())) {
-            self.line(f, v, Call::Forward(v), Some(Pass::Forward))?;
-        }
-        for v in tape.values().rev() {
-            let need = needs.at(v);
-            if need.dw != [false; 2] {
-                self.line(f, v, Call::BackwardWeight(v), Some(Pass::BackwardWeight))?;
-            }
-            if need.dx != [false; 2] {
-                self.line(f, v, Call::BackwardInput(v), Some(Pass::BackwardInput))?;
-            }
-            let Ok(node) = tape.node(v) else { continue };
-            for id in node.op.trained(need.dw) {
-                self.line(f, v, Call::Update(id), None)?;
-            }
-        }
+        let mut written = Ok(());
+        each_call(self.blueprint, |call| {
+            let (name, algorithm) = (call_name(self.blueprint, call), call_algorithm(self.blueprint, call));
+            written = written.and_then(|()| writeln!(f, "{name:<28} {:<16} {algorithm}", call.pass()));
+        });
+        written?;
         let bytes = self.blueprint.summary(self.slots);
         writeln!(f, "\nbytes when most are in use:")?;
         for (what, bytes) in [

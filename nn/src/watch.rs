@@ -44,6 +44,20 @@ pub enum Call {
     Update(ParamId),
 }
 
+impl Call {
+    /// What is done: input, forward, backward_weight, backward_input, backward_step or update.
+    pub const fn pass(self) -> &'static str {
+        match self {
+            Call::Input(_) => "input",
+            Call::Forward(_) => "forward",
+            Call::BackwardWeight(_) => "backward_weight",
+            Call::BackwardInput(_) => "backward_input",
+            Call::BackwardStep(_) => "backward_step",
+            Call::Update(_) => "update",
+        }
+    }
+}
+
 /// Who looks on. Calls come one after the other, from the thread that walks.
 pub trait Watch: Sync {
     /// The time in ticks of any length; it may wrap around.

@@ -36,7 +36,7 @@ fn files() -> [Vec<u8>; 2] {
         let mut bytes = vec![0; saving.len()];
         let hash = saving.write_to(&mut bytes).map(|_| ()).and_then(|()| saving.write::<nunatak_nn::Error>(&mut |_| Ok(())));
         assert_eq!(hash, Native::parse(&bytes).map(|file| file.hash()).map_err(nunatak_nn::Error::from));
-        assert_eq!(saving.write_to(&mut vec![0; bytes.len() - 1]).is_err(), true);
+        assert!(saving.write_to(&mut vec![0; bytes.len() - 1]).is_err());
         bytes
     };
     let whole = save(&trainer, Save::Network);

@@ -2,11 +2,12 @@
 
 use crate::args;
 use crate::bench_step::StepArgs;
-use crate::calls::{Call, calls, name};
+use crate::calls::{Call, calls};
 use crate::failure::Failure;
 use crate::outln;
 use crate::weights::Backbone;
 use nunatak_nn::Setup;
+use nunatak_nn::summary::call_name;
 use serde_json::json;
 
 /// Options of `nunatak plan`.
@@ -45,7 +46,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         calls(&full).into_iter().filter(gone).collect()
     };
     let (peak, backward) = blueprint.peak_node();
-    let peak_at = format!("{} {}", name(&blueprint, peak), if backward { "backward" } else { "forward" });
+    let peak_at = format!("{} {}", call_name(&blueprint, nunatak_nn::Call::Forward(peak)), if backward { "backward" } else { "forward" });
     if args.json {
         let row = |c: &Call| json!({"name": c.name, "op": c.op, "pass": c.pass, "algorithm": c.algorithm, "bytes": c.bytes});
         return outln!(

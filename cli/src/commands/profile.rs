@@ -2,17 +2,18 @@
 //!
 //! A watcher ([`nunatak_nn::Watch`]) with the system's clock sees every call of the measured steps. A
 //! call's time is its median over the steps. Rates are held against the peak that
-//! [`Peak`](crate::peak::Peak) measures in the same process, before and after.
+//! [`Peak`] measures in the same process, before and after.
 
 use crate::args;
 use crate::bench_step::{Step, StepArgs};
-use crate::calls::{algorithm, name, traffic};
+use crate::calls::traffic;
 use crate::failure::Failure;
 use crate::outln;
 use crate::peak::Peak;
 use crate::weights::Backbone;
 use nunatak_kernels::Cpu;
-use nunatak_nn::{Blueprint, Call, Pass, ValueId, Watch};
+use nunatak_nn::summary::{call_algorithm, call_name};
+use nunatak_nn::{Blueprint, Call, ValueId, Watch};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -132,32 +133,25 @@ fn median(times: &mut [f64]) -> f64 {
 /// What is known of a call before it is timed.
 fn row(blueprint: &Blueprint, call: Call) -> Row {
     let node_of = |v: ValueId| blueprint.tape().node(v).ok();
-    let of_node = |v: ValueId, pass: Pass| Row {
-        name: name(blueprint, v),
-        kind: format!("{} {pass}", node_of(v).map_or("", |n| n.op.name())),
-        pass: pass.name(),
-        algorithm: node_of(v).map_or("-", |n| algorithm(n, pass)),
-        flops: node_of(v).map_or(0, |n| n.op.flops()),
-        ..Row::default()
-    };
-    let row = match call {
-        Call::Forward(v) => of_node(v, Pass::Forward),
-        Call::BackwardInput(v) => of_node(v, Pass::BackwardInput),
-        Call::BackwardWeight(v) => of_node(v, Pass::BackwardWeight),
+    let flops = |v: ValueId| node_of(v).map_or(0, |n| n.op.flops());
+    let kind = |v: ValueId| format!("{} {}", node_of(v).map_or("", |n| n.op.name()), call.pass());
+    let (kind, flops) = match call {
+        Call::Input(_) => ("input".into(), 0),
+        Call::Forward(v) | Call::BackwardInput(v) | Call::BackwardWeight(v) => (kind(v), flops(v)),
         // The products of both passes.
-        Call::BackwardStep(v) => Row {
-            kind: format!("{} backward_step", node_of(v).map_or("", |n| n.op.name())),
-            pass: "backward_step",
-            flops: node_of(v).map_or(0, |n| n.op.flops()) * (1 + u64::from(blueprint.needs().at(v).dx[0])),
-            ..of_node(v, Pass::BackwardWeight)
-        },
-        Call::Update(id) => {
-            let name = blueprint.network().param_at(id).to_string();
-            Row { name, kind: "sgd update".into(), pass: "update", algorithm: "-", ..Row::default() }
-        }
-        Call::Input(v) => Row { name: name(blueprint, v), kind: "input".into(), pass: "input", algorithm: "-", ..Row::default() },
+        Call::BackwardStep(v) => (kind(v), flops(v) * (1 + u64::from(blueprint.needs().at(v).dx[0]))),
+        Call::Update(_) => ("sgd update".into(), 0),
     };
-    Row { calls: 1, bytes: traffic(blueprint, call), ..row }
+    Row {
+        name: call_name(blueprint, call).to_string(),
+        kind,
+        pass: call.pass(),
+        algorithm: call_algorithm(blueprint, call),
+        flops,
+        calls: 1,
+        bytes: traffic(blueprint, call),
+        ..Row::default()
+    }
 }
 
 /// Sums by kind, the longest first.

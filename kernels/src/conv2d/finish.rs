@@ -1,10 +1,10 @@
 //! What happens to a convolution's output while it is still in the cache.
 //!
-//! A forward pass calls [`Finish::tile`] exactly once for each tile of y, as soon as nothing will be
+//! A forward pass calls `Finish::tile` exactly once for each tile of y, as soon as nothing will be
 //! added to it any more; the tiles cover y. So a normalisation with given statistics, the residual
 //! addition and relu behind a convolution cost no pass over memory of their own, and the weights stay
 //! as they are. And the mean and variance that a normalisation of the batch needs cost no pass either
-//! (see [`moments`]).
+//! (see `moments`).
 //!
 //! The formulas and their order are those of [`crate::batchnorm::forward_running`],
 //! [`crate::elementwise::add`] and [`crate::relu::forward`]: the same bits as these three called one

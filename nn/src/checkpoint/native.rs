@@ -51,7 +51,7 @@
 //! |---|---|
 //! | 0 | one signed number of 8 bytes, without dimensions: `num_batches_tracked` |
 //! | 1 | numbers of IEEE 754 binary32 in PyTorch's order |
-//! | 16, 32 | the same in the kernels' order, see [`WeightLayout`]: a weight of k x c x taps lies as `[k / block][c][taps][block]`, with zeros for the output channels beyond k. The block is the one that the kernels choose for k: 16 where that saves a half-empty block of 32 |
+//! | 16, 32 | the same in the kernels' order, see [`nunatak_kernels::WeightLayout`]: a weight of k x c x taps lies as `[k / block][c][taps][block]`, with zeros for the output channels beyond k. The block is the one that the kernels choose for k: 16 where that saves a half-empty block of 32 |
 //!
 //! The data of layout 0 come first, 8 bytes each, in the table's order; then the others in the
 //! table's order, each at the next multiple of 64; zeros fill the gaps and the end. So every tensor

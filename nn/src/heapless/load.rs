@@ -46,13 +46,18 @@ fn count(tensor: &TensorRef) -> i64 {
     tensor.bytes().first_chunk().map_or(0, |b| i64::from_le_bytes(*b))
 }
 
+/// A shape for a message; what no machine has is cut.
+fn short(shape: &[usize]) -> ([u32; 4], u8) {
+    let mut sizes = [0; 4];
+    sizes.iter_mut().zip(shape).for_each(|(to, from)| *to = u32::try_from(*from).unwrap_or(u32::MAX));
+    (sizes, u8::try_from(shape.len()).unwrap_or(u8::MAX))
+}
+
 /// Shape and type of an entry, and whether its numbers can be.
 fn check(network: &Network, entry: Entry, name: Name, tensor: &TensorRef) -> Result<(), FileError> {
     let expected = network.entry_shape(entry);
     if tensor.shape() != &expected.0[..expected.1] {
-        let mut sizes = [0; 4];
-        sizes.iter_mut().zip(tensor.shape()).for_each(|(to, from)| *to = *from);
-        return Err(FileError::Misshapen { name, expected, got: (sizes, tensor.shape().len()) });
+        return Err(FileError::Misshapen { name, expected: short(&expected.0[..expected.1]), got: short(tensor.shape()) });
     }
     let counts = matches!(entry, Entry::NumBatchesTracked(_));
     if !tensor.is_of(if counts { "I64" } else { "F32" }) {

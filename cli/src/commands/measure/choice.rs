@@ -11,6 +11,7 @@ use crate::outln;
 use nunatak_core::arena;
 use nunatak_core::rng::Generator;
 use nunatak_kernels::{Conv2d, Cpu, Finish};
+use nunatak_nn::summary::call_name;
 use nunatak_nn::{Algorithm, Blueprint, Memory, Pass};
 use serde_json::json;
 use std::time::Instant;
@@ -95,7 +96,7 @@ fn choices(blueprint: &Blueprint) -> Vec<(String, Conv2d, Pass, Algorithm)> {
         let need = blueprint.needs().at(v);
         for (pass, exists) in Pass::ALL.into_iter().zip([true, need.dx[0], need.dw[0]]) {
             if exists && !list.iter().any(|(_, c, p, _)| *c == conv && *p == pass) {
-                list.push((crate::calls::name(blueprint, v), conv, pass, algorithms[pass as usize]));
+                list.push((call_name(blueprint, nunatak_nn::Call::Forward(v)).to_string(), conv, pass, algorithms[pass as usize]));
             }
         }
     }
