@@ -333,6 +333,8 @@ enum nunatak_call
   NUNATAK_CALL_BACKWARD_INPUT = 3,
   // The update of a parameter.
   NUNATAK_CALL_UPDATE = 4,
+  // The gradient of an operation's weight, its update and the input's gradient, in one pass over the weight.
+  NUNATAK_CALL_BACKWARD_STEP = 5,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

@@ -112,8 +112,8 @@ fn deltas_without_their_base_are_refused() {
     assert!(!place.path("x.pth").exists());
     for (words, code) in [
         ("predict other.nunatak data/val/red/0.png --base other.nunatak", 2),
-        ("predict weights.safetensors data/val/red/0.png --in-place", 1),
-        ("finetune data --weights weights.safetensors --in-place --out y.nunatak", 1),
+        ("predict weights.safetensors data/val/red/0.png --in-place", 2),
+        ("finetune data --weights weights.safetensors --in-place --out y.nunatak", 2),
         ("finetune data --weights delta.nunatak --base other.nunatak --out y.nunatak", 2),
         ("finetune data --weights other.nunatak --in-place --delta --out y.safetensors", 2),
         ("finetune data --weights other.nunatak --delta --out y.nunatak", 2),
