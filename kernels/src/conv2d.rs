@@ -228,9 +228,11 @@ impl Conv2d {
     /// | any | at least 393216 weights, at most 16 output pixels and 16·stride² input pixels | all | `stream` |
     /// | fast | few input channels, stride 2, lines of at least 8 pixels, at least 16 channels out | all but the input's gradient | `polyphase` |
     /// | any | few input channels | all but the input's gradient | `direct` |
-    /// | fast | 3x3, stride 1, at least 16 channels in and out, planes of 2 x 2 with padding 1, 4 images | all | `nine` |
+    /// | fast | 3x3, stride 1, at least 16 channels in and out, planes of 2 x 2 with padding 1, 3 images | all | `nine` |
     /// | fast | the same with fewer images | the input's gradient | `nine` |
     /// | fast | 3x3, stride 1, at least 16 channels in and out, output planes of at least 4 x 4, 8 tiles of 4 x 4 | all | `winograd4` |
+    /// | fast | the same with 8 tiles of 2 x 2 | all but the weight's gradient | `winograd2` |
+    /// | fast | any | both gradients | `direct` |
     /// | any | any | all | `gemm` |
     pub fn algorithm(&self, pass: Pass, memory: Memory) -> Algorithm {
         if stream::pays(self) {
@@ -244,15 +246,20 @@ impl Conv2d {
         // Few channels are bound by the transforms. Where there are few tiles, the filters' transform
         // costs more than it saves.
         if memory == Memory::Fast && self.c.min(self.k) >= 16 {
-            if self.accepts(pass, Algorithm::Nine) && (self.n >= 4 || pass == Pass::BackwardInput) {
+            if self.accepts(pass, Algorithm::Nine) && (self.n >= 3 || pass == Pass::BackwardInput) {
                 return Algorithm::Nine;
             }
-            let tiles = self.n * self.out_h().div_ceil(4) * self.out_w().div_ceil(4);
-            if self.accepts(pass, Algorithm::Winograd4) && self.out_h().min(self.out_w()) >= 4 && tiles >= 8 {
-                return Algorithm::Winograd4;
+            let tiles = |side: usize| self.n * self.out_h().div_ceil(side) * self.out_w().div_ceil(side);
+            if winograd::accepts(self) && self.out_h().min(self.out_w()) >= 4 {
+                if tiles(4) >= 8 {
+                    return Algorithm::Winograd4;
+                }
+                if tiles(2) >= 8 && pass != Pass::BackwardWeight {
+                    return Algorithm::Winograd2;
+                }
             }
         }
-        Algorithm::Gemm
+        if memory == Memory::Fast && pass != Pass::Forward { Algorithm::Direct } else { Algorithm::Gemm }
     }
 
     /// Whether an algorithm can do a pass of this convolution.

@@ -8,11 +8,11 @@
 //! The input's gradient is the same computation on dy, with the filters flipped, channels exchanged
 //! and the padding 2 − pad. For the weight's gradient see [`backward_weight`].
 //!
-//! Two schedules, by the size of the transformed filters:
+//! Two schedules, by the size of the transformed filters and the number of tiles:
 //!
-//! * *by tiles*, where they are small: all filters are transformed first; then each part takes a few
+//! * *by tiles*, where filters are small and tiles many: all filters are transformed first; then each part takes a few
 //!   lines of tiles through all three stages, with its transformed input in the second-level cache.
-//! * *by filters*, where they are large: a few images' tiles are transformed first; then each part
+//! * *by filters*, otherwise: a few images' tiles are transformed first; then each part
 //!   takes one block of output channels, and transforms 128 input channels' filters at a time into its
 //!   own cache, just before they are used. Transformed filters never go to memory.
 
@@ -43,8 +43,13 @@ use product::Products;
 
 /// Transformed filters up to this many numbers are made all at once.
 const SHARED_FILTERS: usize = 36 * 128 * 128;
-/// Tiles of a part, by tiles: at least.
+/// Tiles of a part, by tiles: at least, but for half of it where this makes too few parts and the filters
+/// are light.
 const TILES: usize = 28;
+/// Transformed filters up to this many numbers lie in the second-level cache beside everything else.
+const LIGHT_FILTERS: usize = 36 * 64 * 64;
+/// Parts, by tiles: at least.
+const PARTS: usize = 4;
 /// Input channels to sum over at a time: a block of their transformed filters fits the second-level
 /// cache, one position of it the first.
 const CHANNELS: usize = 128;
@@ -53,16 +58,27 @@ const PIECE: usize = 32 << 10;
 
 impl Plane {
     fn by_tiles(&self) -> bool {
-        self.positions * self.k * self.c <= SHARED_FILTERS
+        self.positions * self.k * self.c <= SHARED_FILTERS && self.parts(self.part()) >= PARTS
     }
     /// Images and lines of tiles of a part, by tiles: whole images, or some lines of one.
     fn part(&self) -> [usize; 2] {
-        if self.image_tiles() >= 2 * TILES {
-            let parts = (self.tiles[0] / TILES.div_ceil(self.tiles[1])).max(1);
+        let part = self.part_of(TILES);
+        let light = self.positions * self.k * self.c <= LIGHT_FILTERS;
+        if light && self.parts(part) < 4 * PARTS { self.part_of(TILES / 2) } else { part }
+    }
+    /// The same, of at least so many tiles, cut evenly.
+    fn part_of(&self, tiles: usize) -> [usize; 2] {
+        if self.image_tiles() >= 2 * tiles {
+            let parts = (self.tiles[0] / tiles.div_ceil(self.tiles[1])).max(1);
             [1, self.tiles[0].div_ceil(parts)]
         } else {
-            [TILES.div_ceil(self.image_tiles()).min(self.n), self.tiles[0]]
+            let parts = (self.n / tiles.div_ceil(self.image_tiles())).max(1);
+            [self.n.div_ceil(parts), self.tiles[0]]
         }
+    }
+    /// How many parts of these images and lines there are.
+    fn parts(&self, [images, lines]: [usize; 2]) -> usize {
+        if images > 1 { self.n.div_ceil(images) } else { self.n * self.tiles[0].div_ceil(lines) }
     }
     fn part_tiles(&self) -> usize {
         let [images, lines] = self.part();
@@ -102,8 +118,7 @@ pub(super) fn scratch_len<S: Scheme>(conv: &Conv2d, pass: Pass, threads: usize) 
 /// How many row tiles [`forward`] has.
 pub(crate) fn row_tiles<S: Scheme>(conv: &Conv2d) -> usize {
     let s = Plane::forward::<S>(conv);
-    let [images, lines] = if s.by_tiles() { s.part() } else { [s.images(), 1] };
-    if s.by_tiles() && images == 1 { s.n * s.tiles[0].div_ceil(lines) } else { s.n.div_ceil(images) }
+    if s.by_tiles() { s.parts(s.part()) } else { s.n.div_ceil(s.images()) }
 }
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.

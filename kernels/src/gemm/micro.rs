@@ -5,6 +5,9 @@ use crate::isa::Isa;
 /// Numbers of a row that lie side by side in a packed panel.
 pub(crate) const GROUP: usize = 16;
 
+/// Numbers of a cache line.
+const LINE: usize = 16;
+
 /// Where a tile's rows lie in packed groups of 16 channels: for each group of channels and each tap, `R`
 /// rows of 16 numbers, one behind the other.
 ///
@@ -84,6 +87,9 @@ pub(crate) fn multiply<I: Isa, const R: usize, const V: usize>(
     assert!(window.inside(a.len(), channels.div_ceil(GROUP), R * GROUP));
     assert!(b.len() >= (channels * taps - 1) * stride + V * I::LANES);
     let (mut a, mut b) = (a.as_ptr(), b.as_ptr());
+    // The next group's weights are called while this one's are used: `taps·stride` numbers from one step
+    // to the next are no order that a CPU foresees.
+    let ahead = GROUP * taps * stride;
     // A copy that is only ever indexed by constants, so that it lives in registers.
     let mut acc = *sum;
     let mut left = channels;
@@ -99,6 +105,9 @@ pub(crate) fn multiply<I: Isa, const R: usize, const V: usize>(
                     for (v, column) in columns.iter_mut().enumerate() {
                         // SAFETY: `w` is (channel, tap)'s place; the last was checked to be there.
                         *column = unsafe { isa.load_at(w.add(v * I::LANES)) };
+                        if v * I::LANES % LINE == 0 {
+                            isa.prefetch(w.wrapping_add(v * I::LANES + ahead));
+                        }
                     }
                     for (r, acc) in acc.iter_mut().enumerate() {
                         // SAFETY: k < 16 and r < R: inside this tap's R·16 numbers, checked to be there.

@@ -10,7 +10,7 @@
 //! * *few squares:* the tiles are dealt to lanes, as many as keep the threads busy; each lane of each
 //!   square transforms its tiles, some at a time, into its own cache and sums for itself. At the end the
 //!   lanes' sums are added in the order of the lanes.
-//! * *many squares:* some tiles are transformed at a time, all channels of them, for all squares; each
+//! * *many squares*, or few tiles: some tiles are transformed at a time, all channels of them, for all squares; each
 //!   square sums over them and is transformed back.
 //!
 //! Squares, lanes and pieces depend on the shape alone: no bit depends on the threads.
@@ -59,7 +59,8 @@ impl Cut {
         let squares = [conv.c.div_ceil(SQUARE), plane.blocks().div_ceil(blocks)];
         let all = plane.n * plane.image_tiles();
         let count = squares[0] * squares[1];
-        if count > FEW {
+        // A single square whose tiles are too few for two lanes would be a single part.
+        if count > FEW || count == 1 && all < 2 * LANE {
             return Cut { plane, squares: [squares[0], plane.blocks()], blocks: 1, lanes: 0, tiles: PIECE.min(all) };
         }
         let mut lanes = 1;
