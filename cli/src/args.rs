@@ -63,9 +63,9 @@ impl From<MemoryArg> for Memory {
 #[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UpdateArg {
     /// After the backward walk: every gradient is kept
-    #[default]
     After,
-    /// During the walk: a gradient's memory is used again at once
+    /// During the walk, which is faster: a gradient's memory is used again at once
+    #[default]
     During,
 }
 

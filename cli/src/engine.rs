@@ -3,9 +3,10 @@
 //! All plans share one block, which is made for the largest of them.
 
 use crate::args::Compute;
+use crate::block::reserve;
 use crate::dataset::{Batch, Evaluation, Loader, LoaderOptions, Normalize, Preset, Sample, sequential};
 use crate::failure::Failure;
-use crate::model::{Model, ModelFile, View, reserve};
+use crate::model::{Model, ModelFile, View};
 use nunatak_nn::state::Head;
 use nunatak_nn::{Blueprint, Error, Native, Options, Setup, Trainer, setup::Values};
 use std::collections::BTreeMap;

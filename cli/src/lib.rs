@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod bench_step;
+pub mod block;
 pub mod calls;
 pub mod commands;
 pub mod dataset;

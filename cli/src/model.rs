@@ -396,29 +396,6 @@ pub fn check_writable(path: &Path) -> Result<(), Failure> {
     temporary_beside(&target).map(drop).map_err(fail)
 }
 
-/// Reserves the block of a plan.
-///
-/// # Errors
-/// [`Failure`] where the machine has not so much memory, with advice.
-pub fn reserve(bytes: usize) -> Result<Vec<u8>, Failure> {
-    let too_much = |there: &str| {
-        Failure::Failed(format!("this takes {}{there}; take a smaller --batch or --size, or --memory small", human_bytes(bytes)))
-    };
-    // Linux promises memory that it does not have and later kills whoever uses it.
-    if let Some(available) = available_memory().filter(|&a| (bytes as u64) > a) {
-        return Err(too_much(&format!(", and {} are free", human_bytes(available as usize))));
-    }
-    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| too_much(", more than the system gives"))?;
-    Ok(vec![0; bytes])
-}
-
-/// What Linux says could be had without swapping.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kb| kb * 1024)
-}
-
 /// A number of bytes for people: 46.8 MB.
 pub fn human_bytes(bytes: usize) -> String {
     match bytes as f64 {

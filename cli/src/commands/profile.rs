@@ -6,6 +6,7 @@
 
 use crate::args;
 use crate::bench_step::{Step, StepArgs};
+use crate::block;
 use crate::calls::traffic;
 use crate::failure::Failure;
 use crate::outln;
@@ -93,7 +94,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let cpu = Cpu { level, threads: &threads };
     let before = Peak::measure(&cpu);
 
-    let mut memory = vec![0; blueprint.bytes()];
+    let mut memory = block::reserve(blueprint.bytes())?;
     let witness = Witness { start: Instant::now(), calls: Mutex::default() };
     let mut step = Step::new(&setup, blueprint, values, &mut memory, level, threads.clone(), weights)?;
     for _ in 0..WARM_UP {

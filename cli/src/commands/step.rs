@@ -2,6 +2,7 @@
 //! frameworks.
 
 use crate::args::{self, Compute, MemoryArg, UpdateArg};
+use crate::block;
 use crate::failure::Failure;
 use crate::weights::{self, Backbone};
 use clap::ValueEnum;
@@ -72,7 +73,7 @@ pub struct Args {
     #[arg(long)]
     algorithm: Option<String>,
     /// When parameters are updated; the bits are the same
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value = "after")]
     update: UpdateArg,
     /// Memory or speed
     #[arg(long, value_enum, default_value_t)]
@@ -167,7 +168,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let (blueprint, _, values) = setup.plan().map_err(|e| Failure::with(args.input.display(), e))?;
     args::report_refused(&blueprint, &setup.algorithms);
     let threads = args.compute.start_threads()?;
-    let mut memory = vec![0; blueprint.bytes()];
+    let mut memory = block::reserve(blueprint.bytes())?;
     let file = args.weights.as_deref().filter(|_| args.in_place).map(Backbone::open).transpose()?;
     let lent = file.as_ref().map(Backbone::native).transpose()?;
     let mut trainer = prepare(args, blueprint, &mut memory, &threads, lent)?;
@@ -177,7 +178,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         // The gradients of the first step are gone when the step is over: they come from a walk that
         // keeps them, on a copy. The bits are the same.
         let (blueprint, _, values) = Setup { options: Options { update: Update::After, ..setup.options }, ..setup }.plan()?;
-        let mut memory = vec![0; blueprint.bytes()];
+        let mut memory = block::reserve(blueprint.bytes())?;
         let mut copy = prepare(args, blueprint, &mut memory, &threads, lent)?;
         forward(&mut copy, &values, &batch, &args.input)?;
         copy.backward()?;

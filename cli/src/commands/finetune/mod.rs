@@ -56,9 +56,9 @@ pub struct Args {
     /// Saves and ends after N steps of this run, for machines that are lent for a time; go on with --resume
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub stop_after: Option<u64>,
-    /// When parameters are updated; no bit depends on it
-    #[arg(long, value_enum, default_value_t)]
-    pub update: UpdateArg,
+    /// When parameters are updated; no bit depends on it [default: during, after with --clip-grad-norm]
+    #[arg(long, value_enum)]
+    pub update: Option<UpdateArg>,
     /// Memory or speed
     #[arg(long, value_enum, default_value_t)]
     pub memory: MemoryArg,

@@ -11,10 +11,11 @@ use super::resume::{Best, Images, Position, Sums, TRAINING_KEY};
 use super::settings::Settings;
 use super::{Args, last_path};
 use crate::args::{MemoryArg, trainable};
+use crate::block::reserve;
 use crate::dataset::{Batch, ImageFolder, Loader, Preset, SplitOptions, Training, sequential, shuffled};
 use crate::engine::{Engine, Plans, batch_sizes, evaluation, in_place_needs_native, largest, loader_options, log_softmax};
 use crate::failure::Failure;
-use crate::model::{Model, ModelFile, human_bytes, metadata, reserve, save, save_safetensors};
+use crate::model::{Model, ModelFile, human_bytes, metadata, save, save_safetensors};
 use crate::outln;
 use crate::weights::Backbone;
 use nunatak_core::rng::Generator;
@@ -157,7 +158,7 @@ fn plans(args: &Args, settings: &Settings, recipe: Recipe) -> Result<Vec<Plans>,
     let options = Options {
         threads: args.compute.thread_count(),
         memory: args.memory.into(),
-        update: args.update.into(),
+        update: args.update.unwrap_or(settings.update()).into(),
         momentum: settings.momentum != 0.0,
         in_place: args.in_place,
         fuse: true,

@@ -179,11 +179,16 @@ impl Choices {
 }
 
 impl Settings {
+    /// When parameters are updated, where nothing was asked for.
+    pub(super) fn update(&self) -> UpdateArg {
+        if self.clip_grad_norm.is_some() { UpdateArg::After } else { UpdateArg::During }
+    }
+
     /// Refuses numbers that make no sense.
     ///
     /// # Errors
     /// [`Failure::Usage`] that names the option.
-    pub(super) fn check(&self, update: UpdateArg) -> Result<(), Failure> {
+    pub(super) fn check(&self, update: Option<UpdateArg>) -> Result<(), Failure> {
         self.optimizer()?;
         self.rate()?;
         let refuse = |flag: &str, value: &dyn Display, due: &str| Err(Failure::usage(format_args!("--{flag} {value}: must be {due}")));
@@ -197,7 +202,7 @@ impl Settings {
             if !(norm.is_finite() && norm > 0.0) {
                 return refuse("clip-grad-norm", &norm, "a finite number above 0");
             }
-            if update == UpdateArg::During {
+            if update == Some(UpdateArg::During) {
                 return Err(Failure::usage("--clip-grad-norm needs all gradients before the first update: leave out --update during"));
             }
         }

@@ -5,11 +5,15 @@
 //! their gradients are taken from a new place at every call, as in a step, where megabytes lie between
 //! two calls of the same layer. A choice that seems slower than the best by more than the margin is
 //! measured again, longer, before anything fails.
+//!
+//! Where the plan does both gradients and the update in one pass over the weights, that pass is timed
+//! against the fastest way to do them apart.
 
 use crate::failure::Failure;
 use crate::outln;
 use nunatak_core::arena;
 use nunatak_core::rng::Generator;
+use nunatak_kernels::sgd::{self, Sgd};
 use nunatak_kernels::{Conv2d, Cpu, Finish};
 use nunatak_nn::summary::call_name;
 use nunatak_nn::{Algorithm, Blueprint, Memory, Pass};
@@ -26,14 +30,50 @@ const TURN: f64 = 300e-6;
 /// Numbers of weights that are gone through before one is used again: 64 MB.
 const COLD: usize = 16 << 20;
 
-/// One convolution and pass with its choice, and what each algorithm took.
+/// What is timed.
+#[derive(Clone, Copy, PartialEq)]
+enum Work {
+    Pass(Pass),
+    /// The gradients, of the input too where it is wanted, and the update.
+    Step {
+        dx: bool,
+    },
+}
+
+impl Work {
+    fn name(self) -> &'static str {
+        match self {
+            Work::Pass(pass) => pass.name(),
+            Work::Step { .. } => "backward_step",
+        }
+    }
+}
+
+/// A way to do it.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    By(Algorithm),
+    /// The steps one by one: the input's gradient, the weight's, the update.
+    Apart(Algorithm, Algorithm),
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Way::By(algorithm) => algorithm.name(),
+            Way::Apart(..) => "apart",
+        }
+    }
+}
+
+/// One convolution and pass with its choice, and what each way took.
 struct Finding {
     name: String,
     conv: Conv2d,
-    pass: Pass,
-    chosen: Algorithm,
+    work: Work,
+    chosen: Way,
     /// Milliseconds of a call, the fastest first.
-    times: Vec<(Algorithm, f64)>,
+    times: Vec<(Way, f64)>,
 }
 
 impl Finding {
@@ -51,16 +91,17 @@ impl Finding {
 pub(super) fn check(blueprint: &Blueprint, cpu: &Cpu, json: bool) -> Result<(), Failure> {
     let memory = blueprint.options().memory;
     let mut findings = Vec::new();
-    for (name, conv, pass, chosen) in choices(blueprint) {
-        let mut finding = Finding { name, conv, pass, chosen, times: time(&conv, pass, memory, cpu, 1) };
+    for (name, conv, work, chosen) in choices(blueprint) {
+        let ways = ways(&conv, work, memory, cpu);
+        let mut finding = Finding { name, conv, work, chosen, times: time(&conv, work, &ways, memory, cpu, 1) };
         for attempt in 1..=TRIES {
             if finding.ratio() > 1.0 + MARGIN {
-                finding.times = time(&conv, pass, memory, cpu, 1 + attempt);
+                finding.times = time(&conv, work, &ways, memory, cpu, 1 + attempt);
             }
         }
         if !json {
-            let times: Vec<_> = finding.times.iter().map(|(a, ms)| format!("{a} {ms:.3}")).collect();
-            let Finding { name, chosen, .. } = &finding;
+            let times: Vec<_> = finding.times.iter().map(|(way, ms)| format!("{} {ms:.3}", way.name())).collect();
+            let (name, pass, chosen) = (&finding.name, work.name(), chosen.name());
             outln!("{name:<24} {pass:<16} {chosen:<10} {:>5.2} of the best; ms: {}", finding.ratio(), times.join(", "))?;
         }
         findings.push(finding);
@@ -68,7 +109,7 @@ pub(super) fn check(blueprint: &Blueprint, cpu: &Cpu, json: bool) -> Result<(), 
     if json {
         let times = |f: &Finding| f.times.iter().map(|(a, ms)| (a.name().to_string(), json!(ms))).collect::<serde_json::Map<_, _>>();
         let row =
-            |f: &Finding| json!({"name": f.name, "pass": f.pass.name(), "chosen": f.chosen.name(), "ratio": f.ratio(), "ms": times(f)});
+            |f: &Finding| json!({"name": f.name, "pass": f.work.name(), "chosen": f.chosen.name(), "ratio": f.ratio(), "ms": times(f)});
         outln!("{}", json!({"margin": MARGIN, "choices": findings.iter().map(row).collect::<Vec<_>>()}))?;
     }
     let slow: Vec<_> = findings.iter().filter(|f| f.ratio() > 1.0 + MARGIN).collect();
@@ -78,7 +119,14 @@ pub(super) fn check(blueprint: &Blueprint, cpu: &Cpu, json: bool) -> Result<(), 
     let name = |f: &&Finding| {
         let c = f.conv;
         let shape = format!("{}x{}x{}x{} to {}, {}x{} stride {}", c.n, c.h, c.w, c.c, c.k, c.kernel, c.kernel, c.stride);
-        format!("{} {} ({shape}): {} takes {:.2} times as long as {}", f.name, f.pass, f.chosen, f.ratio(), f.times[0].0)
+        format!(
+            "{} {} ({shape}): {} takes {:.2} times as long as {}",
+            f.name,
+            f.work.name(),
+            f.chosen.name(),
+            f.ratio(),
+            f.times[0].0.name()
+        )
     };
     Err(Failure::Failed(format!(
         "{} of {} choices are not the best:\n  {}",
@@ -88,19 +136,45 @@ pub(super) fn check(blueprint: &Blueprint, cpu: &Cpu, json: bool) -> Result<(), 
     )))
 }
 
-/// The different convolutions and passes of a step with the algorithms chosen.
-fn choices(blueprint: &Blueprint) -> Vec<(String, Conv2d, Pass, Algorithm)> {
-    let mut list: Vec<(String, Conv2d, Pass, Algorithm)> = Vec::new();
+/// The different convolutions and passes of a step with the ways chosen.
+fn choices(blueprint: &Blueprint) -> Vec<(String, Conv2d, Work, Way)> {
+    let mut list: Vec<(String, Conv2d, Work, Way)> = Vec::new();
     for v in blueprint.tape().values() {
         let Some((conv, algorithms, _)) = blueprint.tape().node(v).ok().and_then(|node| node.op.convolution()) else { continue };
         let need = blueprint.needs().at(v);
-        for (pass, exists) in Pass::ALL.into_iter().zip([true, need.dx[0], need.dw[0]]) {
-            if exists && !list.iter().any(|(_, c, p, _)| *c == conv && *p == pass) {
-                list.push((call_name(blueprint, nunatak_nn::Call::Forward(v)).to_string(), conv, pass, algorithms[pass as usize]));
+        let mut all = vec![Work::Pass(Pass::Forward)];
+        if blueprint.one_pass(v).is_some() {
+            all.push(Work::Step { dx: need.dx[0] });
+        } else {
+            all.extend(need.dx[0].then_some(Work::Pass(Pass::BackwardInput)));
+            all.extend(need.dw[0].then_some(Work::Pass(Pass::BackwardWeight)));
+        }
+        for work in all {
+            let chosen = Way::By(match work {
+                Work::Pass(pass) => algorithms[pass as usize],
+                Work::Step { .. } => Algorithm::Stream,
+            });
+            if !list.iter().any(|(_, c, w, _)| *c == conv && *w == work) {
+                list.push((call_name(blueprint, nunatak_nn::Call::Forward(v)).to_string(), conv, work, chosen));
             }
         }
     }
     list
+}
+
+/// The ways to do it.
+fn ways(conv: &Conv2d, work: Work, memory: Memory, cpu: &Cpu) -> Vec<Way> {
+    let by =
+        |pass| Algorithm::ALL.iter().filter(move |a| eligible(**a) && conv.accepts(pass, **a)).map(|a| Way::By(*a)).collect::<Vec<_>>();
+    match work {
+        Work::Pass(pass) => by(pass),
+        Work::Step { .. } => {
+            let fastest = |pass| match time(conv, Work::Pass(pass), &by(pass), memory, cpu, 1)[0].0 {
+                Way::By(algorithm) | Way::Apart(_, algorithm) => algorithm,
+            };
+            vec![Way::By(Algorithm::Stream), Way::Apart(fastest(Pass::BackwardInput), fastest(Pass::BackwardWeight))]
+        }
+    }
 }
 
 /// Whether the choice may fall on it: `im2col` allocates on every call, and runs only where it is asked
@@ -124,54 +198,71 @@ impl Block {
     }
 }
 
-/// Median times of a call in ms by every algorithm, the fastest first.
-fn time(conv: &Conv2d, pass: Pass, memory: Memory, cpu: &Cpu, effort: usize) -> Vec<(Algorithm, f64)> {
+/// Median times of a call in ms by each way, the fastest first.
+fn time(conv: &Conv2d, work: Work, ways: &[Way], memory: Memory, cpu: &Cpu, effort: usize) -> Vec<(Way, f64)> {
     let mut generator = Generator::manual_seed(1);
     let mut random = |block: &mut Block| block.numbers().iter_mut().for_each(|v| *v = generator.uniform(-1.0, 1.0));
     // A multiple of a cache line, so that every copy is aligned.
     let w_len = conv.weights().len();
     let w_room = w_len.next_multiple_of(arena::UNIT);
     let copies = (COLD / w_room).clamp(1, 4096);
-    let (mut x, mut w, mut y) = (Block::new(conv.x_len()), Block::new(copies * w_room), Block::new(conv.y_len()));
-    [&mut x, &mut w, &mut y].into_iter().for_each(&mut random);
-    let (x, w, y) = (x.numbers(), w.numbers(), y.numbers());
-    let algorithms: Vec<_> = Algorithm::ALL.iter().copied().filter(|a| eligible(*a) && conv.accepts(pass, *a)).collect();
-    let scratch = algorithms.iter().map(|a| conv.scratch_len(pass, *a, memory, cpu.threads.count())).max();
-    let mut scratch = Block::new(scratch.unwrap_or(0));
+    let step = matches!(work, Work::Step { .. });
+    let mut blocks =
+        [conv.x_len(), copies * w_room, conv.y_len(), if step { copies * w_room } else { 0 }, w_len, conv.x_len()].map(Block::new);
+    blocks.iter_mut().for_each(&mut random);
+    let [x, w, y, momentum, dw, inputs] = blocks.each_mut().map(Block::numbers);
+    let scratch = Pass::ALL.into_iter().flat_map(|pass| {
+        Algorithm::ALL.iter().filter(move |a| conv.accepts(pass, **a)).map(move |a| conv.scratch_len(pass, *a, memory, cpu.threads.count()))
+    });
+    let mut scratch = Block::new(scratch.max().unwrap_or(0));
     let scratch = scratch.numbers();
+    // So small a rate that the weights stay what they are.
+    let sgd = Sgd { momentum: 0.9, ..Sgd::new(1e-30) };
     let mut copy = 0;
-    let mut turn = |algorithm: Algorithm, calls: usize| {
+    let mut turn = |way: Way, calls: usize| {
         let start = Instant::now();
         for _ in 0..calls {
             copy = (copy + 1) % copies;
             let w = &mut w[copy * w_room..][..w_len];
-            match pass {
-                Pass::Forward => conv.forward(cpu, algorithm, x, w, y, false, Finish::None, scratch),
-                Pass::BackwardInput => conv.backward_input(cpu, algorithm, w, y, x, false, scratch),
-                Pass::BackwardWeight => conv.backward_weight(cpu, algorithm, x, y, w, false, scratch),
+            match (work, way) {
+                (Work::Pass(Pass::Forward), Way::By(a)) => conv.forward(cpu, a, x, w, y, false, Finish::None, scratch),
+                (Work::Pass(Pass::BackwardInput), Way::By(a)) => conv.backward_input(cpu, a, w, y, x, false, scratch),
+                (Work::Pass(Pass::BackwardWeight), Way::By(a)) => conv.backward_weight(cpu, a, x, y, w, false, scratch),
+                (Work::Pass(_), Way::Apart(..)) => {}
+                (Work::Step { dx }, Way::By(_)) => {
+                    let momentum = &mut momentum[copy * w_room..][..w_len];
+                    conv.backward_step(cpu, &sgd, inputs, y, w, momentum, false, dx.then_some((&mut *x, false)), scratch);
+                }
+                (Work::Step { dx }, Way::Apart(input, weight)) => {
+                    conv.backward_weight(cpu, weight, inputs, y, dw, false, scratch);
+                    if dx {
+                        conv.backward_input(cpu, input, w, y, x, false, scratch);
+                    }
+                    sgd::step(cpu, &sgd, w, dw, Some(&mut momentum[copy * w_room..][..w_len]), false);
+                }
             }
         }
         start.elapsed().as_secs_f64() / calls as f64
     };
     cpu.threads.enter(|| {
-        let calls: Vec<usize> = algorithms
+        let calls: Vec<usize> = ways
             .iter()
             .map(|&a| {
                 let once = turn(a, 1).min(turn(a, 1));
                 (TURN / once).ceil().clamp(1.0, 10_000.0) as usize
             })
             .collect();
-        let mut times = vec![Vec::new(); algorithms.len()];
+        let mut times = vec![Vec::new(); ways.len()];
         for _ in 0..TURNS * effort {
-            for ((times, &algorithm), &calls) in times.iter_mut().zip(&algorithms).zip(&calls) {
-                times.push(turn(algorithm, calls) * 1e3);
+            for ((times, &way), &calls) in times.iter_mut().zip(ways).zip(&calls) {
+                times.push(turn(way, calls) * 1e3);
             }
         }
         let middle = |mut times: Vec<f64>| {
             times.sort_by(f64::total_cmp);
             times[times.len() / 2]
         };
-        let mut medians: Vec<_> = algorithms.iter().copied().zip(times.into_iter().map(middle)).collect();
+        let mut medians: Vec<_> = ways.iter().copied().zip(times.into_iter().map(middle)).collect();
         medians.sort_by(|a, b| a.1.total_cmp(&b.1));
         medians
     })

@@ -4,6 +4,7 @@ mod choice;
 
 use crate::args;
 use crate::bench_step::{Step, StepArgs};
+use crate::block;
 use crate::failure::Failure;
 use crate::outln;
 use crate::weights::Backbone;
@@ -80,7 +81,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let bytes = blueprint.summary(&slots);
     args::report_refused(&blueprint, &setup.algorithms);
     let threads = args.step.compute.start_threads()?;
-    let mut memory = vec![0; blueprint.bytes()];
+    let mut memory = block::reserve(blueprint.bytes())?;
     let mut step = Step::new(&setup, blueprint, values, &mut memory, level, threads, weights)?;
     let mut times = Vec::new();
     for i in 0..WARM_UP + args.repeat as usize {
