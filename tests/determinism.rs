@@ -2,7 +2,9 @@
 //! updated during the backward walk or after it.
 
 use nunatak_kernels::cross_entropy::Reduction;
-use nunatak_nn::{CrossEntropyOptions, Level, Loss, Memory, Mode, Optimizer, Recipe, Setup, Sgd, Threads, Trainer, Update};
+use nunatak_nn::{
+    Algorithm, CrossEntropyOptions, Level, Loss, Memory, Mode, Optimizer, Options, Recipe, Setup, Sgd, Threads, Trainer, Update,
+};
 use nunatak_tests::{Batch, bits, gradients, prefixes, same_bits, small, teams, training, with_trainer};
 
 type Bits = Vec<(String, Vec<u32>)>;
@@ -44,7 +46,14 @@ fn setups() -> Vec<Setup> {
     part.trainable = prefixes(small(), &["layer2", "fc"]);
     let mut little = training(Recipe::resnet8(10), 2, 32, Loss::Sum);
     little.options.memory = Memory::Small;
-    vec![training(small(), 5, 17, Loss::CrossEntropy(smooth)), eval, part, little]
+    // Scratch of one pass depends on the threads and is longer than what the other cuts its pixels by.
+    let mixed = |weight| Setup {
+        algorithms: [None, Some(Algorithm::Winograd4), Some(weight)],
+        options: Options { memory: Memory::Small, ..little.options },
+        ..training(Recipe::resnet8(10), 3, 32, Loss::Sum)
+    };
+    let all = [training(small(), 5, 17, Loss::CrossEntropy(smooth)), eval, part, little];
+    all.into_iter().chain([Algorithm::Gemm, Algorithm::Direct].map(mixed)).collect()
 }
 
 #[test]

@@ -275,7 +275,8 @@ impl Conv2d {
         }
     }
 
-    /// Numbers of scratch that a pass needs on so many threads.
+    /// Numbers of scratch that a pass needs on so many threads. With more, `gemm` and `direct` may cut the
+    /// pixels of `backward_weight` elsewhere, which changes the last bits of its sums.
     ///
     /// # Panics
     /// If the algorithm does not accept the pass, here and in the passes.

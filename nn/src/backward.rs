@@ -14,7 +14,7 @@ use crate::watch::Call;
 use core::ops::Range;
 use nunatak_core::{Need, Node, ParamId, ValueId};
 use nunatak_kernels::batchnorm::{self, BatchNorm, fused};
-use nunatak_kernels::{Conv2d, Cpu, Pass, avgpool, cross_entropy, elementwise, maxpool, mse, reduce, relu, sgd};
+use nunatak_kernels::{Conv2d, Cpu, Memory, Pass, avgpool, cross_entropy, elementwise, maxpool, mse, reduce, relu, sgd};
 
 impl Trainer<'_> {
     pub(crate) fn backward_walk(&mut self, update: Option<&Optimizer>) -> Result<(), Error> {
@@ -121,18 +121,26 @@ impl Trainer<'_> {
         let plan = &self.blueprint.plan;
         let x = self.input_place(&node, 0);
         let dy = self.passing(plan.gradient(v));
-        let scratch = self.passing(plan.backward_scratch(v));
+        // As long as this pass asks for, though the other pass may have asked for more: where a pass over
+        // the pixels is cut depends on it, and with it the last bits.
+        let all = self.passing(plan.backward_scratch(v));
+        let scratch = |of: &dyn Fn(Pass, Memory, usize) -> usize| {
+            let options = &self.blueprint.options;
+            all.start..all.end.min(all.start + of(Pass::BackwardWeight, options.memory, options.threads.max(1)))
+        };
         let gradient = |id: ParamId| self.passing(plan.param_gradient(id));
         let adds = |id: ParamId| self.gradients.contains(id);
         match node.op {
             Op::Conv2d { conv, algorithms, weight, .. } => {
                 let (dw, add) = (gradient(weight), adds(weight));
+                let scratch = scratch(&|pass, memory, threads| conv.scratch_len(pass, algorithms[pass as usize], memory, threads));
                 let ([x, dy], [dw, scratch]) = lend(&mut self.block, [x, dy], [dw, scratch])?;
                 conv.backward_weight(cpu, algorithms[Pass::BackwardWeight as usize], x, dy, dw, add, scratch);
             }
             Op::Linear { size, weight, bias } => {
                 if need.dw[0] {
                     let (dw, add) = (gradient(weight), adds(weight));
+                    let scratch = scratch(&|pass, memory, threads| size.scratch_len(pass, memory, threads));
                     let ([x, dy], [dw, scratch]) = lend(&mut self.block, [x, dy.clone()], [dw, scratch])?;
                     size.backward_weight(cpu, x, dy, dw, add, scratch);
                 }
@@ -147,7 +155,7 @@ impl Trainer<'_> {
                 for (id, from, wanted) in [(gamma, 0..c, need.dw[0]), (beta, c..2 * c, need.dw[1])] {
                     if wanted {
                         let (to, add) = (self.passing(self.blueprint.plan.param_gradient(id)), self.gradients.contains(id));
-                        let ([sums], [to]) = lend(&mut self.block, [scratch.clone(); 1], [to])?;
+                        let ([sums], [to]) = lend(&mut self.block, [all.clone(); 1], [to])?;
                         match add {
                             true => elementwise::add_assign(cpu, &sums[from], to),
                             false => to.copy_from_slice(&sums[from]),
