@@ -43,7 +43,7 @@ NUNATAK_BENCH=short cargo bench -q -p nunatak-bench --profile test >/dev/null
 step "the C library: programs in C and C++, plain, under AddressSanitizer and valgrind"
 command -v valgrind >/dev/null || skip "C programs under valgrind: not installed (apt-get install valgrind)"
 if command -v "${CXX:-c++}" >/dev/null; then
-  cargo test -q -p nunatak-capi
+  NUNATAK_ALL_CHECKS=1 cargo test -q -p nunatak-capi
 else
   skip "the C library's tests: no C++ compiler"
 fi
