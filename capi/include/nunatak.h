@@ -19,10 +19,12 @@
  * Every call that can fail returns a nunatak_status; nunatak_last_error() tells the numbers that
  * disagreed. Outputs are the last arguments, and are written on success alone. NULL is an error everywhere,
  * unless said otherwise. Counts are of elements and must be exact; what ends in "bytes" are bytes. Numbers are
- * floats in PyTorch's order, the last dimension closest. Texts are UTF-8 and end with a zero. Calls on one trainer come one at a time, from any thread: a second one at the
- * same time is NUNATAK_BUSY. Calls on different trainers, and calls without one, may come from any thread at
- * any time. Nothing is kept of an argument after its call, but for the trainer's memory, the config's
- * `weights`, and callbacks with their `user`.
+ * floats in PyTorch's order, the last dimension closest. Texts are UTF-8 and end with a zero. Nothing of an
+ * argument is kept after its call, but for the trainer's memory, the config's `weights`, and callbacks with
+ * their `user`.
+ *
+ * Calls on one trainer come one at a time, from any thread: a second one at the same time is NUNATAK_BUSY.
+ * Calls on different trainers, and calls without one, may come from any thread at any time.
  *
  * "Safety" in a comment is what no library can check: what pointers point to.
  *
@@ -535,15 +537,15 @@ const char *nunatak_status_name(int32_t status);
 // `recipe` is NULL, or a `nunatak_recipe` can be written there.
 nunatak_status nunatak_recipe_resnet18(size_t classes, struct nunatak_recipe *recipe);
 
-// ResNet34, for the same images, of 3 channels. `classes` are the
-// outputs of its head; 0 for none. Only the pointer is checked here. Any thread.
+// ResNet34, for the same images, of 3 channels. `classes` are the outputs of its head; 0 for none. Only
+// the pointer is checked here. Any thread.
 //
 // # Safety
 // `recipe` is NULL, or a `nunatak_recipe` can be written there.
 nunatak_status nunatak_recipe_resnet34(size_t classes, struct nunatak_recipe *recipe);
 
-// ResNet-8 of MLPerf Tiny's shape, for images of 32 x 32, of 3 channels. `classes` are the
-// outputs of its head; 0 for none. Only the pointer is checked here. Any thread.
+// ResNet-8 of MLPerf Tiny's shape, for images of 32 x 32, of 3 channels. `classes` are the outputs of its
+// head; 0 for none. Only the pointer is checked here. Any thread.
 //
 // # Safety
 // `recipe` is NULL, or a `nunatak_recipe` can be written there.
