@@ -94,7 +94,8 @@ fn execute(program: &Path, under: Under, args: &[&str], what: &str) {
     let mut command = match under {
         Under::Valgrind => {
             let mut command = Command::new("valgrind");
-            command.args(["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"]).arg(program);
+            command.args(["-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"]);
+            command.arg(format!("--suppressions={}", here().join("tests/valgrind.supp").display())).arg(program);
             command
         }
         _ => Command::new(program),
