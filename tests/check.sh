@@ -42,11 +42,8 @@ NUNATAK_BENCH=short cargo bench -q -p nunatak-bench --profile test >/dev/null
 
 step "the C library: programs in C and C++, plain, under AddressSanitizer and valgrind"
 command -v valgrind >/dev/null || skip "C programs under valgrind: not installed (apt-get install valgrind)"
-if command -v "${CXX:-c++}" >/dev/null; then
-  cargo test -q -p nunatak-capi
-else
-  skip "the C library's tests: no C++ compiler"
-fi
+command -v "${CXX:-c++}" >/dev/null || skip "C programs as C++17: no C++ compiler (apt-get install g++)"
+NUNATAK_ALL_CHECKS=1 cargo test -q -p nunatak-capi
 
 step "the C library without an operating system asks for nothing"
 if command -v "${ARM_CC:-arm-none-eabi-gcc}" >/dev/null && ${CROSS_CARGO:-cargo} rustc -q -p nunatak-core --target thumbv7em-none-eabihf -- --emit=metadata 2>/dev/null; then
@@ -55,15 +52,10 @@ else
   skip "the C library for boards: no arm-none-eabi-gcc, or no thumbv7em-none-eabihf (rustup target add)"
 fi
 
-step "cargo-c installs the C library"
+step "cargo-c installs the C library, pkg-config links with it"
+command -v pkg-config >/dev/null || skip "linking by pkg-config: not installed (apt-get install pkg-config)"
 if cargo cinstall --version >/dev/null 2>&1; then
-  installed=$(mktemp -d)
-  cargo cinstall -q --manifest-path capi/Cargo.toml --release --prefix=/usr --libdir=/usr/lib --destdir="$installed"
-  for file in lib/libnunatak.a lib/libnunatak.so include/nunatak.h lib/pkgconfig/nunatak.pc; do
-    [ -s "$installed/usr/$file" ] || { echo "cargo cinstall left no $file"; exit 1; }
-  done
-  cmp capi/include/nunatak.h "$installed/usr/include/nunatak.h"
-  rm -rf "$installed"
+  capi/tests/install.sh
 else
   skip "cargo cinstall: not installed (cargo install cargo-c)"
 fi

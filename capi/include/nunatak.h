@@ -18,10 +18,13 @@
  *
  * Every call that can fail returns a nunatak_status; nunatak_last_error() tells the numbers that
  * disagreed. Outputs are the last arguments, and are written on success alone. NULL is an error everywhere,
- * unless said otherwise. Counts are of elements and must be exact; what ends in "bytes" are bytes. Texts are
- * UTF-8 and end with a zero. Calls on one trainer come one at a time, from any thread: a second one at the
- * same time is NUNATAK_BUSY. Calls on different trainers, and calls without one, may come from any thread at
- * any time.
+ * unless said otherwise. Counts are of elements and must be exact; what ends in "bytes" are bytes. Numbers are
+ * floats in PyTorch's order, the last dimension closest. Texts are UTF-8 and end with a zero. Nothing of an
+ * argument is kept after its call, but for the trainer's memory, the config's `weights`, and callbacks with
+ * their `user`.
+ *
+ * Calls on one trainer come one at a time, from any thread: a second one at the same time is NUNATAK_BUSY.
+ * Calls on different trainers, and calls without one, may come from any thread at any time.
  *
  * "Safety" in a comment is what no library can check: what pointers point to.
  *
@@ -55,6 +58,11 @@
 // What a call returns. The numbers are fixed: one that is taken is never given another meaning.
 // After anything but `NUNATAK_OK`, `nunatak_last_error` tells the numbers that disagreed, and no
 // output was written. Unless the call's description says otherwise, nothing else has changed.
+//
+// Some come from every call that has such an argument, and are not named at each: with any pointer
+// `NUNATAK_NULL_POINTER`, `NUNATAK_MISALIGNED` and `NUNATAK_OVERLAP`; with a trainer `NUNATAK_BAD_HANDLE`,
+// `NUNATAK_BUSY` and `NUNATAK_PANICKED`; with a count `NUNATAK_WRONG_LENGTH`; with a text
+// `NUNATAK_BAD_TEXT`.
 enum nunatak_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
@@ -235,7 +243,9 @@ enum nunatak_update
  {
   // After the backward walk: gradients are kept, can be read, accumulated and clipped.
   NUNATAK_UPDATE_AFTER = 0,
-  // During the walk, by `nunatak_trainer_step` alone: a gradient's memory is used again at once.
+  // During the walk, by `nunatak_trainer_step` alone: a gradient's memory is used again at once, or a
+  // weight is updated as its gradient arises, which then lies nowhere. Gradients can't be read, set,
+  // accumulated or clipped: `NUNATAK_NOT_PLANNED`.
   NUNATAK_UPDATE_DURING = 1,
 };
 #ifndef __cplusplus
@@ -520,26 +530,30 @@ const char *nunatak_last_error(void);
 // Any thread.
 const char *nunatak_status_name(int32_t status);
 
-// ResNet18, for images of ImageNet's kind (some 32 to 1024 pixels wide). Any thread.
+// ResNet18, for images of ImageNet's kind (some 32 to 1024 pixels wide), of 3 channels. `classes` are the
+// outputs of its head; 0 for none. Only the pointer is checked here. Any thread.
 //
 // # Safety
 // `recipe` is NULL, or a `nunatak_recipe` can be written there.
 nunatak_status nunatak_recipe_resnet18(size_t classes, struct nunatak_recipe *recipe);
 
-// ResNet34. Any thread.
+// ResNet34, for the same images, of 3 channels. `classes` are the outputs of its head; 0 for none. Only
+// the pointer is checked here. Any thread.
 //
 // # Safety
 // `recipe` is NULL, or a `nunatak_recipe` can be written there.
 nunatak_status nunatak_recipe_resnet34(size_t classes, struct nunatak_recipe *recipe);
 
-// ResNet-8 of MLPerf Tiny's shape, for images of 32 x 32. Any thread.
+// ResNet-8 of MLPerf Tiny's shape, for images of 32 x 32, of 3 channels. `classes` are the outputs of its
+// head; 0 for none. Only the pointer is checked here. Any thread.
 //
 // # Safety
 // `recipe` is NULL, or a `nunatak_recipe` can be written there.
 nunatak_status nunatak_recipe_resnet8(size_t classes, struct nunatak_recipe *recipe);
 
 // Fills a config with the defaults that stand at its members, for batches of `batch` images of
-// `height` x `width`. Nothing is checked here but pointers. Any thread.
+// `height` x `width` pixels. Only pointers are checked here: whether a step can be planned is told by
+// `nunatak_trainer_required_bytes`. Any thread.
 //
 // # Safety
 // `recipe` is NULL or can be read; `config` is NULL or can be written.
@@ -552,6 +566,10 @@ nunatak_status nunatak_config_default(const struct nunatak_recipe *recipe,
 // How many bytes `nunatak_trainer_init` needs for this config: one byte less is an error. A trainer
 // that will be switched between configs needs the most that one of them does.
 //
+// `NUNATAK_BAD_CONFIG` with the number that can't be, also where the sizes do not fit the address space or
+// a normalisation would train on one value per channel; `NUNATAK_UNKNOWN_NAME` for `trainable`;
+// `NUNATAK_UNSUPPORTED` for a `level` that this processor has not got; `NUNATAK_BAD_FILE` for `weights`.
+//
 // The config is planned on the stack, in a quarter of a megabyte. Any thread.
 //
 // # Safety
@@ -560,7 +578,8 @@ nunatak_status nunatak_config_default(const struct nunatak_recipe *recipe,
 nunatak_status nunatak_trainer_required_bytes(const struct nunatak_config *config, size_t *bytes);
 
 // Makes a trainer in `bytes` bytes of memory, which may begin anywhere and are the trainer's until
-// `nunatak_trainer_release`: until then do not read, write, move or free them. Allocates nothing.
+// `nunatak_trainer_release`: until then do not read, write, move or free them. What was in them does not
+// matter. Allocates nothing.
 //
 // All weights are zero, unless the config has `weights`. Before the first forward load them
 // (`nunatak_trainer_load`), draw them (`nunatak_trainer_draw_weights`) or set them
@@ -568,7 +587,13 @@ nunatak_status nunatak_trainer_required_bytes(const struct nunatak_config *confi
 //
 // The config's threads, if more than 1, must have been started (`nunatak_threads_start`).
 //
-// At most 256 trainers live at once (16 without the standard library). Any thread.
+// `NUNATAK_MEMORY_TOO_SMALL`, `NUNATAK_MEMORY_IN_USE`, `NUNATAK_NO_THREADS`, `NUNATAK_TOO_MANY` (at most 256
+// trainers live at once, 16 without the standard library), and what `nunatak_trainer_required_bytes` returns.
+// With `weights` also `NUNATAK_MISALIGNED`, `NUNATAK_BAD_CONFIG` (another network's, only `classes` may
+// differ), `NUNATAK_WRONG_FILE` (a tensor is missing; a new head must be trained), `NUNATAK_NOT_PLANNED` (a
+// delta). After an error the memory is yours; it may have been written to.
+//
+// Any thread.
 //
 // # Safety
 // `config` as for `nunatak_trainer_required_bytes`; `memory` is NULL, or `bytes` bytes of it can be
@@ -579,13 +604,14 @@ nunatak_status nunatak_trainer_init(const struct nunatak_config *config,
                                     struct nunatak_trainer **trainer);
 
 // Goes on with another config in the same memory: more or less frozen, a head of another size, another
-// batch, evaluation. Weights, statistics and the momentum of what stays trainable survive; gradients
-// do not. A head of another size is zero until it is drawn, loaded or set. The optimiser's groups stay
-// with their parameters.
+// batch, evaluation. Weights, statistics and the momentum of what stays trainable survive. Gradients,
+// images, labels and what was computed do not. A head of another size is zero until it is drawn, loaded or
+// set. The optimiser's groups stay with their parameters.
 //
-// `NUNATAK_MEMORY_TOO_SMALL`, `NUNATAK_BAD_CONFIG` (another network: only `classes` may differ): then
-// nothing has changed. `threads` must be as many as at the start; the level stays. `weights` are those of
-// the start, or NULL: then what was read in place is copied into the trainer's memory.
+// `NUNATAK_MEMORY_TOO_SMALL`, `NUNATAK_BAD_CONFIG` (another network: only `classes` may differ), and what
+// `nunatak_trainer_required_bytes` returns: then nothing has changed. `threads` must be as many as at the
+// start; the level stays. `weights` are those of the start, or NULL: then what was read in place is copied
+// into the trainer's memory.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -593,32 +619,36 @@ nunatak_status nunatak_trainer_init(const struct nunatak_config *config,
 // `config` as for `nunatak_trainer_required_bytes`.
 nunatak_status nunatak_trainer_switch(struct nunatak_trainer *trainer, const struct nunatak_config *config);
 
-// Ends a trainer; its memory is the caller's again. Releasing it twice is `NUNATAK_BAD_HANDLE`.
+// Ends a trainer; its memory is the caller's again. Releasing it twice is `NUNATAK_BAD_HANDLE`. A trainer
+// whose call has returned `NUNATAK_PANICKED` can be released too.
 //
 // Any thread, one call at a time on a trainer.
 nunatak_status nunatak_trainer_release(struct nunatak_trainer *trainer);
 
-// Computes predictions and, if there is one, the loss. In train mode normalisations move their running
-// statistics. Images and labels must have been set since the last forward: their memory is used again.
+// Computes predictions and, if there is one, the loss; those of before are overwritten. In train mode
+// normalisations move their running statistics. Images and labels must have been set since the last
+// forward: their memory is used again.
 //
-// `NUNATAK_WRONG_ORDER` where they were not, `NUNATAK_NO_WEIGHTS`, `NUNATAK_LABEL_OUT_OF_RANGE`,
-// `NUNATAK_STOPPED` (statistics may then have moved).
+// `NUNATAK_WRONG_ORDER` where they were not, `NUNATAK_NO_WEIGHTS`: then nothing has changed.
+// `NUNATAK_LABEL_OUT_OF_RANGE`, `NUNATAK_STOPPED`: statistics may then have moved, and images and labels must
+// be set again.
 //
 // Any thread, one call at a time on a trainer.
 nunatak_status nunatak_trainer_forward(struct nunatak_trainer *trainer);
 
 // `loss.backward()`: writes the gradient of every trained parameter, or adds to what is there since
-// the last `nunatak_trainer_zero_grad` or switch.
+// the last `nunatak_trainer_zero_grad`, step or switch. Weights do not change.
 //
 // `NUNATAK_WRONG_ORDER` without a forward before it (each forward serves one backward),
-// `NUNATAK_NOT_PLANNED` where nothing is trained or updates come during the walk, `NUNATAK_STOPPED`
-// (gradients are then forgotten).
+// `NUNATAK_NOT_PLANNED` where nothing is trained, where the loss is outside, or with
+// NUNATAK_UPDATE_DURING, `NUNATAK_STOPPED` (all gradients are then forgotten).
 //
 // Any thread, one call at a time on a trainer.
 nunatak_status nunatak_trainer_backward(struct nunatak_trainer *trainer);
 
 // `prediction.backward(gradient)`: the same from the predictions back, with their gradient given, batch
-// x classes floats. For a config whose loss is NUNATAK_LOSS_OUTSIDE.
+// x classes floats. For a config whose loss is NUNATAK_LOSS_OUTSIDE; `NUNATAK_NOT_PLANNED` for others.
+// Other errors as for `nunatak_trainer_backward`.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -628,20 +658,23 @@ nunatak_status nunatak_trainer_backward_from(struct nunatak_trainer *trainer,
                                              const float *gradient,
                                              size_t count);
 
-// `optimizer.step()`: updates every parameter that has a gradient, by the settings of
+// `optimizer.step()`: updates every parameter that has a gradient, and its momentum, by the settings of
 // `nunatak_trainer_set_sgd`. Gradients stay.
 //
-// `NUNATAK_NO_GRADIENT` without gradients, or where a momentum is asked of a config without;
-// `NUNATAK_WRONG_ORDER` without settings; `NUNATAK_NOT_PLANNED` where updates come during the walk.
+// `NUNATAK_NO_GRADIENT` without gradients; `NUNATAK_WRONG_ORDER` without settings; `NUNATAK_NOT_PLANNED` where
+// settings have a momentum and the config none, or with NUNATAK_UPDATE_DURING. Then nothing has changed.
 //
 // Any thread, one call at a time on a trainer.
 nunatak_status nunatak_trainer_update(struct nunatak_trainer *trainer);
 
-// A whole step: forward, backward, update, gradients forgotten. A loss that is not finite ends it after
-// forward, before any weight has changed: `NUNATAK_LOSS_NOT_FINITE`.
+// A whole step: forward, backward, update, gradients forgotten; `loss` gets the loss before the update.
+// The same numbers with NUNATAK_UPDATE_AFTER and NUNATAK_UPDATE_DURING.
 //
-// Otherwise as `nunatak_trainer_forward`, `_backward` and `_update`. `loss` gets the loss before the
-// update. Where updates come during the walk, a progress callback can't stop the backward walk.
+// `NUNATAK_WRONG_ORDER` without settings, images or labels; `NUNATAK_NO_WEIGHTS`; `NUNATAK_NOT_PLANNED` where
+// the config has no loss of the library's own, trains nothing, or has no momentum and the settings have:
+// then nothing has changed. `NUNATAK_LABEL_OUT_OF_RANGE`, `NUNATAK_LOSS_NOT_FINITE` (ask
+// `nunatak_trainer_loss` which it is), `NUNATAK_STOPPED`: then no weight has changed, but statistics may have
+// moved. With NUNATAK_UPDATE_DURING a progress callback can stop the forward walk alone.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -649,7 +682,8 @@ nunatak_status nunatak_trainer_update(struct nunatak_trainer *trainer);
 // `loss` is NULL or can be written.
 nunatak_status nunatak_trainer_step(struct nunatak_trainer *trainer, float *loss);
 
-// `optimizer.zero_grad()`: forgets all gradients. Until the next backward an update has none.
+// `optimizer.zero_grad()`: forgets all gradients. Until the next backward an update has none. No error but
+// those of every call.
 //
 // Any thread, one call at a time on a trainer.
 nunatak_status nunatak_trainer_zero_grad(struct nunatak_trainer *trainer);
@@ -657,13 +691,18 @@ nunatak_status nunatak_trainer_zero_grad(struct nunatak_trainer *trainer);
 // PyTorch's `clip_grad_norm_`: scales all gradients so that their common norm is at most `max_norm`;
 // `norm` gets what it was.
 //
+// `NUNATAK_NO_GRADIENT` without gradients, `NUNATAK_NOT_PLANNED` with NUNATAK_UPDATE_DURING,
+// `NUNATAK_BAD_SETTING` for a `max_norm` that is negative or NaN.
+//
 // Any thread, one call at a time on a trainer.
 //
 // # Safety
 // `norm` is NULL or can be written.
 nunatak_status nunatak_trainer_clip_grad_norm(struct nunatak_trainer *trainer, float max_norm, float *norm);
 
-// The loss of the last forward, whatever it is.
+// The loss of the last forward, whatever it is, one float. To be read before the next images, labels or
+// targets are set: without a forward it is `NUNATAK_WRONG_ORDER`. `NUNATAK_NOT_PLANNED` where the config has
+// no loss of the library's own.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -671,7 +710,9 @@ nunatak_status nunatak_trainer_clip_grad_norm(struct nunatak_trainer *trainer, f
 // `loss` is NULL or can be written.
 nunatak_status nunatak_trainer_loss(struct nunatak_trainer *trainer, float *loss);
 
-// The predictions of the last forward: batch x classes floats (logits; without a head the features).
+// The predictions of the last forward: batch x classes floats, image by image (logits; without a head the
+// features). To be read before the next images, labels or targets are set: without a forward it is
+// `NUNATAK_WRONG_ORDER`.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -680,7 +721,7 @@ nunatak_status nunatak_trainer_loss(struct nunatak_trainer *trainer, float *loss
 nunatak_status nunatak_trainer_predictions(struct nunatak_trainer *trainer, float *out, size_t count);
 
 // The pooled features (embeddings) of the last forward, what `fc` reads: batch x `widths[layers - 1]`
-// floats.
+// floats, image by image. Order and errors as for `nunatak_trainer_predictions`.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -688,7 +729,8 @@ nunatak_status nunatak_trainer_predictions(struct nunatak_trainer *trainer, floa
 // `out` is NULL, or `count` floats can be written there.
 nunatak_status nunatak_trainer_features(struct nunatak_trainer *trainer, float *out, size_t count);
 
-// Forward and predictions in one call, for a config without a loss: images must have been set.
+// Forward and predictions in one call: batch x classes floats. For a config without a loss, or with one
+// whose labels are set too. Errors of `nunatak_trainer_forward`; a wrong `count` is found before it.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -696,14 +738,18 @@ nunatak_status nunatak_trainer_features(struct nunatak_trainer *trainer, float *
 // `out` is NULL, or `count` floats can be written there.
 nunatak_status nunatak_trainer_predict(struct nunatak_trainer *trainer, float *out, size_t count);
 
-// `torch.manual_seed(seed)`: only the low 32 bits count. Any thread, as all of its kind, each generator
-// used by one at a time.
+// `torch.manual_seed(seed)`: only the low 32 bits count; what was in the generator does not matter. No
+// error but for the pointer. Any thread; each generator is used by one thread at a time.
 //
 // # Safety
 // `random` is NULL or can be written.
 nunatak_status nunatak_random_seed(struct nunatak_random *random, uint64_t seed);
 
-// `torch.empty(count).uniform_(low, high)`; with 0 and 1 it is `torch.rand(count)`.
+// `torch.empty(count).uniform_(low, high)`: `count` numbers from `low` to below `high`; with 0 and 1 it is
+// `torch.rand(count)`. The generator goes on.
+//
+// `NUNATAK_WRONG_ORDER` for a generator that was not seeded, `NUNATAK_BAD_SETTING` for a range that is none.
+// Any thread; each generator is used by one thread at a time.
 //
 // # Safety
 // `random` is NULL, or was written by `nunatak_random_seed`; `out` is NULL, or `count` floats can be
@@ -714,7 +760,11 @@ nunatak_status nunatak_random_uniform(struct nunatak_random *random,
                                       float *out,
                                       size_t count);
 
-// `torch.randperm(count)`: the numbers from 0 to `count` - 1 in random order, to shuffle samples.
+// `torch.randperm(count)`: the numbers from 0 to `count` - 1 in random order, to shuffle samples. The
+// generator goes on.
+//
+// `NUNATAK_WRONG_ORDER` for a generator that was not seeded. Any thread; each generator is used by one
+// thread at a time.
 //
 // # Safety
 // `random` is NULL, or was written by `nunatak_random_seed`; `out` is NULL, or `count` uint32_t can be
@@ -722,7 +772,10 @@ nunatak_status nunatak_random_uniform(struct nunatak_random *random,
 nunatak_status nunatak_random_permutation(struct nunatak_random *random, uint32_t *out, size_t count);
 
 // Draws every weight and sets every statistic as `torchvision.models.resnet18()` does, from a generator
-// that goes on afterwards, as PyTorch's global one. Momenta and gradients are forgotten.
+// that goes on afterwards, as PyTorch's global one. What is read in place stays as it is, and the others get
+// the numbers that they would get without it. Momenta and gradients are forgotten.
+//
+// `NUNATAK_WRONG_ORDER` for a generator that was not seeded.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -730,8 +783,11 @@ nunatak_status nunatak_random_permutation(struct nunatak_random *random, uint32_
 // `random` is NULL, or was written by `nunatak_random_seed`.
 nunatak_status nunatak_trainer_draw_weights(struct nunatak_trainer *trainer, struct nunatak_random *random);
 
-// Draws `fc` alone, as `torch.nn.Linear(features, classes)` does: a new head. Its momentum is
-// forgotten.
+// Draws `fc` alone, as `torch.nn.Linear(features, classes)` does: a new head. Its momentum is forgotten. A
+// head that is read in place stays as it is.
+//
+// `NUNATAK_WRONG_ORDER` for a generator that was not seeded, `NUNATAK_NOT_PLANNED` for a network without a
+// head.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -740,14 +796,16 @@ nunatak_status nunatak_trainer_draw_weights(struct nunatak_trainer *trainer, str
 nunatak_status nunatak_trainer_draw_head(struct nunatak_trainer *trainer, struct nunatak_random *random);
 
 // Loads weights from the bytes of a whole file: `.safetensors`, native, or `.pth` (zip or legacy; nothing in
-// it is executed). The numbers are copied; the bytes may begin anywhere. Momenta and gradients are
-// forgotten. `head` is a `nunatak_head`. Checksums are verified.
+// it is executed). Parameters and statistics are overwritten; the bytes may begin anywhere, and are not
+// needed afterwards. Momenta and gradients are forgotten. `head` is a `nunatak_head`. Checksums are verified.
 //
 // A native delta is laid over the config's `weights`, which must be its base; the config must train what the
 // delta has. `head` is then of no meaning.
 //
 // `NUNATAK_BAD_FILE` where the bytes contradict themselves, `NUNATAK_WRONG_FILE` where the tensors are
-// not this network's: then nothing has changed.
+// not this network's or the delta's base is another file, `NUNATAK_NOT_PLANNED` where something is read in
+// place (load into a trainer without `weights`) or a delta has no `weights` below, `NUNATAK_BAD_SETTING` for
+// `head`: then nothing has changed.
 //
 // Allocates memory, at most twice the file and 1 MiB, but for native files none. In a library without the
 // standard library it never allocates, and takes native files, and `.safetensors` of F32 and I64.
@@ -762,15 +820,22 @@ nunatak_status nunatak_trainer_load(struct nunatak_trainer *trainer,
                                     uint32_t head);
 
 // Takes over the momenta that a file has which was saved with them; a file without changes nothing.
-// Call it after `nunatak_trainer_load`, which forgets momenta. Errors and allocation as there.
+// Call it after `nunatak_trainer_load`, which forgets momenta. Allocation as there.
+//
+// `NUNATAK_BAD_FILE`, `NUNATAK_WRONG_FILE` where one has another shape, `NUNATAK_NOT_PLANNED` where one is of a
+// parameter that has no momentum in this config: then nothing has changed.
 //
 // Any thread, one call at a time on a trainer.
 //
 // # Safety
 // `file` is NULL, or `bytes` bytes can be read there.
-nunatak_status nunatak_trainer_load_momentum(struct nunatak_trainer *trainer, const void *file, size_t bytes);
+nunatak_status nunatak_trainer_load_momentum(struct nunatak_trainer *trainer,
+                                             const void *file,
+                                             size_t bytes);
 
-// How many bytes `nunatak_trainer_save` writes. `format` is a `nunatak_format`.
+// How many bytes `nunatak_trainer_save` writes now. `format` is a `nunatak_format`.
+//
+// `NUNATAK_BAD_SETTING` for `format`, `NUNATAK_NOT_PLANNED` for a delta of a trainer without `weights`.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -780,8 +845,8 @@ nunatak_status nunatak_trainer_saved_bytes(struct nunatak_trainer *trainer, uint
 
 // Writes a file to the front of a buffer, which may begin anywhere; `written` gets its length, which is
 // `nunatak_trainer_saved_bytes`. A buffer of that length is enough, one byte less is
-// `NUNATAK_BUFFER_TOO_SMALL`. Allocates nothing. Put it on disk under another name and rename it, so
-// that a power cut leaves the old file.
+// `NUNATAK_BUFFER_TOO_SMALL`, and nothing is written. Other errors as there. Allocates nothing. Put it on
+// disk under another name and rename it, so that a power cut leaves the old file.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -795,16 +860,15 @@ nunatak_status nunatak_trainer_save(struct nunatak_trainer *trainer,
 
 // The network that a file is of. A native file says so; others tell it by tensors' names and shapes,
 // which leave out the stem's stride, padding and pooling: a 7x7 stem is taken for ImageNet's, any other
-// for one of stride 1 that keeps the size, unless nunatak wrote the file. Allocates as `nunatak_trainer_load`. Any thread.
+// for one of stride 1 that keeps the size, unless nunatak wrote the file. Allocates as
+// `nunatak_trainer_load`. Any thread.
 //
-// `NUNATAK_WRONG_FILE` where it is no residual network of basic blocks, `NUNATAK_UNSUPPORTED` in a
-// library without the standard library for files that are not native.
+// `NUNATAK_BAD_FILE`; `NUNATAK_WRONG_FILE` where it is no residual network of basic blocks;
+// `NUNATAK_UNSUPPORTED` in a library without the standard library for files that are not native.
 //
 // # Safety
 // `file` is NULL, or `bytes` bytes can be read there; `recipe` is NULL or can be written.
-nunatak_status nunatak_recipe_of_file(const void *file,
-                                      size_t bytes,
-                                      struct nunatak_recipe *recipe);
+nunatak_status nunatak_recipe_of_file(const void *file, size_t bytes, struct nunatak_recipe *recipe);
 
 // Reads a whole file and checks it: of a native file and a `.pth` all checksums, of `.safetensors`, which
 // have none, that they are complete. Allocates as `nunatak_trainer_load`. Any thread.
@@ -815,8 +879,9 @@ nunatak_status nunatak_recipe_of_file(const void *file,
 // `file` is NULL, or `bytes` bytes can be read there.
 nunatak_status nunatak_file_verify(const void *file, size_t bytes);
 
-// The images of the next forward, as PyTorch has them: batch x channels x height x width floats. They
-// are copied.
+// The images of the next forward, as PyTorch has them: batch x channels x height x width floats, in the
+// range that the weights were trained with. They are copied. Setting any input ends the last forward: what
+// it computed can't be read any more, and no backward follows it.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -827,7 +892,9 @@ nunatak_status nunatak_trainer_set_images(struct nunatak_trainer *trainer, const
 // The images of the next forward from bytes, as decoders give them: batch x height x width x channels.
 // Each becomes `(byte / 255 - mean[channel]) / deviation[channel]`, as by torchvision's ToTensor and
 // Normalize; `mean` and `deviation` have a float for each channel (ImageNet's are .485 .456 .406 and
-// .229 .224 .225; for byte / 255 alone pass zeros and ones).
+// .229 .224 .225; for byte / 255 alone pass zeros and ones). Else as `nunatak_trainer_set_images`.
+//
+// `NUNATAK_BAD_SETTING` for a deviation that is 0 or not finite.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -840,8 +907,9 @@ nunatak_status nunatak_trainer_set_images_u8(struct nunatak_trainer *trainer,
                                              const float *mean,
                                              const float *deviation);
 
-// The class indices of the next forward, one for each image, for NUNATAK_LOSS_CROSS_ENTROPY. Whether
-// they are classes is found by the forward: `NUNATAK_LABEL_OUT_OF_RANGE`.
+// The class indices of the next forward, one for each image, for NUNATAK_LOSS_CROSS_ENTROPY; they are
+// copied, and end the last forward, as images do. Whether they are classes is found by the forward:
+// `NUNATAK_LABEL_OUT_OF_RANGE`. `NUNATAK_NOT_PLANNED` where the loss takes targets, or nothing.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -851,8 +919,9 @@ nunatak_status nunatak_trainer_set_labels(struct nunatak_trainer *trainer,
                                           const int64_t *labels,
                                           size_t count);
 
-// The targets of the next forward, batch x classes floats, for the losses that compare predictions with
-// numbers.
+// The targets of the next forward, batch x classes floats, image by image, for the losses that compare
+// predictions with numbers; they are copied, and end the last forward, as images do. `NUNATAK_NOT_PLANNED`
+// where the loss takes class indices, or nothing.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -862,8 +931,8 @@ nunatak_status nunatak_trainer_set_targets(struct nunatak_trainer *trainer,
                                            const float *targets,
                                            size_t count);
 
-// Plain SGD of this rate: no momentum, no decay. Whether the rate makes sense is found when it is set.
-// Any thread.
+// Plain SGD of this rate: no momentum, no decay. Whether the rate makes sense is found when it is set; no
+// error but for the pointer. Any thread.
 //
 // # Safety
 // `sgd` is NULL or can be written.
@@ -871,7 +940,8 @@ nunatak_status nunatak_sgd_default(float lr, struct nunatak_sgd *sgd);
 
 // Settings of the optimiser for all parameters. Groups of before are forgotten, momenta stay.
 //
-// `NUNATAK_BAD_SETTING` where they make no sense.
+// `NUNATAK_BAD_SETTING` where they make no sense: a number negative, NaN or infinite; nesterov without
+// momentum or with dampening; a flag that is not 0 or 1. The old settings then stay.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -880,9 +950,10 @@ nunatak_status nunatak_sgd_default(float lr, struct nunatak_sgd *sgd);
 nunatak_status nunatak_trainer_set_sgd(struct nunatak_trainer *trainer, const struct nunatak_sgd *sgd);
 
 // Other settings for some parameters: `names` as `trainable` in `nunatak_config`. A parameter belongs to
-// the first group that has it; there are at most 8.
+// the first group that has it.
 //
-// `NUNATAK_WRONG_ORDER` before `nunatak_trainer_set_sgd`.
+// `NUNATAK_WRONG_ORDER` before `nunatak_trainer_set_sgd`, `NUNATAK_UNKNOWN_NAME`, `NUNATAK_BAD_SETTING`,
+// `NUNATAK_TOO_MANY` (there are at most 8 groups).
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -893,19 +964,22 @@ nunatak_status nunatak_trainer_add_group(struct nunatak_trainer *trainer,
                                          const struct nunatak_sgd *sgd);
 
 // What a schedule makes of the learning rates of all groups: from the next update on they are multiplied
-// by `factor` (not negative, finite), until another is set. At first it is 1.
+// by `factor` until another is set. At first it is 1. `NUNATAK_BAD_SETTING` for one that is negative, NaN or
+// infinite.
 //
 // Any thread, one call at a time on a trainer.
 nunatak_status nunatak_trainer_set_rate(struct nunatak_trainer *trainer, float factor);
 
-// The factor of a schedule at a unit, counted from 0, for `nunatak_trainer_set_rate`. Any thread.
+// The factor of a schedule at a unit, counted from 0, for `nunatak_trainer_set_rate`.
+// `NUNATAK_BAD_SETTING` for an unknown kind, and where its numbers give a factor that can't be. Any thread.
 //
 // # Safety
 // `schedule` is NULL or can be read, and of kind multi-step its milestones too; `factor` is NULL or can
 // be written.
 nunatak_status nunatak_schedule_factor(const struct nunatak_schedule *schedule, uint64_t unit, float *factor);
 
-// How many tensors the network's state dict has: parameters and statistics, in PyTorch's order.
+// How many tensors the network's state dict has: parameters and statistics, in PyTorch's order. No error
+// but those of every call.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -914,6 +988,8 @@ nunatak_status nunatak_schedule_factor(const struct nunatak_schedule *schedule, 
 nunatak_status nunatak_trainer_tensor_count(struct nunatak_trainer *trainer, size_t *count);
 
 // The name of a tensor, counted from 0: "conv1.weight". NUNATAK_NAME_BYTES bytes are always enough.
+//
+// `NUNATAK_UNKNOWN_NAME` past the last, `NUNATAK_BUFFER_TOO_SMALL` with the bytes that it takes.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -925,6 +1001,7 @@ nunatak_status nunatak_trainer_tensor_name(struct nunatak_trainer *trainer,
                                            size_t bytes);
 
 // A tensor's shape, as in PyTorch: conv1.weight is 64 x 3 x 7 x 7, num_batches_tracked has rank 0.
+// `NUNATAK_UNKNOWN_NAME`.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -934,7 +1011,8 @@ nunatak_status nunatak_trainer_tensor_shape(struct nunatak_trainer *trainer,
                                             const char *name,
                                             struct nunatak_shape *shape);
 
-// Copies a parameter, running_mean or running_var out, `count` floats, which must be all of them.
+// Copies a parameter, running_mean or running_var out in PyTorch's order, `count` floats, which must be all
+// of them. `NUNATAK_UNKNOWN_NAME`, also for num_batches_tracked.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -945,9 +1023,11 @@ nunatak_status nunatak_trainer_get_tensor(struct nunatak_trainer *trainer,
                                           float *out,
                                           size_t count);
 
-// Sets a parameter, running_mean or running_var. Its gradient and momentum stay.
+// Sets a parameter, running_mean or running_var, given in PyTorch's order. Its gradient and momentum stay.
+// From the first one on the trainer has weights: what is not set is zero.
 //
-// `NUNATAK_BAD_SETTING` for a negative running_var, `NUNATAK_NOT_PLANNED` for what is read in place.
+// `NUNATAK_UNKNOWN_NAME`, also for num_batches_tracked; `NUNATAK_BAD_SETTING` for a negative running_var;
+// `NUNATAK_NOT_PLANNED` for what is read in place.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -959,6 +1039,7 @@ nunatak_status nunatak_trainer_set_tensor(struct nunatak_trainer *trainer,
                                           size_t count);
 
 // How many batches a normalisation has seen: `name` is "bn1.num_batches_tracked" or another of its kind.
+// `NUNATAK_UNKNOWN_NAME` for others.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -968,7 +1049,8 @@ nunatak_status nunatak_trainer_get_batches(struct nunatak_trainer *trainer,
                                            const char *name,
                                            int64_t *batches);
 
-// Sets how many batches a normalisation has seen; not negative.
+// Sets how many batches a normalisation has seen. `NUNATAK_BAD_SETTING` for a negative number,
+// `NUNATAK_UNKNOWN_NAME` as for `nunatak_trainer_get_batches`.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -978,8 +1060,11 @@ nunatak_status nunatak_trainer_set_batches(struct nunatak_trainer *trainer,
                                            const char *name,
                                            int64_t batches);
 
-// Copies a parameter's gradient out. `NUNATAK_NO_GRADIENT` where it has none now,
-// `NUNATAK_NOT_PLANNED` where updates come during the walk.
+// Copies a parameter's gradient out, in the parameter's shape and order.
+//
+// `NUNATAK_NO_GRADIENT` where it has none now: it is frozen, there was no backward, or a step or
+// `nunatak_trainer_zero_grad` came after it. `NUNATAK_NOT_PLANNED` with NUNATAK_UPDATE_DURING: gradients are
+// used up as they arise, and lie nowhere. `NUNATAK_UNKNOWN_NAME` for what is no parameter.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -990,7 +1075,9 @@ nunatak_status nunatak_trainer_get_gradient(struct nunatak_trainer *trainer,
                                             float *out,
                                             size_t count);
 
-// Sets a parameter's gradient, as if backward had computed it.
+// Sets a parameter's gradient, as if backward had computed it: the next update uses it, the next backward
+// adds to it. `NUNATAK_NOT_PLANNED` for a frozen parameter, and with NUNATAK_UPDATE_DURING;
+// `NUNATAK_UNKNOWN_NAME` for what is no parameter.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -1001,7 +1088,8 @@ nunatak_status nunatak_trainer_set_gradient(struct nunatak_trainer *trainer,
                                             const float *numbers,
                                             size_t count);
 
-// Copies a parameter's momentum out. `NUNATAK_NO_GRADIENT` where it has none yet.
+// Copies a parameter's momentum out, in the parameter's shape and order. `NUNATAK_NO_GRADIENT` where it has
+// none now: it gets one at its first update. `NUNATAK_UNKNOWN_NAME` for what is no parameter.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -1012,7 +1100,8 @@ nunatak_status nunatak_trainer_get_momentum(struct nunatak_trainer *trainer,
                                             float *out,
                                             size_t count);
 
-// Sets a parameter's momentum. `NUNATAK_NO_GRADIENT` where the config has no room for it.
+// Sets a parameter's momentum. `NUNATAK_NOT_PLANNED` where the config has no room for it: frozen, or
+// `momentum` 0. `NUNATAK_UNKNOWN_NAME` for what is no parameter.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -1023,13 +1112,16 @@ nunatak_status nunatak_trainer_set_momentum(struct nunatak_trainer *trainer,
                                             const float *numbers,
                                             size_t count);
 
-// How many bytes `nunatak_plan_text` needs for this config, the zero at the end included. Any thread.
+// How many bytes `nunatak_plan_text` needs for this config, the zero at the end included. Errors and stack
+// as for `nunatak_trainer_required_bytes`. Any thread.
 //
 // # Safety
 // As for `nunatak_trainer_required_bytes`.
 nunatak_status nunatak_plan_text_bytes(const struct nunatak_config *config, size_t *bytes);
 
-// What a step of this config computes, call by call, and where its bytes go: lines of text. Any thread.
+// What a step of this config computes, call by call, and where its bytes go: lines of text for people, which
+// may change with any version. `NUNATAK_BUFFER_TOO_SMALL` with the bytes that it takes; other errors as for
+// `nunatak_trainer_required_bytes`. Any thread.
 //
 // # Safety
 // `config` as for `nunatak_trainer_required_bytes`; `text` is NULL, or `bytes` bytes can be written
@@ -1037,7 +1129,7 @@ nunatak_status nunatak_plan_text_bytes(const struct nunatak_config *config, size
 nunatak_status nunatak_plan_text(const struct nunatak_config *config, char *text, size_t bytes);
 
 // The instruction set that a trainer works with: "portable", "neon", "avx2" or "avx512", a constant
-// text.
+// text. No error but those of every call.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -1049,18 +1141,19 @@ nunatak_status nunatak_trainer_level(struct nunatak_trainer *trainer, const char
 // count then share; 1 starts nothing. Starting them again is no error and does nothing. They sleep
 // while no trainer works. Allocates memory.
 //
-// Any thread. `NUNATAK_UNSUPPORTED` in a library without the standard library.
+// `NUNATAK_BAD_CONFIG` for another count, `NUNATAK_NO_THREADS` where the system gave none, `NUNATAK_TOO_MANY`
+// (at most 16 different counts), `NUNATAK_UNSUPPORTED` in a library without the standard library. Any thread.
 nunatak_status nunatak_threads_start(size_t count);
 
-// Lets `count` threads go: they end when the last trainer that has them is released. Any thread.
-// `NUNATAK_NO_THREADS` where they were not started.
+// Lets `count` threads go: they end when the last trainer that has them is released.
+// `NUNATAK_NO_THREADS` where they were not started, `NUNATAK_BAD_CONFIG` for a count that can't be. Any thread.
 nunatak_status nunatak_threads_stop(size_t count);
 
-// Sets who is told of progress; a NULL callback ends it. `user` is handed to every call.
+// Sets who is told of progress; a NULL callback ends it. `user` is handed to every call; it may be NULL.
 //
 // A stop is `NUNATAK_STOPPED`. In a forward, normalisations may have moved their running statistics; in a
 // backward all gradients are forgotten; no weight has changed. An update, and a backward walk that
-// updates, are not stopped halfway.
+// updates, are not stopped halfway. No error but those of every call.
 //
 // Any thread, one call at a time on a trainer.
 nunatak_status nunatak_trainer_on_progress(struct nunatak_trainer *trainer,
@@ -1078,6 +1171,8 @@ nunatak_status nunatak_trainer_on_tick(struct nunatak_trainer *trainer,
 
 // What a kernel call works on: "layer1.0.conv1", "relu#3", of an update "fc.weight". `kind` and `number`
 // are what a tick callback was told under the present config. NUNATAK_NAME_BYTES bytes are always enough.
+//
+// `NUNATAK_UNKNOWN_NAME` where there is no such call, `NUNATAK_BUFFER_TOO_SMALL`.
 //
 // Any thread, one call at a time on a trainer.
 //

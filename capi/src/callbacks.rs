@@ -116,11 +116,11 @@ impl nunatak_trainer {
     }
 }
 
-/// Sets who is told of progress; a NULL callback ends it. `user` is handed to every call.
+/// Sets who is told of progress; a NULL callback ends it. `user` is handed to every call; it may be NULL.
 ///
 /// A stop is `NUNATAK_STOPPED`. In a forward, normalisations may have moved their running statistics; in a
 /// backward all gradients are forgotten; no weight has changed. An update, and a backward walk that
-/// updates, are not stopped halfway.
+/// updates, are not stopped halfway. No error but those of every call.
 ///
 /// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
@@ -164,6 +164,8 @@ pub extern "C" fn nunatak_trainer_on_tick(
 
 /// What a kernel call works on: "layer1.0.conv1", "relu#3", of an update "fc.weight". `kind` and `number`
 /// are what a tick callback was told under the present config. NUNATAK_NAME_BYTES bytes are always enough.
+///
+/// `NUNATAK_UNKNOWN_NAME` where there is no such call, `NUNATAK_BUFFER_TOO_SMALL`.
 ///
 /// Any thread, one call at a time on a trainer.
 ///

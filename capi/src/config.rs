@@ -100,7 +100,9 @@ pub enum nunatak_memory {
 pub enum nunatak_update {
     /// After the backward walk: gradients are kept, can be read, accumulated and clipped.
     NUNATAK_UPDATE_AFTER = 0,
-    /// During the walk, by `nunatak_trainer_step` alone: a gradient's memory is used again at once.
+    /// During the walk, by `nunatak_trainer_step` alone: a gradient's memory is used again at once, or a
+    /// weight is updated as its gradient arises, which then lies nowhere. Gradients can't be read, set,
+    /// accumulated or clipped: `NUNATAK_NOT_PLANNED`.
     NUNATAK_UPDATE_DURING = 1,
 }
 
@@ -312,7 +314,8 @@ unsafe fn preset(recipe: impl FnOnce(usize) -> Recipe, classes: usize, out: *mut
     })
 }
 
-/// ResNet18, for images of ImageNet's kind (some 32 to 1024 pixels wide). Any thread.
+/// ResNet18, for images of ImageNet's kind (some 32 to 1024 pixels wide), of 3 channels. `classes` are the
+/// outputs of its head; 0 for none. Only the pointer is checked here. Any thread.
 ///
 /// # Safety
 /// `recipe` is NULL, or a `nunatak_recipe` can be written there.
@@ -322,7 +325,8 @@ pub unsafe extern "C" fn nunatak_recipe_resnet18(classes: usize, recipe: *mut nu
     unsafe { preset(Recipe::resnet18, classes, recipe) }
 }
 
-/// ResNet34. Any thread.
+/// ResNet34, for the same images, of 3 channels. `classes` are the outputs of its head; 0 for none. Only
+/// the pointer is checked here. Any thread.
 ///
 /// # Safety
 /// `recipe` is NULL, or a `nunatak_recipe` can be written there.
@@ -332,7 +336,8 @@ pub unsafe extern "C" fn nunatak_recipe_resnet34(classes: usize, recipe: *mut nu
     unsafe { preset(Recipe::resnet34, classes, recipe) }
 }
 
-/// ResNet-8 of MLPerf Tiny's shape, for images of 32 x 32. Any thread.
+/// ResNet-8 of MLPerf Tiny's shape, for images of 32 x 32, of 3 channels. `classes` are the outputs of its
+/// head; 0 for none. Only the pointer is checked here. Any thread.
 ///
 /// # Safety
 /// `recipe` is NULL, or a `nunatak_recipe` can be written there.
@@ -343,7 +348,8 @@ pub unsafe extern "C" fn nunatak_recipe_resnet8(classes: usize, recipe: *mut nun
 }
 
 /// Fills a config with the defaults that stand at its members, for batches of `batch` images of
-/// `height` x `width`. Nothing is checked here but pointers. Any thread.
+/// `height` x `width` pixels. Only pointers are checked here: whether a step can be planned is told by
+/// `nunatak_trainer_required_bytes`. Any thread.
 ///
 /// # Safety
 /// `recipe` is NULL or can be read; `config` is NULL or can be written.

@@ -18,8 +18,9 @@ fn of_other_kind(e: Error, other: &str) -> Failure {
     }
 }
 
-/// The images of the next forward, as PyTorch has them: batch x channels x height x width floats. They
-/// are copied.
+/// The images of the next forward, as PyTorch has them: batch x channels x height x width floats, in the
+/// range that the weights were trained with. They are copied. Setting any input ends the last forward: what
+/// it computed can't be read any more, and no backward follows it.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -39,7 +40,9 @@ pub unsafe extern "C" fn nunatak_trainer_set_images(trainer: *mut nunatak_traine
 /// The images of the next forward from bytes, as decoders give them: batch x height x width x channels.
 /// Each becomes `(byte / 255 - mean[channel]) / deviation[channel]`, as by torchvision's ToTensor and
 /// Normalize; `mean` and `deviation` have a float for each channel (ImageNet's are .485 .456 .406 and
-/// .229 .224 .225; for byte / 255 alone pass zeros and ones).
+/// .229 .224 .225; for byte / 255 alone pass zeros and ones). Else as `nunatak_trainer_set_images`.
+///
+/// `NUNATAK_BAD_SETTING` for a deviation that is 0 or not finite.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -70,8 +73,9 @@ pub unsafe extern "C" fn nunatak_trainer_set_images_u8(
     })
 }
 
-/// The class indices of the next forward, one for each image, for NUNATAK_LOSS_CROSS_ENTROPY. Whether
-/// they are classes is found by the forward: `NUNATAK_LABEL_OUT_OF_RANGE`.
+/// The class indices of the next forward, one for each image, for NUNATAK_LOSS_CROSS_ENTROPY; they are
+/// copied, and end the last forward, as images do. Whether they are classes is found by the forward:
+/// `NUNATAK_LABEL_OUT_OF_RANGE`. `NUNATAK_NOT_PLANNED` where the loss takes targets, or nothing.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -88,8 +92,9 @@ pub unsafe extern "C" fn nunatak_trainer_set_labels(trainer: *mut nunatak_traine
     })
 }
 
-/// The targets of the next forward, batch x classes floats, for the losses that compare predictions with
-/// numbers.
+/// The targets of the next forward, batch x classes floats, image by image, for the losses that compare
+/// predictions with numbers; they are copied, and end the last forward, as images do. `NUNATAK_NOT_PLANNED`
+/// where the loss takes class indices, or nothing.
 ///
 /// Any thread, one call at a time on a trainer.
 ///

@@ -84,8 +84,8 @@ fn settings(plain: nunatak_sgd) -> Result<Sgd, Failure> {
     Ok(Sgd { lr, momentum, dampening, weight_decay, nesterov, maximize })
 }
 
-/// Plain SGD of this rate: no momentum, no decay. Whether the rate makes sense is found when it is set.
-/// Any thread.
+/// Plain SGD of this rate: no momentum, no decay. Whether the rate makes sense is found when it is set; no
+/// error but for the pointer. Any thread.
 ///
 /// # Safety
 /// `sgd` is NULL or can be written.
@@ -101,7 +101,8 @@ pub unsafe extern "C" fn nunatak_sgd_default(lr: f32, sgd: *mut nunatak_sgd) -> 
 
 /// Settings of the optimiser for all parameters. Groups of before are forgotten, momenta stay.
 ///
-/// `NUNATAK_BAD_SETTING` where they make no sense.
+/// `NUNATAK_BAD_SETTING` where they make no sense: a number negative, NaN or infinite; nesterov without
+/// momentum or with dampening; a flag that is not 0 or 1. The old settings then stay.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -119,9 +120,10 @@ pub unsafe extern "C" fn nunatak_trainer_set_sgd(trainer: *mut nunatak_trainer, 
 }
 
 /// Other settings for some parameters: `names` as `trainable` in `nunatak_config`. A parameter belongs to
-/// the first group that has it; there are at most 8.
+/// the first group that has it.
 ///
-/// `NUNATAK_WRONG_ORDER` before `nunatak_trainer_set_sgd`.
+/// `NUNATAK_WRONG_ORDER` before `nunatak_trainer_set_sgd`, `NUNATAK_UNKNOWN_NAME`, `NUNATAK_BAD_SETTING`,
+/// `NUNATAK_TOO_MANY` (there are at most 8 groups).
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -148,7 +150,8 @@ pub unsafe extern "C" fn nunatak_trainer_add_group(
 }
 
 /// What a schedule makes of the learning rates of all groups: from the next update on they are multiplied
-/// by `factor` (not negative, finite), until another is set. At first it is 1.
+/// by `factor` until another is set. At first it is 1. `NUNATAK_BAD_SETTING` for one that is negative, NaN or
+/// infinite.
 ///
 /// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
@@ -163,7 +166,8 @@ pub extern "C" fn nunatak_trainer_set_rate(trainer: *mut nunatak_trainer, factor
     })
 }
 
-/// The factor of a schedule at a unit, counted from 0, for `nunatak_trainer_set_rate`. Any thread.
+/// The factor of a schedule at a unit, counted from 0, for `nunatak_trainer_set_rate`.
+/// `NUNATAK_BAD_SETTING` for an unknown kind, and where its numbers give a factor that can't be. Any thread.
 ///
 /// # Safety
 /// `schedule` is NULL or can be read, and of kind multi-step its milestones too; `factor` is NULL or can

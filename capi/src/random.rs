@@ -49,8 +49,8 @@ pub(crate) unsafe fn seeded<'a>(own: Own, random: *mut nunatak_random) -> Result
     Ok(unsafe { &mut place.assume_init_mut().generator })
 }
 
-/// `torch.manual_seed(seed)`: only the low 32 bits count. Any thread, as all of its kind, each generator
-/// used by one at a time.
+/// `torch.manual_seed(seed)`: only the low 32 bits count; what was in the generator does not matter. No
+/// error but for the pointer. Any thread; each generator is used by one thread at a time.
 ///
 /// # Safety
 /// `random` is NULL or can be written.
@@ -63,7 +63,11 @@ pub unsafe extern "C" fn nunatak_random_seed(random: *mut nunatak_random, seed: 
     })
 }
 
-/// `torch.empty(count).uniform_(low, high)`; with 0 and 1 it is `torch.rand(count)`.
+/// `torch.empty(count).uniform_(low, high)`: `count` numbers from `low` to below `high`; with 0 and 1 it is
+/// `torch.rand(count)`. The generator goes on.
+///
+/// `NUNATAK_WRONG_ORDER` for a generator that was not seeded, `NUNATAK_BAD_SETTING` for a range that is none.
+/// Any thread; each generator is used by one thread at a time.
 ///
 /// # Safety
 /// `random` is NULL, or was written by `nunatak_random_seed`; `out` is NULL, or `count` floats can be
@@ -89,7 +93,11 @@ pub unsafe extern "C" fn nunatak_random_uniform(
     })
 }
 
-/// `torch.randperm(count)`: the numbers from 0 to `count` - 1 in random order, to shuffle samples.
+/// `torch.randperm(count)`: the numbers from 0 to `count` - 1 in random order, to shuffle samples. The
+/// generator goes on.
+///
+/// `NUNATAK_WRONG_ORDER` for a generator that was not seeded. Any thread; each generator is used by one
+/// thread at a time.
 ///
 /// # Safety
 /// `random` is NULL, or was written by `nunatak_random_seed`; `out` is NULL, or `count` uint32_t can be
@@ -110,7 +118,10 @@ pub unsafe extern "C" fn nunatak_random_permutation(random: *mut nunatak_random,
 }
 
 /// Draws every weight and sets every statistic as `torchvision.models.resnet18()` does, from a generator
-/// that goes on afterwards, as PyTorch's global one. Momenta and gradients are forgotten.
+/// that goes on afterwards, as PyTorch's global one. What is read in place stays as it is, and the others get
+/// the numbers that they would get without it. Momenta and gradients are forgotten.
+///
+/// `NUNATAK_WRONG_ORDER` for a generator that was not seeded.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -128,8 +139,11 @@ pub unsafe extern "C" fn nunatak_trainer_draw_weights(trainer: *mut nunatak_trai
     })
 }
 
-/// Draws `fc` alone, as `torch.nn.Linear(features, classes)` does: a new head. Its momentum is
-/// forgotten.
+/// Draws `fc` alone, as `torch.nn.Linear(features, classes)` does: a new head. Its momentum is forgotten. A
+/// head that is read in place stays as it is.
+///
+/// `NUNATAK_WRONG_ORDER` for a generator that was not seeded, `NUNATAK_NOT_PLANNED` for a network without a
+/// head.
 ///
 /// Any thread, one call at a time on a trainer.
 ///

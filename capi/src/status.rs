@@ -10,6 +10,11 @@ use nunatak_nn::heapless::FileError;
 /// What a call returns. The numbers are fixed: one that is taken is never given another meaning.
 /// After anything but `NUNATAK_OK`, `nunatak_last_error` tells the numbers that disagreed, and no
 /// output was written. Unless the call's description says otherwise, nothing else has changed.
+///
+/// Some come from every call that has such an argument, and are not named at each: with any pointer
+/// `NUNATAK_NULL_POINTER`, `NUNATAK_MISALIGNED` and `NUNATAK_OVERLAP`; with a trainer `NUNATAK_BAD_HANDLE`,
+/// `NUNATAK_BUSY` and `NUNATAK_PANICKED`; with a count `NUNATAK_WRONG_LENGTH`; with a text
+/// `NUNATAK_BAD_TEXT`.
 #[repr(i32)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum nunatak_status {
@@ -138,9 +143,10 @@ impl From<Error> for Failure {
             Error::UnknownName => NUNATAK_UNKNOWN_NAME,
             Error::Length { .. } => NUNATAK_WRONG_LENGTH,
             Error::InputNotSet { .. } | Error::BackwardBeforeForward => NUNATAK_WRONG_ORDER,
-            Error::NoGradients | Error::NoMomentum => NUNATAK_NO_GRADIENT,
+            Error::NoGradients => NUNATAK_NO_GRADIENT,
             Error::NotKept | Error::NotAnInput | Error::NothingToTrain => NUNATAK_NOT_PLANNED,
-            Error::GradientsNotKept | Error::UpdateIsDuring => NUNATAK_NOT_PLANNED,
+            Error::GradientsNotKept | Error::NoMomentum => NUNATAK_NOT_PLANNED,
+            Error::UpdateIsDuring => return fail!(NUNATAK_NOT_PLANNED, "this config updates during the walk; call nunatak_trainer_step"),
             Error::LossNotFinite { .. } => NUNATAK_LOSS_NOT_FINITE,
             Error::TargetOutOfRange { .. } => NUNATAK_LABEL_OUT_OF_RANGE,
             Error::Sgd(_) | Error::MaxNorm { .. } => NUNATAK_BAD_SETTING,

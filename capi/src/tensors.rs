@@ -41,7 +41,8 @@ impl nunatak_trainer {
     }
 }
 
-/// How many tensors the network's state dict has: parameters and statistics, in PyTorch's order.
+/// How many tensors the network's state dict has: parameters and statistics, in PyTorch's order. No error
+/// but those of every call.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -59,6 +60,8 @@ pub unsafe extern "C" fn nunatak_trainer_tensor_count(trainer: *mut nunatak_trai
 }
 
 /// The name of a tensor, counted from 0: "conv1.weight". NUNATAK_NAME_BYTES bytes are always enough.
+///
+/// `NUNATAK_UNKNOWN_NAME` past the last, `NUNATAK_BUFFER_TOO_SMALL` with the bytes that it takes.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -84,6 +87,7 @@ pub unsafe extern "C" fn nunatak_trainer_tensor_name(
 }
 
 /// A tensor's shape, as in PyTorch: conv1.weight is 64 x 3 x 7 x 7, num_batches_tracked has rank 0.
+/// `NUNATAK_UNKNOWN_NAME`.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -105,7 +109,8 @@ pub unsafe extern "C" fn nunatak_trainer_tensor_shape(
     })
 }
 
-/// Copies a parameter, running_mean or running_var out, `count` floats, which must be all of them.
+/// Copies a parameter, running_mean or running_var out in PyTorch's order, `count` floats, which must be all
+/// of them. `NUNATAK_UNKNOWN_NAME`, also for num_batches_tracked.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -140,9 +145,11 @@ fn copy_to(to: &mut [f32], numbers: &[f32], name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Sets a parameter, running_mean or running_var. Its gradient and momentum stay.
+/// Sets a parameter, running_mean or running_var, given in PyTorch's order. Its gradient and momentum stay.
+/// From the first one on the trainer has weights: what is not set is zero.
 ///
-/// `NUNATAK_BAD_SETTING` for a negative running_var, `NUNATAK_NOT_PLANNED` for what is read in place.
+/// `NUNATAK_UNKNOWN_NAME`, also for num_batches_tracked; `NUNATAK_BAD_SETTING` for a negative running_var;
+/// `NUNATAK_NOT_PLANNED` for what is read in place.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -178,6 +185,7 @@ pub unsafe extern "C" fn nunatak_trainer_set_tensor(
 }
 
 /// How many batches a normalisation has seen: `name` is "bn1.num_batches_tracked" or another of its kind.
+/// `NUNATAK_UNKNOWN_NAME` for others.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -201,7 +209,8 @@ pub unsafe extern "C" fn nunatak_trainer_get_batches(
     })
 }
 
-/// Sets how many batches a normalisation has seen; not negative.
+/// Sets how many batches a normalisation has seen. `NUNATAK_BAD_SETTING` for a negative number,
+/// `NUNATAK_UNKNOWN_NAME` as for `nunatak_trainer_get_batches`.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -224,8 +233,11 @@ pub unsafe extern "C" fn nunatak_trainer_set_batches(trainer: *mut nunatak_train
     })
 }
 
-/// Copies a parameter's gradient out. `NUNATAK_NO_GRADIENT` where it has none now,
-/// `NUNATAK_NOT_PLANNED` where updates come during the walk.
+/// Copies a parameter's gradient out, in the parameter's shape and order.
+///
+/// `NUNATAK_NO_GRADIENT` where it has none now: it is frozen, there was no backward, or a step or
+/// `nunatak_trainer_zero_grad` came after it. `NUNATAK_NOT_PLANNED` with NUNATAK_UPDATE_DURING: gradients are
+/// used up as they arise, and lie nowhere. `NUNATAK_UNKNOWN_NAME` for what is no parameter.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -248,7 +260,9 @@ pub unsafe extern "C" fn nunatak_trainer_get_gradient(
     })
 }
 
-/// Sets a parameter's gradient, as if backward had computed it.
+/// Sets a parameter's gradient, as if backward had computed it: the next update uses it, the next backward
+/// adds to it. `NUNATAK_NOT_PLANNED` for a frozen parameter, and with NUNATAK_UPDATE_DURING;
+/// `NUNATAK_UNKNOWN_NAME` for what is no parameter.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -271,7 +285,8 @@ pub unsafe extern "C" fn nunatak_trainer_set_gradient(
     })
 }
 
-/// Copies a parameter's momentum out. `NUNATAK_NO_GRADIENT` where it has none yet.
+/// Copies a parameter's momentum out, in the parameter's shape and order. `NUNATAK_NO_GRADIENT` where it has
+/// none now: it gets one at its first update. `NUNATAK_UNKNOWN_NAME` for what is no parameter.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -290,11 +305,17 @@ pub unsafe extern "C" fn nunatak_trainer_get_momentum(
         let (name, out) = unsafe { (text(name, "name")?, slice_mut(t.own(), out, count, "out")?) };
         let id = t.param_of(name)?;
         t.check_numbers(Entry::Param(id), count)?;
-        Ok(t.trainer.momentum(id, out)?)
+        match t.trainer.momentum(id, out) {
+            Err(nunatak_nn::Error::NoMomentum) => {
+                Err(fail!(NUNATAK_NO_GRADIENT, "{name} has no momentum: it gets one at its first update"))
+            }
+            result => Ok(result?),
+        }
     })
 }
 
-/// Sets a parameter's momentum. `NUNATAK_NO_GRADIENT` where the config has no room for it.
+/// Sets a parameter's momentum. `NUNATAK_NOT_PLANNED` where the config has no room for it: frozen, or
+/// `momentum` 0. `NUNATAK_UNKNOWN_NAME` for what is no parameter.
 ///
 /// Any thread, one call at a time on a trainer.
 ///

@@ -9,7 +9,8 @@ use core::ffi::c_char;
 use nunatak_nn::Level;
 use nunatak_nn::summary::Summary;
 
-/// How many bytes `nunatak_plan_text` needs for this config, the zero at the end included. Any thread.
+/// How many bytes `nunatak_plan_text` needs for this config, the zero at the end included. Errors and stack
+/// as for `nunatak_trainer_required_bytes`. Any thread.
 ///
 /// # Safety
 /// As for `nunatak_trainer_required_bytes`.
@@ -24,7 +25,9 @@ pub unsafe extern "C" fn nunatak_plan_text_bytes(config: *const nunatak_config, 
     })
 }
 
-/// What a step of this config computes, call by call, and where its bytes go: lines of text. Any thread.
+/// What a step of this config computes, call by call, and where its bytes go: lines of text for people, which
+/// may change with any version. `NUNATAK_BUFFER_TOO_SMALL` with the bytes that it takes; other errors as for
+/// `nunatak_trainer_required_bytes`. Any thread.
 ///
 /// # Safety
 /// `config` as for `nunatak_trainer_required_bytes`; `text` is NULL, or `bytes` bytes can be written
@@ -45,7 +48,7 @@ fn name_of(level: Level) -> *const c_char {
 }
 
 /// The instruction set that a trainer works with: "portable", "neon", "avx2" or "avx512", a constant
-/// text.
+/// text. No error but those of every call.
 ///
 /// Any thread, one call at a time on a trainer.
 ///

@@ -64,7 +64,8 @@ fn start(_: usize) -> Result<(), Failure> {
 /// count then share; 1 starts nothing. Starting them again is no error and does nothing. They sleep
 /// while no trainer works. Allocates memory.
 ///
-/// Any thread. `NUNATAK_UNSUPPORTED` in a library without the standard library.
+/// `NUNATAK_BAD_CONFIG` for another count, `NUNATAK_NO_THREADS` where the system gave none, `NUNATAK_TOO_MANY`
+/// (at most 16 different counts), `NUNATAK_UNSUPPORTED` in a library without the standard library. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn nunatak_threads_start(count: usize) -> nunatak_status {
     call(|| match checked(count)? {
@@ -73,8 +74,8 @@ pub extern "C" fn nunatak_threads_start(count: usize) -> nunatak_status {
     })
 }
 
-/// Lets `count` threads go: they end when the last trainer that has them is released. Any thread.
-/// `NUNATAK_NO_THREADS` where they were not started.
+/// Lets `count` threads go: they end when the last trainer that has them is released.
+/// `NUNATAK_NO_THREADS` where they were not started, `NUNATAK_BAD_CONFIG` for a count that can't be. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn nunatak_threads_stop(count: usize) -> nunatak_status {
     call(|| {

@@ -45,6 +45,10 @@ pub(crate) unsafe fn planned(config: *const nunatak_config) -> Result<Planned, F
 /// How many bytes `nunatak_trainer_init` needs for this config: one byte less is an error. A trainer
 /// that will be switched between configs needs the most that one of them does.
 ///
+/// `NUNATAK_BAD_CONFIG` with the number that can't be, also where the sizes do not fit the address space or
+/// a normalisation would train on one value per channel; `NUNATAK_UNKNOWN_NAME` for `trainable`;
+/// `NUNATAK_UNSUPPORTED` for a `level` that this processor has not got; `NUNATAK_BAD_FILE` for `weights`.
+///
 /// The config is planned on the stack, in a quarter of a megabyte. Any thread.
 ///
 /// # Safety
@@ -61,7 +65,8 @@ pub unsafe extern "C" fn nunatak_trainer_required_bytes(config: *const nunatak_c
 }
 
 /// Makes a trainer in `bytes` bytes of memory, which may begin anywhere and are the trainer's until
-/// `nunatak_trainer_release`: until then do not read, write, move or free them. Allocates nothing.
+/// `nunatak_trainer_release`: until then do not read, write, move or free them. What was in them does not
+/// matter. Allocates nothing.
 ///
 /// All weights are zero, unless the config has `weights`. Before the first forward load them
 /// (`nunatak_trainer_load`), draw them (`nunatak_trainer_draw_weights`) or set them
@@ -69,7 +74,13 @@ pub unsafe extern "C" fn nunatak_trainer_required_bytes(config: *const nunatak_c
 ///
 /// The config's threads, if more than 1, must have been started (`nunatak_threads_start`).
 ///
-/// At most 256 trainers live at once (16 without the standard library). Any thread.
+/// `NUNATAK_MEMORY_TOO_SMALL`, `NUNATAK_MEMORY_IN_USE`, `NUNATAK_NO_THREADS`, `NUNATAK_TOO_MANY` (at most 256
+/// trainers live at once, 16 without the standard library), and what `nunatak_trainer_required_bytes` returns.
+/// With `weights` also `NUNATAK_MISALIGNED`, `NUNATAK_BAD_CONFIG` (another network's, only `classes` may
+/// differ), `NUNATAK_WRONG_FILE` (a tensor is missing; a new head must be trained), `NUNATAK_NOT_PLANNED` (a
+/// delta). After an error the memory is yours; it may have been written to.
+///
+/// Any thread.
 ///
 /// # Safety
 /// `config` as for `nunatak_trainer_required_bytes`; `memory` is NULL, or `bytes` bytes of it can be
@@ -129,13 +140,14 @@ pub unsafe extern "C" fn nunatak_trainer_init(
 }
 
 /// Goes on with another config in the same memory: more or less frozen, a head of another size, another
-/// batch, evaluation. Weights, statistics and the momentum of what stays trainable survive; gradients
-/// do not. A head of another size is zero until it is drawn, loaded or set. The optimiser's groups stay
-/// with their parameters.
+/// batch, evaluation. Weights, statistics and the momentum of what stays trainable survive. Gradients,
+/// images, labels and what was computed do not. A head of another size is zero until it is drawn, loaded or
+/// set. The optimiser's groups stay with their parameters.
 ///
-/// `NUNATAK_MEMORY_TOO_SMALL`, `NUNATAK_BAD_CONFIG` (another network: only `classes` may differ): then
-/// nothing has changed. `threads` must be as many as at the start; the level stays. `weights` are those of
-/// the start, or NULL: then what was read in place is copied into the trainer's memory.
+/// `NUNATAK_MEMORY_TOO_SMALL`, `NUNATAK_BAD_CONFIG` (another network: only `classes` may differ), and what
+/// `nunatak_trainer_required_bytes` returns: then nothing has changed. `threads` must be as many as at the
+/// start; the level stays. `weights` are those of the start, or NULL: then what was read in place is copied
+/// into the trainer's memory.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -163,7 +175,8 @@ pub unsafe extern "C" fn nunatak_trainer_switch(trainer: *mut nunatak_trainer, c
     })
 }
 
-/// Ends a trainer; its memory is the caller's again. Releasing it twice is `NUNATAK_BAD_HANDLE`.
+/// Ends a trainer; its memory is the caller's again. Releasing it twice is `NUNATAK_BAD_HANDLE`. A trainer
+/// whose call has returned `NUNATAK_PANICKED` can be released too.
 ///
 /// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
@@ -190,11 +203,13 @@ impl nunatak_trainer {
     }
 }
 
-/// Computes predictions and, if there is one, the loss. In train mode normalisations move their running
-/// statistics. Images and labels must have been set since the last forward: their memory is used again.
+/// Computes predictions and, if there is one, the loss; those of before are overwritten. In train mode
+/// normalisations move their running statistics. Images and labels must have been set since the last
+/// forward: their memory is used again.
 ///
-/// `NUNATAK_WRONG_ORDER` where they were not, `NUNATAK_NO_WEIGHTS`, `NUNATAK_LABEL_OUT_OF_RANGE`,
-/// `NUNATAK_STOPPED` (statistics may then have moved).
+/// `NUNATAK_WRONG_ORDER` where they were not, `NUNATAK_NO_WEIGHTS`: then nothing has changed.
+/// `NUNATAK_LABEL_OUT_OF_RANGE`, `NUNATAK_STOPPED`: statistics may then have moved, and images and labels must
+/// be set again.
 ///
 /// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
@@ -207,11 +222,11 @@ pub extern "C" fn nunatak_trainer_forward(trainer: *mut nunatak_trainer) -> nuna
 }
 
 /// `loss.backward()`: writes the gradient of every trained parameter, or adds to what is there since
-/// the last `nunatak_trainer_zero_grad` or switch.
+/// the last `nunatak_trainer_zero_grad`, step or switch. Weights do not change.
 ///
 /// `NUNATAK_WRONG_ORDER` without a forward before it (each forward serves one backward),
-/// `NUNATAK_NOT_PLANNED` where nothing is trained or updates come during the walk, `NUNATAK_STOPPED`
-/// (gradients are then forgotten).
+/// `NUNATAK_NOT_PLANNED` where nothing is trained, where the loss is outside, or with
+/// NUNATAK_UPDATE_DURING, `NUNATAK_STOPPED` (all gradients are then forgotten).
 ///
 /// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
@@ -225,7 +240,8 @@ pub extern "C" fn nunatak_trainer_backward(trainer: *mut nunatak_trainer) -> nun
 }
 
 /// `prediction.backward(gradient)`: the same from the predictions back, with their gradient given, batch
-/// x classes floats. For a config whose loss is NUNATAK_LOSS_OUTSIDE.
+/// x classes floats. For a config whose loss is NUNATAK_LOSS_OUTSIDE; `NUNATAK_NOT_PLANNED` for others.
+/// Other errors as for `nunatak_trainer_backward`.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -249,11 +265,11 @@ pub unsafe extern "C" fn nunatak_trainer_backward_from(
     })
 }
 
-/// `optimizer.step()`: updates every parameter that has a gradient, by the settings of
+/// `optimizer.step()`: updates every parameter that has a gradient, and its momentum, by the settings of
 /// `nunatak_trainer_set_sgd`. Gradients stay.
 ///
-/// `NUNATAK_NO_GRADIENT` without gradients, or where a momentum is asked of a config without;
-/// `NUNATAK_WRONG_ORDER` without settings; `NUNATAK_NOT_PLANNED` where updates come during the walk.
+/// `NUNATAK_NO_GRADIENT` without gradients; `NUNATAK_WRONG_ORDER` without settings; `NUNATAK_NOT_PLANNED` where
+/// settings have a momentum and the config none, or with NUNATAK_UPDATE_DURING. Then nothing has changed.
 ///
 /// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
@@ -266,11 +282,14 @@ pub extern "C" fn nunatak_trainer_update(trainer: *mut nunatak_trainer) -> nunat
     })
 }
 
-/// A whole step: forward, backward, update, gradients forgotten. A loss that is not finite ends it after
-/// forward, before any weight has changed: `NUNATAK_LOSS_NOT_FINITE`.
+/// A whole step: forward, backward, update, gradients forgotten; `loss` gets the loss before the update.
+/// The same numbers with NUNATAK_UPDATE_AFTER and NUNATAK_UPDATE_DURING.
 ///
-/// Otherwise as `nunatak_trainer_forward`, `_backward` and `_update`. `loss` gets the loss before the
-/// update. Where updates come during the walk, a progress callback can't stop the backward walk.
+/// `NUNATAK_WRONG_ORDER` without settings, images or labels; `NUNATAK_NO_WEIGHTS`; `NUNATAK_NOT_PLANNED` where
+/// the config has no loss of the library's own, trains nothing, or has no momentum and the settings have:
+/// then nothing has changed. `NUNATAK_LABEL_OUT_OF_RANGE`, `NUNATAK_LOSS_NOT_FINITE` (ask
+/// `nunatak_trainer_loss` which it is), `NUNATAK_STOPPED`: then no weight has changed, but statistics may have
+/// moved. With NUNATAK_UPDATE_DURING a progress callback can stop the forward walk alone.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -283,6 +302,7 @@ pub unsafe extern "C" fn nunatak_trainer_step(trainer: *mut nunatak_trainer, los
         // SAFETY: the caller's promise.
         let out = unsafe { Out::new(t.own(), loss, "loss")? };
         let (optimizer, value) = (t.scaled_optimizer()?, t.loss_value()?);
+        t.trainer.check_step(&optimizer)?;
         t.begin(|calls| calls.forward + calls.backward + calls.update);
         t.forward()?;
         let loss = t.trainer.finite(value)?;
@@ -292,7 +312,8 @@ pub unsafe extern "C" fn nunatak_trainer_step(trainer: *mut nunatak_trainer, los
     })
 }
 
-/// `optimizer.zero_grad()`: forgets all gradients. Until the next backward an update has none.
+/// `optimizer.zero_grad()`: forgets all gradients. Until the next backward an update has none. No error but
+/// those of every call.
 ///
 /// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
@@ -305,6 +326,9 @@ pub extern "C" fn nunatak_trainer_zero_grad(trainer: *mut nunatak_trainer) -> nu
 
 /// PyTorch's `clip_grad_norm_`: scales all gradients so that their common norm is at most `max_norm`;
 /// `norm` gets what it was.
+///
+/// `NUNATAK_NO_GRADIENT` without gradients, `NUNATAK_NOT_PLANNED` with NUNATAK_UPDATE_DURING,
+/// `NUNATAK_BAD_SETTING` for a `max_norm` that is negative or NaN.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -321,7 +345,9 @@ pub unsafe extern "C" fn nunatak_trainer_clip_grad_norm(trainer: *mut nunatak_tr
     })
 }
 
-/// The loss of the last forward, whatever it is.
+/// The loss of the last forward, whatever it is, one float. To be read before the next images, labels or
+/// targets are set: without a forward it is `NUNATAK_WRONG_ORDER`. `NUNATAK_NOT_PLANNED` where the config has
+/// no loss of the library's own.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -338,7 +364,9 @@ pub unsafe extern "C" fn nunatak_trainer_loss(trainer: *mut nunatak_trainer, los
     })
 }
 
-/// The predictions of the last forward: batch x classes floats (logits; without a head the features).
+/// The predictions of the last forward: batch x classes floats, image by image (logits; without a head the
+/// features). To be read before the next images, labels or targets are set: without a forward it is
+/// `NUNATAK_WRONG_ORDER`.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -355,7 +383,7 @@ pub unsafe extern "C" fn nunatak_trainer_predictions(trainer: *mut nunatak_train
 }
 
 /// The pooled features (embeddings) of the last forward, what `fc` reads: batch x `widths[layers - 1]`
-/// floats.
+/// floats, image by image. Order and errors as for `nunatak_trainer_predictions`.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -371,7 +399,8 @@ pub unsafe extern "C" fn nunatak_trainer_features(trainer: *mut nunatak_trainer,
     })
 }
 
-/// Forward and predictions in one call, for a config without a loss: images must have been set.
+/// Forward and predictions in one call: batch x classes floats. For a config without a loss, or with one
+/// whose labels are set too. Errors of `nunatak_trainer_forward`; a wrong `count` is found before it.
 ///
 /// Any thread, one call at a time on a trainer.
 ///

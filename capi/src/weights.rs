@@ -114,14 +114,16 @@ fn load_momentum(t: &mut nunatak_trainer, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 /// Loads weights from the bytes of a whole file: `.safetensors`, native, or `.pth` (zip or legacy; nothing in
-/// it is executed). The numbers are copied; the bytes may begin anywhere. Momenta and gradients are
-/// forgotten. `head` is a `nunatak_head`. Checksums are verified.
+/// it is executed). Parameters and statistics are overwritten; the bytes may begin anywhere, and are not
+/// needed afterwards. Momenta and gradients are forgotten. `head` is a `nunatak_head`. Checksums are verified.
 ///
 /// A native delta is laid over the config's `weights`, which must be its base; the config must train what the
 /// delta has. `head` is then of no meaning.
 ///
 /// `NUNATAK_BAD_FILE` where the bytes contradict themselves, `NUNATAK_WRONG_FILE` where the tensors are
-/// not this network's: then nothing has changed.
+/// not this network's or the delta's base is another file, `NUNATAK_NOT_PLANNED` where something is read in
+/// place (load into a trainer without `weights`) or a delta has no `weights` below, `NUNATAK_BAD_SETTING` for
+/// `head`: then nothing has changed.
 ///
 /// Allocates memory, at most twice the file and 1 MiB, but for native files none. In a library without the
 /// standard library it never allocates, and takes native files, and `.safetensors` of F32 and I64.
@@ -156,7 +158,10 @@ pub unsafe extern "C" fn nunatak_trainer_load(
 }
 
 /// Takes over the momenta that a file has which was saved with them; a file without changes nothing.
-/// Call it after `nunatak_trainer_load`, which forgets momenta. Errors and allocation as there.
+/// Call it after `nunatak_trainer_load`, which forgets momenta. Allocation as there.
+///
+/// `NUNATAK_BAD_FILE`, `NUNATAK_WRONG_FILE` where one has another shape, `NUNATAK_NOT_PLANNED` where one is of a
+/// parameter that has no momentum in this config: then nothing has changed.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -172,7 +177,9 @@ pub unsafe extern "C" fn nunatak_trainer_load_momentum(trainer: *mut nunatak_tra
     })
 }
 
-/// How many bytes `nunatak_trainer_save` writes. `format` is a `nunatak_format`.
+/// How many bytes `nunatak_trainer_save` writes now. `format` is a `nunatak_format`.
+///
+/// `NUNATAK_BAD_SETTING` for `format`, `NUNATAK_NOT_PLANNED` for a delta of a trainer without `weights`.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -194,8 +201,8 @@ pub unsafe extern "C" fn nunatak_trainer_saved_bytes(trainer: *mut nunatak_train
 
 /// Writes a file to the front of a buffer, which may begin anywhere; `written` gets its length, which is
 /// `nunatak_trainer_saved_bytes`. A buffer of that length is enough, one byte less is
-/// `NUNATAK_BUFFER_TOO_SMALL`. Allocates nothing. Put it on disk under another name and rename it, so
-/// that a power cut leaves the old file.
+/// `NUNATAK_BUFFER_TOO_SMALL`, and nothing is written. Other errors as there. Allocates nothing. Put it on
+/// disk under another name and rename it, so that a power cut leaves the old file.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -230,10 +237,11 @@ pub unsafe extern "C" fn nunatak_trainer_save(
 
 /// The network that a file is of. A native file says so; others tell it by tensors' names and shapes,
 /// which leave out the stem's stride, padding and pooling: a 7x7 stem is taken for ImageNet's, any other
-/// for one of stride 1 that keeps the size, unless nunatak wrote the file. Allocates as `nunatak_trainer_load`. Any thread.
+/// for one of stride 1 that keeps the size, unless nunatak wrote the file. Allocates as
+/// `nunatak_trainer_load`. Any thread.
 ///
-/// `NUNATAK_WRONG_FILE` where it is no residual network of basic blocks, `NUNATAK_UNSUPPORTED` in a
-/// library without the standard library for files that are not native.
+/// `NUNATAK_BAD_FILE`; `NUNATAK_WRONG_FILE` where it is no residual network of basic blocks;
+/// `NUNATAK_UNSUPPORTED` in a library without the standard library for files that are not native.
 ///
 /// # Safety
 /// `file` is NULL, or `bytes` bytes can be read there; `recipe` is NULL or can be written.

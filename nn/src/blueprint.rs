@@ -167,6 +167,11 @@ impl Blueprint {
         self.needs.root().is_some_and(|root| self.needs.at(root).backward())
     }
 
+    /// Whether there is room for a parameter's momentum.
+    pub fn plans_momentum(&self, id: ParamId) -> bool {
+        !self.lasting.momentum(&self.network, id).is_empty()
+    }
+
     /// The parameters.
     pub fn network(&self) -> &Network {
         &self.network

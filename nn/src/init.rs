@@ -50,7 +50,9 @@ impl Trainer<'_> {
             let id = crate::params::NormId(i as u16);
             self.running_mean_mut(id).fill(0.0);
             self.running_var_mut(id).fill(1.0);
-            self.set_num_batches_tracked(id, 0);
+            if !self.running_var_mut(id).is_empty() {
+                self.set_num_batches_tracked(id, 0);
+            }
         }
         self.momenta = Default::default();
         self.zero_grad();

@@ -226,20 +226,26 @@ impl Trainer<'_> {
     ///
     /// # Errors
     /// [`StateError`] where one has another shape, can't be read, or belongs to a parameter that the
-    /// plan does not train; those before it are then loaded.
+    /// plan does not train, before anything is changed.
     pub fn load_momentum(&mut self, file: &Checkpoint) -> Result<(), StateError> {
         let network = self.blueprint().network().clone();
         let mut room = Vec::new();
-        for id in network.param_ids() {
-            let name = std::format!("{MOMENTUM_PREFIX}{}", network.entry_name(Entry::Param(id)).as_str());
-            let Some(entry) = file.get(&name) else { continue };
-            let due = dims(&network, Entry::Param(id));
-            if entry.shape() != due {
-                let misshapen = std::vec![(name, due, entry.shape().to_vec())];
-                return Err(StateError::Mismatch(Mismatch { misshapen, ..Mismatch::default() }));
+        for only_look in [true, false] {
+            for id in network.param_ids() {
+                let name = std::format!("{MOMENTUM_PREFIX}{}", network.entry_name(Entry::Param(id)).as_str());
+                let Some(entry) = file.get(&name) else { continue };
+                let due = dims(&network, Entry::Param(id));
+                if entry.shape() != due {
+                    let misshapen = std::vec![(name, due, entry.shape().to_vec())];
+                    return Err(StateError::Mismatch(Mismatch { misshapen, ..Mismatch::default() }));
+                }
+                entry.read_f32(&mut room)?;
+                match only_look {
+                    true if !self.blueprint().plans_momentum(id) => return Err(Error::NoMomentum.into()),
+                    true => {}
+                    false => self.set_momentum(id, &room)?,
+                }
             }
-            entry.read_f32(&mut room)?;
-            self.set_momentum(id, &room)?;
         }
         Ok(())
     }

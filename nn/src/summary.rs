@@ -126,6 +126,9 @@ impl fmt::Display for Summary<'_> {
         ] {
             writeln!(f, "  {what:<20} {bytes:>12}")?;
         }
-        Ok(())
+        match bytes.borrowed {
+            0 => Ok(()),
+            borrowed => writeln!(f, "read in place, from the file: {borrowed}"),
+        }
     }
 }

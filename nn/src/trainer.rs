@@ -300,11 +300,9 @@ impl<'m> Trainer<'m> {
     /// # Errors
     /// Those of [`Trainer::backward`] and [`Trainer::step`].
     pub fn backward_and_step(&mut self, optimizer: &Optimizer) -> Result<(), Error> {
+        self.check_step(optimizer)?;
         match self.blueprint.options.update {
-            Update::During => {
-                self.check_momentum(optimizer, self.blueprint.needs.params(&self.blueprint.tape))?;
-                self.walk_back(&[1.0], Some(optimizer))
-            }
+            Update::During => self.walk_back(&[1.0], Some(optimizer)),
             Update::After => {
                 self.backward()?;
                 self.step(optimizer)?;
@@ -312,6 +310,18 @@ impl<'m> Trainer<'m> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether this plan trains, and has the momentum that these settings ask for. Ask it before a
+    /// forward: one whose step is then refused has moved the running statistics for nothing.
+    ///
+    /// # Errors
+    /// [`Error::NothingToTrain`], [`Error::NoMomentum`].
+    pub fn check_step(&self, optimizer: &Optimizer) -> Result<(), Error> {
+        if !self.blueprint.trains() {
+            return Err(Error::NothingToTrain);
+        }
+        self.check_momentum(optimizer, self.blueprint.needs.params(&self.blueprint.tape))
     }
 
     fn walk_back(&mut self, gradient: &[f32], optimizer: Option<&Optimizer>) -> Result<(), Error> {
@@ -351,8 +361,7 @@ impl<'m> Trainer<'m> {
     }
 
     fn check_momentum(&self, optimizer: &Optimizer, params: ParamSet) -> Result<(), Error> {
-        let lacks = |id: ParamId| self.blueprint.lasting.momentum(&self.blueprint.network, id).is_empty();
-        if params.iter().any(|id| optimizer.of(id).momentum != 0.0 && lacks(id)) {
+        if params.iter().any(|id| optimizer.of(id).momentum != 0.0 && !self.blueprint.plans_momentum(id)) {
             return Err(Error::NoMomentum);
         }
         Ok(())
