@@ -139,7 +139,7 @@ fn session<R>(use_it: impl FnOnce(&mut Session) -> Result<R, Error>) -> Option<R
             error::set("no session: call head_start first");
             None
         }
-        Some(session) => use_it(session).inspect_err(|error| error::set(error)).ok(),
+        Some(session) => use_it(session).inspect_err(error::set).ok(),
     })
 }
 

@@ -62,5 +62,5 @@ fn run(memory: &mut [u8], out: &mut [f32; 6]) -> Result<(), Error> {
 pub unsafe extern "C" fn tutorial(memory: *mut u8, bytes: usize, out: *mut f32) -> bool {
     // SAFETY: the caller's duty.
     let (memory, out) = unsafe { (room(memory, bytes), &mut *out.cast::<[f32; 6]>()) };
-    run(memory, out).inspect_err(|error| error::set(error)).is_ok()
+    run(memory, out).inspect_err(error::set).is_ok()
 }
