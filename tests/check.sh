@@ -45,13 +45,6 @@ command -v valgrind >/dev/null || skip "C programs under valgrind: not installed
 command -v "${CXX:-c++}" >/dev/null || skip "C programs as C++17: no C++ compiler (apt-get install g++)"
 NUNATAK_ALL_CHECKS=1 cargo test -q -p nunatak-capi
 
-step "the C library without an operating system asks for nothing"
-if command -v "${ARM_CC:-arm-none-eabi-gcc}" >/dev/null && ${CROSS_CARGO:-cargo} rustc -q -p nunatak-core --target thumbv7em-none-eabihf -- --emit=metadata 2>/dev/null; then
-  CARGO=${CROSS_CARGO:-cargo} CC=${ARM_CC:-arm-none-eabi-gcc} capi/tests/link.sh
-else
-  skip "the C library for boards: no arm-none-eabi-gcc, or no thumbv7em-none-eabihf (rustup target add)"
-fi
-
 step "cargo-c installs the C library, pkg-config links with it"
 command -v pkg-config >/dev/null || skip "linking by pkg-config: not installed (apt-get install pkg-config)"
 if cargo cinstall --version >/dev/null 2>&1; then
@@ -66,15 +59,11 @@ import json, sys
 print(sum('bin' in t['kind'] for p in json.load(sys.stdin)['packages'] for t in p['targets']))")
 [ "$binaries" = 1 ] || { echo "$binaries binaries; cargo run would be ambiguous"; exit 1; }
 
-step "builds without an operating system"
-for target in thumbv7em-none-eabihf riscv32imac-unknown-none-elf aarch64-unknown-none wasm32-unknown-unknown; do
-  if [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
-    cargo build -q -p nunatak-nn --no-default-features --target "$target"
-    echo "$target: built"
-  else
-    skip "$target: not installed (rustup target add $target)"
-  fi
-done
+step "the edge: builds without an operating system, the C library for boards, bare metal, ARM, wasm, older x86"
+edge=$(mktemp)
+tests/edge/run.sh | tee "$edge"
+while read -r line; do skipped+=("edge: ${line#SKIPPED }"); done < <(grep '^SKIPPED' "$edge" | sort -u)
+rm "$edge"
 
 step "fuzz targets build"
 if cargo +nightly --version >/dev/null 2>&1; then

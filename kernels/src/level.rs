@@ -164,4 +164,15 @@ mod tests {
         assert_eq!(last, Some(Level::PORTABLE));
         assert_eq!(Level::by_name("sse9"), Err(LevelError::Unknown));
     }
+
+    /// Whoever knows the CPU (an emulator's, say) tells which levels are due, best first.
+    #[test]
+    #[cfg(feature = "std")]
+    fn the_levels_that_are_due_are_there_and_no_others() {
+        if let Ok(due) = std::env::var("NUNATAK_EXPECT_LEVELS") {
+            let levels: std::vec::Vec<_> = Level::available().map(Level::name).collect();
+            assert_eq!(levels, due.split(',').collect::<std::vec::Vec<_>>());
+            assert_eq!(Level::detect().name(), levels[0]);
+        }
+    }
 }

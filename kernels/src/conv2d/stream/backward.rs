@@ -12,6 +12,11 @@ use crate::sgd::{Rule, Sgd};
 /// The most slots that are taken at a time at any level.
 const MOST: usize = 16;
 
+/// The most slots that are taken at a time at a level: a sum and a vector of dy for each are in registers.
+const fn most<I: Isa>() -> usize {
+    if I::ROWS > 8 { MOST } else { 8 }
+}
+
 /// Input channels of a part: enough that a part reads long runs of weights, and that arranging dy
 /// anew for each is little beside them.
 const fn range(conv: &Conv2d) -> usize {
@@ -124,7 +129,7 @@ struct Part<'a, 't> {
 impl Task for Part<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
-        let pairs = Pairs::new(self.conv, if I::ROWS > 8 { MOST } else { 8 });
+        let pairs = Pairs::new(self.conv, most::<I>());
         let [dy, x, sums, partial] = rooms(self.conv, &pairs);
         let (dy, rest) = self.scratch.split_at_mut(dy);
         let (x, rest) = rest.split_at_mut(x);
@@ -164,8 +169,9 @@ impl Task for Part<'_, '_> {
                 ($($n:literal)+) => {
                     match (pairs.rows, self.dx.is_some()) {
                         $(
-                            ($n, true) => micro::walk::<I, $n, true>(isa, &fixed, &mut weights, sums, partial),
-                            ($n, false) => micro::walk::<I, $n, false>(isa, &fixed, &mut weights, sums, partial),
+                            // What does not fit the registers of `I` is never compiled.
+                            ($n, true) if $n <= most::<I>() => micro::walk::<I, $n, true>(isa, &fixed, &mut weights, sums, partial),
+                            ($n, false) if $n <= most::<I>() => micro::walk::<I, $n, false>(isa, &fixed, &mut weights, sums, partial),
                         )+
                         (rows, _) => unreachable!("{rows} slots at a time"),
                     }

@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# Runs nunatak where it must work besides a desktop, and says for each target what ran and how long:
+# builds without an operating system, the C library for boards, bare metal, AArch64, wasm, older x86 CPUs.
+#   tests/edge/run.sh [builds] [c] [metal] [a64] [wasm] [x86]      (default: all)
+#   CROSS_HOME     where emulators and compilers are put (default target/edge), see setup.sh
+#   EDGE_LOGS      where the output of each run is kept (default: the target folder, edge-logs)
+# What this machine can't run is named as skipped. Exit code 1 where something failed.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export CROSS_HOME=${CROSS_HOME:-$PWD/target/edge} CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+folder=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
+logs=${EDGE_LOGS:-$folder/edge-logs}
+mkdir -p "$logs"
+lines=() failed=0
+[ $# -gt 0 ] || set -- builds c metal a64 wasm x86
+
+line() {
+  lines+=("$(printf '%-7s %-34s %-66s %s' "$@")")
+  printf '%s\n' "${lines[-1]}"
+}
+skip() { line SKIPPED "$1" "$2" ""; }
+
+# run TARGET WHAT COMMAND...: one line; at a failure the end of what the command wrote. Tests are counted.
+run() {
+  local target=$1 what=$2 log began=$SECONDS tests
+  log=$logs/$(tr -cs 'A-Za-z0-9_\n' - <<<"$target $what" | cut -c1-100).log
+  shift 2
+  if "$@" >"$log" 2>&1; then
+    tests=$(awk '/^test result: ok/ {n += $4} END {if (n) print ", " n " tests"}' "$log")
+    line ok "$target" "$what$tests" "$((SECONDS - began)) s"
+  else
+    line FAILED "$target" "$what: $log" "$((SECONDS - began)) s"
+    tail -n 40 "$log"
+    failed=1
+  fi
+}
+
+# Tests leave out the largest convolutions (kernels/tests/conv2d.rs): an emulator is hundreds of times slower.
+export NUNATAK_TEST=emulated
+
+# set_up PART...: whether it is there, or could be put there
+set_up() {
+  tests/edge/setup.sh "$@" >>"$logs/setup.log" 2>&1 && . "$CROSS_HOME/env.sh"
+}
+
+# Optimised as it is shipped, but not as a whole: that would be done anew for every test program.
+fast=(env CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16)
+
+part_builds() {
+  set_up builds || { skip "no operating system" "no compiler for these targets: $logs/setup.log"; return; }
+  local target
+  for target in thumbv7em-none-eabihf riscv32imac-unknown-none-elf aarch64-unknown-none wasm32-unknown-unknown; do
+    run "$target" "core, kernels, nn build without std and without a heap" \
+      xcargo build -p nunatak-nn --no-default-features --target "$target"
+  done
+}
+
+part_c() {
+  set_up builds c || { skip "C library for boards" "no compiler: $logs/setup.log"; return; }
+  run "C library, Cortex-M7" "links with nothing but the compiler's own; no allocator" \
+    env CARGO=xcargo CC=arm-none-eabi-gcc capi/tests/link.sh
+}
+
+part_metal() {
+  [ -e tests/bare_metal/run.sh ] || { skip "bare metal" "tests/bare_metal/run.sh is not there"; return; }
+  set_up m7 a64none c || { skip "bare metal" "no compiler or emulator: $logs/setup.log"; return; }
+  local began=$SECONDS
+  if tests/bare_metal/run.sh 2>&1 | tee "$logs/metal.log"; then
+    line ok "bare metal" "tests/bare_metal/run.sh, see above" "$((SECONDS - began)) s"
+  else
+    line FAILED "bare metal" "tests/bare_metal/run.sh, see above" "$((SECONDS - began)) s"
+    failed=1
+  fi
+}
+
+part_a64() {
+  set_up a64 || { skip "AArch64" "no compiler or emulator: $logs/setup.log"; return; }
+  local crates=(-p nunatak-core -p nunatak-kernels -p nunatak-nn -p nunatak-tests) cpu
+  local test=("${fast[@]}" xcargo test --release --target aarch64-unknown-linux-gnu --lib --tests)
+  run "AArch64" "the tests build" "${test[@]}" --no-run "${crates[@]}"
+  # Most tests loop over the levels of the CPU: NEON and portable in one run.
+  run "AArch64, Cortex-A72" "core, kernels, nn, tests: whole suites; NEON and portable" \
+    env A64_CPU=cortex-a72 NUNATAK_EXPECT_LEVELS=neon,portable "${test[@]}" --no-fail-fast "${crates[@]}"
+  for cpu in a53 a76; do
+    run "AArch64, Cortex-${cpu^^}" "the kernels' suite, proptest too; NEON and portable" \
+      env A64_CPU=cortex-$cpu NUNATAK_EXPECT_LEVELS=neon,portable "${test[@]}" --no-fail-fast -p nunatak-kernels
+    run "AArch64, Cortex-${cpu^^}" "the tutorial with PyTorch's numbers, portable" \
+      env A64_CPU=cortex-$cpu NUNATAK_LEVEL=portable "${test[@]}" -p nunatak-nn --test tutorial
+  done
+  run "AArch64, assembly" "no calls and no vectors on the stack in the innermost loops" tests/edge/asm.sh
+}
+
+part_wasm() {
+  command -v node >/dev/null || { skip "wasm32, simd128" "no node (apt-get install nodejs)"; return; }
+  if set_up wasi; then
+    # No emulator: node compiles the module.
+    run "wasm32, simd128, node's WASI" "core and the kernels' suite, proptest too; portable level" \
+      env -u NUNATAK_TEST "${fast[@]}" xcargo test --release --target wasm32-wasip1 --lib --tests --no-default-features -p nunatak-core -p nunatak-kernels
+  else
+    skip "wasm32, node's WASI" "no compiler: $logs/setup.log"
+  fi
+  set_up wasm || { skip "wasm32, simd128, node" "no compiler, or no wasm-objdump: $logs/setup.log"; return; }
+  run "wasm32, simd128" "a ResNet18 builds without std" xcargo build --release -p nunatak-wasm --target wasm32-unknown-unknown
+  local wasm=$folder/wasm32-unknown-unknown/release/nunatak_wasm.wasm
+  run "wasm32, simd128" "128-bit products are in it" simd_in "$wasm"
+  run "wasm32, simd128, node" "the tutorial with PyTorch's numbers; a head is trained" node tests/wasm/train.mjs "$wasm"
+}
+
+# The products of vectors in a module: a build without simd128 has none.
+simd_in() {
+  local count
+  count=$(wasm-objdump -d "$1" | grep -c 'f32x4\.mul')
+  echo "$count f32x4.mul"
+  [ "$count" -ge 100 ]
+}
+
+part_x86() {
+  [ "$(uname -m)" = x86_64 ] || { skip "older x86" "this machine is none"; return; }
+  set_up x86 || { skip "older x86" "no emulator: $logs/setup.log"; return; }
+  local cpu levels what
+  # The desktop's own programs. A level that the CPU lacks dies of an illegal instruction.
+  export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$CROSS_HOME/bin/qemu-x86"
+  for cpu in "qemu64 portable SSE2" "Nehalem portable SSE4.2" "SandyBridge portable AVX" "Haswell avx2,portable AVX2"; do
+    read -r cpu levels what <<<"$cpu"
+    run "x86-64, $cpu ($what)" "exactly the levels $levels; every op but convolution" \
+      env X86_CPU="$cpu" NUNATAK_EXPECT_LEVELS="$levels" cargo test --lib -p nunatak-kernels
+    run "x86-64, $cpu ($what)" "the tutorial with PyTorch's numbers" \
+      env X86_CPU="$cpu" cargo test -p nunatak-nn --test tutorial
+    # Those between differ in what is detected alone: they run the same code.
+    case $cpu in qemu64 | Haswell)
+      run "x86-64, $cpu ($what)" "convolutions at the levels $levels, proptest too" \
+        env X86_CPU="$cpu" cargo test --no-fail-fast -p nunatak-kernels --test conv2d --test conv2d_finish
+      ;;
+    esac
+  done
+  unset CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER
+}
+
+for part in "$@"; do "part_$part"; done
+printf '\n%s\n' "At the edge, $((SECONDS / 60)) min $((SECONDS % 60)) s:"
+printf '%s\n' "${lines[@]}"
+exit $failed
