@@ -7,9 +7,10 @@
 //! for the networks that this is made for the result is the lower bound or within a few percent of it.
 
 use crate::Error;
-use crate::arena::{ALIGN, UNIT};
+use crate::arena::{ALIGN, MOST_NUMBERS, UNIT};
 use crate::lifetime::{Kind, NONE, Slot, Slots, Update};
 use crate::needs::{Needs, ParamSet};
+use crate::sort::sort_by_key;
 use crate::tape::{Operation, ParamId, Tape, ValueId};
 use core::ops::Range;
 
@@ -61,6 +62,9 @@ impl<const N: usize> Plan<N> {
     ) -> Result<(Self, Slots<S>), Error> {
         let (mut slots, of) = Slots::<S>::new(tape, needs, context, param_len, keep, update)?;
         let units = place::<S>(slots.as_mut_slice())?;
+        if units as usize > MOST_NUMBERS / UNIT {
+            return Err(Error::TooLarge { shape: [1, 1, 1, usize::MAX] });
+        }
         let (peak, live_units) = slots.peak();
         let none = [Place::default(); N];
         let mut plan = Plan {
@@ -184,7 +188,7 @@ fn place_in_order<const S: usize>(slots: &mut [Slot], order: Order) -> Result<u3
     let mut queue = [0_u16; S];
     let queue = &mut queue[..slots.len()];
     queue.iter_mut().enumerate().for_each(|(i, q)| *q = i as u16);
-    queue.sort_unstable_by_key(|&i| (core::cmp::Reverse(key(&slots[i as usize])), i));
+    sort_by_key(queue, |i| (core::cmp::Reverse(key(&slots[i as usize])), i));
 
     let mut placed = [0_u16; S]; // by offset
     let mut total = 0;
