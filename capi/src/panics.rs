@@ -7,8 +7,9 @@ use crate::status::fail;
 use crate::status::nunatak_status;
 use core::ffi::c_char;
 
-/// Gets a text that says what and where (without the feature `messages` only in which source file); it may reset the board, or blink. If it returns, the processor
-/// halts in an endless loop. It must not call the library.
+/// Gets a text that says what and where (without the feature `messages` only in which source file); it
+/// may reset the board, or blink. If it returns, the processor halts in an endless loop. It must not call
+/// the library.
 pub type nunatak_panic_callback = Option<extern "C" fn(text: *const c_char)>;
 
 #[cfg(all(not(feature = "std"), feature = "panic-handler"))]
