@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains on emulated boards without an operating system, and compares with a desktop.
 #   tests/bare_metal/run.sh
-#   CARGO       cargo that can build for thumbv7em-none-eabihf (default: cargo)
+#   CARGO       cargo that can build for thumbv7em-none-eabihf (default: xcargo of tests/edge/setup.sh, else cargo)
 #   HOST_CARGO  cargo for this machine (default: cargo)
 #   QEMU        default: qemu-system-arm
 #   CC          a C compiler for it (default: arm-none-eabi-gcc): for capi/examples/firmware.c
@@ -9,7 +9,7 @@
 # A line for each machine and lesson; what can't run is named as skipped.
 set -euo pipefail
 cd "$(dirname "$0")"
-CARGO=${CARGO:-cargo} HOST_CARGO=${HOST_CARGO:-cargo} QEMU=${QEMU:-qemu-system-arm} CC=${CC:-arm-none-eabi-gcc}
+CARGO=${CARGO:-$(command -v xcargo || echo cargo)} HOST_CARGO=${HOST_CARGO:-cargo} QEMU=${QEMU:-qemu-system-arm} CC=${CC:-arm-none-eabi-gcc}
 TARGET=thumbv7em-none-eabihf
 root=$(cd ../.. && pwd)
 record=$root/bench/record/bare_metal.csv

@@ -164,6 +164,9 @@ def main():
         print("  recursion: " + ", ".join(functions[a].name for a in group))
     if found:
         sys.exit(1)
+    unknown = [f.name for f in functions.values() if f.unknown]
+    if unknown:
+        sys.exit("  the stack grows by a number that is not in the code: " + ", ".join(unknown))
     indirect = sorted({f.name for f in functions.values() if f.indirect})
     own = [name for name in indirect if "core::fmt" not in name]
     print(f"  no recursion among the direct calls of {len(functions)} functions; {len(indirect)} call through a register, "
