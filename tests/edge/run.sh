@@ -95,7 +95,7 @@ part_wasm() {
   if set_up wasi; then
     # No emulator: node compiles the module.
     run "wasm32, simd128, node's WASI" "core and the kernels' suite, proptest too; portable level" \
-      env -u NUNATAK_TEST "${fast[@]}" xcargo test --release --target wasm32-wasip1 --lib --tests --no-default-features -p nunatak-core -p nunatak-kernels
+      env -u NUNATAK_TEST "${fast[@]}" xcargo test --release --target wasm32-wasip1 --lib --tests --no-default-features --features nunatak-kernels/algorithms -p nunatak-core -p nunatak-kernels
   else
     skip "wasm32, node's WASI" "no compiler: $logs/setup.log"
   fi
