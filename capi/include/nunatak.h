@@ -504,8 +504,9 @@ typedef uint64_t (*nunatak_clock_callback)(void *user);
 // `nunatak_trainer_call_name`. As for progress, but it can't stop.
 typedef void (*nunatak_tick_callback)(void *user, uint32_t kind, size_t number, uint64_t ticks);
 
-// Gets a text that says what and where; it may reset the board, or blink. If it returns, the processor
-// halts in an endless loop. It must not call the library.
+// Gets a text that says what and where (without the feature `messages` only in which source file); it
+// may reset the board, or blink. If it returns, the processor halts in an endless loop. It must not call
+// the library.
 typedef void (*nunatak_panic_callback)(const char *text);
 
 #ifdef __cplusplus
@@ -523,7 +524,8 @@ const char *nunatak_version_text(void);
 // before the first. Never NULL. The text stays as it is until another call fails.
 //
 // Each thread has a text of its own. In a library without the standard library there is one for the
-// whole program: read it before another thread calls.
+// whole program: read it before another thread calls. In one without the feature `messages` (for boards)
+// it is the status's name alone.
 const char *nunatak_last_error(void);
 
 // The name of a status, for messages; "unknown" for a number that is none. The text is constant.

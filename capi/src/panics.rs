@@ -7,8 +7,9 @@ use crate::status::fail;
 use crate::status::nunatak_status;
 use core::ffi::c_char;
 
-/// Gets a text that says what and where; it may reset the board, or blink. If it returns, the processor
-/// halts in an endless loop. It must not call the library.
+/// Gets a text that says what and where (without the feature `messages` only in which source file); it
+/// may reset the board, or blink. If it returns, the processor halts in an endless loop. It must not call
+/// the library.
 pub type nunatak_panic_callback = Option<extern "C" fn(text: *const c_char)>;
 
 #[cfg(all(not(feature = "std"), feature = "panic-handler"))]
@@ -26,10 +27,16 @@ mod handler {
     fn panic(info: &core::panic::PanicInfo) -> ! {
         let callback = CALLBACK.swap(core::ptr::null_mut(), Ordering::Acquire);
         if !callback.is_null() {
-            crate::last_error::set(format_args!("{info}"));
+            #[cfg(feature = "messages")]
+            let text = {
+                crate::last_error::set(format_args!("{info}"));
+                crate::last_error::nunatak_last_error()
+            };
+            #[cfg(not(feature = "messages"))]
+            let text = info.location().map_or(c"", |place| place.file_as_c_str()).as_ptr();
             // SAFETY: what is not NULL was stored by `set`, from a function of this type.
             let callback: extern "C" fn(*const core::ffi::c_char) = unsafe { core::mem::transmute(callback) };
-            callback(crate::last_error::nunatak_last_error());
+            callback(text);
         }
         loop {
             core::hint::spin_loop();

@@ -106,6 +106,12 @@ impl nunatak_status {
         (NUNATAK_PANICKED, c"NUNATAK_PANICKED"),
         (NUNATAK_OVERLAP, c"NUNATAK_OVERLAP"),
     ];
+
+    #[cfg(not(feature = "messages"))]
+    fn name(self) -> &'static core::ffi::CStr {
+        let number = self as i32;
+        Self::ALL.iter().find(|(status, _)| *status as i32 == number).map_or(c"unknown", |(_, name)| name)
+    }
 }
 
 /// The name of a status, for messages; "unknown" for a number that is none. The text is constant.
@@ -120,8 +126,15 @@ pub extern "C" fn nunatak_status_name(status: i32) -> *const c_char {
 pub(crate) struct Failure(pub(crate) nunatak_status);
 
 /// Leaves a text and gives the status.
+#[inline]
 pub(crate) fn failure(status: nunatak_status, text: fmt::Arguments) -> Failure {
+    #[cfg(feature = "messages")]
     last_error::set(text);
+    #[cfg(not(feature = "messages"))]
+    {
+        let _ = text;
+        last_error::set_constant(status.name());
+    }
     Failure(status)
 }
 

@@ -1,12 +1,17 @@
 //! One block of memory from the caller, and how parts of it are lent.
 
 use crate::Error;
+use crate::sort::sort_by_key;
 use core::ops::Range;
 
 /// Every buffer begins at a multiple of this many bytes: a cache line, and a vector of any level.
 pub const ALIGN: usize = 64;
 /// Numbers in [`ALIGN`] bytes.
 pub const UNIT: usize = ALIGN / size_of::<f32>();
+
+/// The most numbers that a block can hold: half the address space. What needs more is refused by the plan,
+/// so that no sum of lengths or bytes wraps around, on 32-bit processors either.
+pub const MOST_NUMBERS: usize = (isize::MAX as usize - ALIGN) / size_of::<f32>();
 
 /// Bytes that a block must have to hold `numbers` at an aligned place wherever it starts itself.
 pub const fn block_bytes(numbers: usize) -> usize {
@@ -49,15 +54,34 @@ pub fn lend<const R: usize, const W: usize>(
     reads: [Range<usize>; R],
     writes: [Range<usize>; W],
 ) -> Result<Lent<'_, R, W>, Error> {
-    assert!(R + W <= MOST);
-    let range = |i: usize| if i < R { reads[i].clone() } else { writes[i - R].clone() };
-    let mut order = [0; MOST];
-    let order = &mut order[..R + W];
-    order.iter_mut().enumerate().for_each(|(i, o)| *o = i);
-    order.sort_unstable_by_key(|&i| (range(i).start, range(i).end, i));
-
     let mut read: [&[f32]; R] = [&[]; R];
     let mut write: [&mut [f32]; W] = core::array::from_fn(|_| Default::default());
+    lend_into(block, &reads, &writes, &mut read, &mut write)?;
+    Ok((read, write))
+}
+
+/// [`lend`] for any number of ranges: compiled once, which matters in a board's flash.
+///
+/// # Errors
+/// As for [`lend`]; the slices that were lent before it are then to be forgotten.
+///
+/// # Panics
+/// As [`lend`], or if there are not as many slices as ranges.
+pub fn lend_into<'a>(
+    block: &'a mut [f32],
+    reads: &[Range<usize>],
+    writes: &[Range<usize>],
+    read: &mut [&'a [f32]],
+    write: &mut [&'a mut [f32]],
+) -> Result<(), Error> {
+    let (r, all) = (reads.len(), reads.len() + writes.len());
+    assert!(all <= MOST && read.len() == r && write.len() == writes.len());
+    let range = |i: usize| if i < r { reads[i].clone() } else { writes[i - r].clone() };
+    let mut order = [0; MOST];
+    let order = &mut order[..all];
+    order.iter_mut().enumerate().for_each(|(i, o)| *o = i);
+    sort_by_key(order, |i| (range(i).start, range(i).end, i));
+
     let (mut rest, mut base) = (block, 0);
     let mut last: Option<(Range<usize>, &[f32])> = None;
     for &i in order.iter() {
@@ -66,7 +90,7 @@ pub fn lend<const R: usize, const W: usize>(
             continue;
         }
         if let Some((same, slice)) = &last
-            && i < R
+            && i < r
             && *same == range
         {
             read[i] = slice;
@@ -75,16 +99,16 @@ pub fn lend<const R: usize, const W: usize>(
         let skip = range.start.checked_sub(base).ok_or(Error::Overlap { at: range.start })?;
         let (slice, tail) = core::mem::take(&mut rest)[skip..].split_at_mut(range.len());
         (rest, base) = (tail, range.end);
-        if i < R {
+        if i < r {
             let slice: &[f32] = slice;
             read[i] = slice;
             last = Some((range, slice));
         } else {
-            write[i - R] = slice;
+            write[i - r] = slice;
             last = None;
         }
     }
-    Ok((read, write))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod needs;
 pub mod plan;
 pub mod rng;
 pub mod shape;
+mod sort;
 pub mod tape;
 pub mod tensor;
 

@@ -8,9 +8,10 @@
 //! for the result is the lower bound or within a few percent of it.
 
 use crate::Error;
-use crate::arena::{ALIGN, UNIT};
+use crate::arena::{ALIGN, MOST_NUMBERS, UNIT};
 use crate::lifetime::{Kind, NONE, Slot, Slots, Update};
 use crate::needs::{Needs, ParamSet};
+use crate::sort::sort_by_key;
 use crate::tape::{Operation, ParamId, Tape, ValueId};
 use core::ops::Range;
 
@@ -63,6 +64,9 @@ impl<const N: usize> Plan<N> {
         let (mut slots, of) = Slots::<S>::new(tape, needs, context, param_len, keep, update)?;
         let (peak, live_units) = slots.peak();
         let units = place::<S>(slots.as_mut_slice(), live_units)?;
+        if units as usize > MOST_NUMBERS / UNIT {
+            return Err(Error::TooLarge { shape: [1, 1, 1, usize::MAX] });
+        }
         let none = [Place::default(); N];
         let mut plan = Plan {
             value: none,
@@ -199,7 +203,7 @@ fn queue<const S: usize>(slots: &[Slot], order: Order) -> [u16; S] {
     };
     let mut queue = [0_u16; S];
     queue.iter_mut().enumerate().for_each(|(i, q)| *q = i as u16);
-    queue[..slots.len()].sort_unstable_by_key(|&i| (core::cmp::Reverse(key(&slots[i as usize])), i));
+    sort_by_key(&mut queue[..slots.len()], |i| (core::cmp::Reverse(key(&slots[i as usize])), i));
     queue
 }
 

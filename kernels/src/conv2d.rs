@@ -123,6 +123,11 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// Every algorithm of this build.
+    #[cfg(not(feature = "algorithms"))]
+    pub const ALL: &[Algorithm] = &[Algorithm::Gemm];
+
+    /// Every algorithm of this build.
+    #[cfg(feature = "algorithms")]
     pub const ALL: &[Algorithm] = &[
         Algorithm::Gemm,
         Algorithm::Direct,
@@ -134,6 +139,12 @@ impl Algorithm {
         #[cfg(feature = "matrixmultiply")]
         Algorithm::Im2col,
     ];
+
+    /// The algorithm, where this build has it; else `gemm`. Without the feature `algorithms` the compiler
+    /// sees that nothing else is ever called.
+    const fn built(self) -> Algorithm {
+        if cfg!(feature = "algorithms") { self } else { Algorithm::Gemm }
+    }
 
     /// The name by which it is asked for.
     pub const fn name(self) -> &'static str {
@@ -216,8 +227,8 @@ impl Conv2d {
         WeightLayout { k: self.k, c: self.c, taps: self.kernel * self.kernel }
     }
     /// Products of one pass.
-    pub const fn products(&self) -> usize {
-        self.y_len() * self.c * self.kernel * self.kernel
+    pub const fn products(&self) -> u64 {
+        self.y_len() as u64 * (self.c * self.kernel * self.kernel) as u64
     }
 
     /// The algorithm that serves a pass best: a function of the shape and of what memory may be spent
@@ -234,7 +245,12 @@ impl Conv2d {
     /// | fast | the same with 8 tiles of 2 x 2 | all but the weight's gradient | `winograd2` |
     /// | fast | any | both gradients | `direct` |
     /// | any | any | all | `gemm` |
+    ///
+    /// Without the feature `algorithms` it is always `gemm`.
     pub fn algorithm(&self, pass: Pass, memory: Memory) -> Algorithm {
+        if cfg!(not(feature = "algorithms")) {
+            return Algorithm::Gemm;
+        }
         if stream::pays(self) {
             return Algorithm::Stream;
         }
@@ -264,6 +280,10 @@ impl Conv2d {
 
     /// Whether an algorithm can do a pass of this convolution.
     pub fn accepts(&self, pass: Pass, algorithm: Algorithm) -> bool {
+        algorithm == algorithm.built() && self.can(pass, algorithm)
+    }
+
+    fn can(&self, pass: Pass, algorithm: Algorithm) -> bool {
         match algorithm {
             Algorithm::Gemm | Algorithm::Direct => true,
             Algorithm::Winograd4 | Algorithm::Winograd2 => winograd::accepts(self),
@@ -282,7 +302,7 @@ impl Conv2d {
     /// If the algorithm does not accept the pass, here and in the passes.
     pub fn scratch_len(&self, pass: Pass, algorithm: Algorithm, memory: Memory, threads: usize) -> usize {
         let budget = memory.budget();
-        match (algorithm, pass) {
+        match (algorithm.built(), pass) {
             (Algorithm::Gemm, Pass::Forward) => product::forward_scratch(self, budget),
             (Algorithm::Direct, Pass::Forward) if stem::accepts(self) => stem::forward_scratch(self, threads),
             (Algorithm::Direct, Pass::BackwardWeight) if stem::accepts(self) => stem::backward_weight::scratch_len(self, threads),
@@ -321,7 +341,7 @@ impl Conv2d {
     ) {
         self.check(Pass::Forward, algorithm, x.len(), w.len(), y.len());
         finish.check(self);
-        match algorithm {
+        match algorithm.built() {
             Algorithm::Gemm => product::forward(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Direct if stem::accepts(self) => stem::forward(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Direct => direct::forward(self, cpu, x, w, y, add, finish, scratch),
@@ -345,7 +365,7 @@ impl Conv2d {
     #[allow(clippy::too_many_arguments)]
     pub fn backward_input(&self, cpu: &Cpu, algorithm: Algorithm, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
         self.check(Pass::BackwardInput, algorithm, dx.len(), w.len(), dy.len());
-        match algorithm {
+        match algorithm.built() {
             Algorithm::Gemm => product::backward_input(self, cpu, w, dy, dx, add, scratch),
             Algorithm::Direct => direct::backward_input(self, cpu, w, dy, dx, add, scratch),
             Algorithm::Winograd4 => winograd::backward_input::<Winograd4>(self, cpu, w, dy, dx, add, scratch),
@@ -365,7 +385,7 @@ impl Conv2d {
     #[allow(clippy::too_many_arguments)]
     pub fn backward_weight(&self, cpu: &Cpu, algorithm: Algorithm, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
         self.check(Pass::BackwardWeight, algorithm, x.len(), dw.len(), dy.len());
-        match algorithm {
+        match algorithm.built() {
             Algorithm::Gemm => backward_weight::backward_weight(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Direct if stem::accepts(self) => stem::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Direct => direct::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
@@ -408,6 +428,9 @@ impl Conv2d {
         scratch: &mut [f32],
     ) {
         self.check(Pass::BackwardWeight, Algorithm::Stream, x.len(), w.len(), dy.len());
+        if cfg!(not(feature = "algorithms")) {
+            unreachable!("refused above");
+        }
         assert!(sgd.momentum == 0.0 || momentum.len() == w.len(), "a momentum buffer of another length than its parameter");
         if let Some((dx, _)) = &dx {
             assert_eq!(dx.len(), self.x_len(), "numbers of dx of {self:?}");

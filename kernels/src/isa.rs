@@ -14,6 +14,7 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
+#[cfg_attr(any(feature = "scalar", target_arch = "arm", target_arch = "riscv32"), path = "isa/scalar.rs")]
 pub(crate) mod portable;
 
 /// Vector operations on `f32` of one instruction set.

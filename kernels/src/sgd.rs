@@ -126,7 +126,7 @@ pub fn step(cpu: &Cpu, sgd: &Sgd, p: &mut [f32], grad: &[f32], momentum: Option<
         return;
     }
     let Some(buffer) = momentum else {
-        panic!("a momentum of {} without a buffer", sgd.momentum);
+        panic!("a momentum without a buffer");
     };
     assert_eq!(buffer.len(), len, "a momentum buffer of another length than its parameter");
     cpu.run((Chunks::new(p, PART, parts), Chunks::new(buffer, PART, parts)), &mut [], 0, |i, (p, buffer), _| {

@@ -8,13 +8,16 @@ use crate::lasting::{Held, Lasting};
 use crate::op::{Context, Op};
 use crate::params::{Network, NormId};
 use crate::resnet::ResNet;
-use nunatak_core::arena::{UNIT, block_bytes};
+use nunatak_core::arena::{MOST_NUMBERS, UNIT, block_bytes};
 use nunatak_core::lifetime::{Kind, Slots};
 use nunatak_core::{Needs, ParamId, ParamSet, Plan, Update, ValueId};
 use nunatak_kernels::{Conv2d, Memory};
 
 /// Buffers that a step can have.
 pub const MAX_BUFFERS: usize = 1024;
+
+/// Threads that a step can be planned for.
+pub const MAX_THREADS: usize = 4096;
 
 /// The plan of a step.
 pub type NetPlan = Plan<MAX_NODES>;
@@ -97,6 +100,9 @@ impl Blueprint {
         trainable: ParamSet,
         options: Options,
     ) -> Result<(Blueprint, NetSlots), Error> {
+        if options.threads > MAX_THREADS {
+            return Err(Error::Length { what: "threads, which are at most", expected: MAX_THREADS, got: options.threads });
+        }
         let mut tape = graph.tape()?;
         let moving = moving(&tape);
         for node in tape.nodes_mut() {
@@ -125,6 +131,7 @@ impl Blueprint {
         let (plan, slots) = Plan::new(&tape, &needs, &context, &param_len, &list[..count], options.update)?;
         let held = if options.in_place { Held { params: trainable, ..moving } } else { Held::all(&network) };
         let lasting = Lasting::new(&network, held, momentum_of(&options, trainable))?;
+        check_size(&lasting, &plan)?;
         Ok((Blueprint { network, tape, needs, plan, lasting, trainable, options, kept }, slots))
     }
 
@@ -140,7 +147,9 @@ impl Blueprint {
     /// Keeps more in the block.
     pub(crate) fn hold_also(&mut self, held: &Held) -> Result<(), Error> {
         let held = self.lasting.held.union(*held);
-        self.lasting = Lasting::new(&self.network, held, momentum_of(&self.options, self.trainable))?;
+        let lasting = Lasting::new(&self.network, held, momentum_of(&self.options, self.trainable))?;
+        check_size(&lasting, &self.plan)?;
+        self.lasting = lasting;
         Ok(())
     }
 
@@ -268,6 +277,15 @@ impl Bytes {
     /// Everything: block and tables.
     pub const fn total(&self) -> usize {
         self.block + self.tables
+    }
+}
+
+/// An error where the two regions together do not fit the address space.
+fn check_size(lasting: &Lasting, plan: &NetPlan) -> Result<(), Error> {
+    // Each is at most MOST_NUMBERS: the sum does not wrap around.
+    match lasting.len() + plan.len() > MOST_NUMBERS {
+        true => Err(nunatak_core::Error::TooLarge { shape: [1, 1, 1, usize::MAX] }.into()),
+        false => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::Error;
 use crate::memory::FILE;
 use crate::params::{Entry, MAX_NORMS, Network, NormId};
 use core::ops::Range;
-use nunatak_core::arena::UNIT;
+use nunatak_core::arena::{MOST_NUMBERS, UNIT};
 use nunatak_core::{ParamId, ParamSet};
 
 /// One thing of the lasting region.
@@ -98,7 +98,11 @@ impl Lasting {
             let len = if with_momentum.contains(id) { network.param_at(id).len() } else { 0 };
             lasting.momentum[id.index() + 1] = next(len)?;
         }
-        let end = next(0)? as usize * UNIT;
+        let end = next(0)? as usize;
+        if end > MOST_NUMBERS / UNIT {
+            return Err(nunatak_core::Error::TooLarge { shape: [1, 1, 1, usize::MAX] }.into());
+        }
+        let end = end * UNIT;
         lasting.weights = lasting.norms[0] as usize * UNIT;
         lasting.statistics = lasting.momentum[0] as usize * UNIT - lasting.weights;
         lasting.momentum_len = end - lasting.weights - lasting.statistics;

@@ -53,19 +53,27 @@ pub(crate) fn lend<'a, const R: usize, const W: usize>(
     mut reads: [Range<usize>; R],
     writes: [Range<usize>; W],
 ) -> Result<arena::Lent<'a, R, W>, Error> {
+    let mut read: [&[f32]; R] = [&[]; R];
+    let mut write: [&mut [f32]; W] = core::array::from_fn(|_| Default::default());
     let mut borrowed: [&[f32]; R] = [&[]; R];
-    for (place, slice) in reads.iter_mut().zip(&mut borrowed).filter(|(place, _)| place.start >= FILE) {
-        let at = core::mem::take(place);
-        *slice = memory.file.get(at.start - FILE..at.end - FILE).ok_or(Error::Overlap { at: at.start })?;
-    }
-    if let Some(place) = writes.iter().find(|place| place.start >= FILE) {
-        return Err(Error::Overlap { at: place.start });
-    }
-    let (mut read, write) = arena::lend(memory.block, reads, writes)?;
+    borrow(memory.file, &mut reads, &writes, &mut borrowed)?;
+    arena::lend_into(memory.block, &reads, &writes, &mut read, &mut write)?;
     for (slice, from) in read.iter_mut().zip(borrowed).filter(|(_, from)| !from.is_empty()) {
         *slice = from;
     }
     Ok((read, write))
+}
+
+/// What is read from the borrowed weights; its ranges become empty.
+fn borrow<'a>(file: &'a [f32], reads: &mut [Range<usize>], writes: &[Range<usize>], borrowed: &mut [&'a [f32]]) -> Result<(), Error> {
+    for (place, slice) in reads.iter_mut().zip(borrowed).filter(|(place, _)| place.start >= FILE) {
+        let at = core::mem::take(place);
+        *slice = file.get(at.start - FILE..at.end - FILE).ok_or(Error::Overlap { at: at.start })?;
+    }
+    match writes.iter().find(|place| place.start >= FILE) {
+        Some(place) => Err(Error::Overlap { at: place.start }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

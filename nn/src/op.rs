@@ -169,7 +169,7 @@ impl Op {
         match self {
             Op::Linear { size, .. } => 2 * (size.n * size.inputs * size.outputs) as u64,
             _ => match self.convolution() {
-                Some((conv, ..)) => 2 * conv.products() as u64,
+                Some((conv, ..)) => 2 * conv.products(),
                 None => 0,
             },
         }

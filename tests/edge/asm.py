@@ -23,7 +23,7 @@ import sys
 
 HOT = 8
 LONG = 160
-LEAST = 50
+LEAST = 40
 LINE = re.compile(r"^\s+([0-9a-f]+):\t[0-9a-f]{8} \t(\S+)\s*(.*)$")
 HEAD = re.compile(r"^[0-9a-f]+ <(.*)>:$")
 JUMP = re.compile(r"^(b|b\..*|cbz|cbnz|tbz|tbnz)$")

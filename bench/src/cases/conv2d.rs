@@ -54,7 +54,7 @@ fn case(group: String, conv: Conv2d, pass: Pass, algorithm: Algorithm, truth: Tr
         t.check(&conv, cpu, pass, algorithm, &truth);
         time(&mut || t.run(&conv, cpu, pass, algorithm));
     };
-    Case { group, variant: algorithm.name().into(), flops: 2 * conv.products() as u64, bytes: bytes_of(&tensors), with: Box::new(with) }
+    Case { group, variant: algorithm.name().into(), flops: 2 * conv.products(), bytes: bytes_of(&tensors), with: Box::new(with) }
 }
 
 struct Tensors {

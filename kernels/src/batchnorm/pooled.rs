@@ -73,7 +73,12 @@ pub fn forward_batch(
 ) {
     let per_channel = [gamma.len(), beta.len(), running_mean.len(), running_var.len(), moments.map_or(p.channels, |m| m.len() / 2)];
     p.check(&[x.len(), pool.x_len()], &per_channel, scratch.len(), cpu.threads.count());
-    assert_eq!((pool.c, y.len(), index.len()), (p.channels, pool.y_len(), pool.y_len()), "{pool:?} behind {p:?}");
+    assert_eq!(
+        (pool.c, y.len(), index.len()),
+        (p.channels, pool.y_len(), pool.y_len()),
+        "{pool:?} behind a batchnorm of {} channels",
+        p.channels
+    );
     let (own, lines) = scratch.split_at_mut(p.scratch_len(cpu.threads.count()));
     let (partial, rest) = own.split_at_mut(p.partial_len());
     let (tables, threads) = rest.split_at_mut(TABLES * p.period());

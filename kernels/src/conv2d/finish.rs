@@ -116,7 +116,7 @@ impl Finish<'_> {
 /// How many row tiles an algorithm's forward pass has at most; `None`: it does not finish tile by tile
 /// with numbers of their own, so moments are taken in a pass of their own.
 fn row_tiles(conv: &Conv2d, algorithm: Algorithm, memory: Memory) -> Option<usize> {
-    match algorithm {
+    match algorithm.built() {
         Algorithm::Gemm => Some(product::row_tiles(conv, memory.budget())),
         Algorithm::Winograd4 => Some(winograd::row_tiles::<Winograd4>(conv)),
         Algorithm::Winograd2 => Some(winograd::row_tiles::<Winograd2>(conv)),
