@@ -66,6 +66,10 @@ part_metal() {
   set_up m7 a64none c || { skip "bare metal" "no compiler or emulator: $logs/setup.log"; return; }
   local began=$SECONDS
   if tests/bare_metal/run.sh 2>&1 | tee "$logs/metal.log"; then
+    if grep -q '^SKIPPED' "$logs/metal.log"; then
+      skip "bare metal" "$(grep -m1 '^SKIPPED' "$logs/metal.log" | cut -d: -f3-)"
+      return
+    fi
     line ok "bare metal" "tests/bare_metal/run.sh, see above" "$((SECONDS - began)) s"
   else
     line FAILED "bare metal" "tests/bare_metal/run.sh, see above" "$((SECONDS - began)) s"
