@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # cargo-c installs libraries, header and nunatak.pc into a folder; the tutorial is then built with nothing
 # but what pkg-config says, against both libraries, and run.
-# Takes from the environment: CARGO (cargo, with cargo-c), CC.
+# Takes from the environment: CARGO (cargo, with cargo-c), CC, PROFILE (default: release).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-: "${CARGO:=cargo}" "${CC:=cc}"
+: "${CARGO:=cargo}" "${CC:=cc}" "${PROFILE:=release}"
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 
-$CARGO cinstall -q --manifest-path capi/Cargo.toml --release --prefix="$place/usr" --libdir="$place/usr/lib"
+$CARGO cinstall --manifest-path capi/Cargo.toml --profile "$PROFILE" --prefix="$place/usr" --libdir="$place/usr/lib"
 for file in lib/libnunatak.a lib/libnunatak.so include/nunatak.h lib/pkgconfig/nunatak.pc; do
   [ -s "$place/usr/$file" ] || { echo "cargo cinstall left no $file"; exit 1; }
 done
