@@ -48,7 +48,7 @@ NUNATAK_ALL_CHECKS=1 cargo test -q -p nunatak-capi
 step "cargo-c installs the C library, pkg-config links with it"
 command -v pkg-config >/dev/null || skip "linking by pkg-config: not installed (apt-get install pkg-config)"
 if cargo cinstall --version >/dev/null 2>&1; then
-  PROFILE=dev capi/tests/install.sh # a minute instead of five; what is installed is the same
+  PROFILE=dev capi/tests/install.sh # quicker; what is installed is the same
 else
   skip "cargo cinstall: not installed (cargo install cargo-c)"
 fi
