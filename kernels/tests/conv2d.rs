@@ -40,7 +40,7 @@ fn emulated() -> bool {
 }
 
 /// Products of a pass up to which an emulator computes it.
-const EMULATED: usize = 10_000_000;
+const EMULATED: usize = 4_000_000;
 
 fn threads() -> Vec<Threads> {
     #[cfg(feature = "std")]
