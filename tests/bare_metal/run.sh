@@ -42,7 +42,7 @@ lesson() {
   local machine=$1 elf=$2 words=$3 out=$4
   shift 4
   timeout "${LESSON_TIMEOUT:-900}" "$QEMU" -M "$machine" -nographic -monitor none -serial none -semihosting-config enable=on,target=native \
-    -kernel "$elf" -append "$words" "$@" > "$out"
+    -kernel "$elf" -append "$words" "$@" > "$out" 2>&1 # firmware.c prints to the emulator's stderr
 }
 counted=(-icount shift=0)
 

@@ -134,19 +134,19 @@ def circles(functions):
 
 def deepest(functions):
     """The deepest path of direct calls, in a program without circles: bytes, functions."""
-    best = {}
+    best, on = {}, set()
     for root in functions:
-        work = [root]
+        work = [(root, False)]
         while work:
-            at = work[-1]
-            missing = [to for to in functions[at].calls if to not in best and to not in work]
-            if missing and at not in best:
-                work.extend(missing)
-                continue
-            work.pop()
-            if at not in best:
-                below = max((best.get(to, (0, ())) for to in functions[at].calls), default=(0, ()))
+            at, calls_done = work.pop()
+            if calls_done:
+                below = max((best[to] for to in functions[at].calls if to in best), default=(0, ()))
                 best[at] = (functions[at].frame + below[0], (at,) + below[1])
+                on.discard(at)
+            elif at not in best and at not in on:
+                on.add(at)
+                work.append((at, True))
+                work.extend((to, False) for to in functions[at].calls if to not in best and to not in on)
     return max(best.values())
 
 
