@@ -54,7 +54,7 @@ fn writes(blueprint: &Blueprint, call: Of) -> usize {
         tape.node(v).map_or(0, |n| n.inputs().filter(|&(i, _)| need.dx[i]).map(|(_, x)| len(x)).sum::<usize>())
     };
     let params = |v: ValueId| {
-        let need = blueprint.needs().at(v);
+        let need = blueprint.need_apart(v);
         tape.node(v).map_or(0, |n| n.op.trained(need.dw).map(param).sum::<usize>())
     };
     4 * match call {
@@ -90,8 +90,10 @@ pub fn traffic(blueprint: &Blueprint, call: Of) -> u64 {
         Of::Input(_) => 2 * numbers(v),
         Of::Forward(_) => inputs(&|_| true) + params() + numbers(v) + saved,
         Of::BackwardWeight(_) => {
-            let written = (0..2).filter(|&i| need.dw[i]).filter_map(|i| node.op.params()[i]).map(param).sum::<usize>();
-            read(node.op.backward_weight_reads()) + written
+            // A bias alone asks for no input.
+            let apart = blueprint.need_apart(v).dw;
+            let reads = if apart[0] == need.dw[0] { read(node.op.backward_weight_reads()) } else { numbers(v) };
+            reads + node.op.trained(apart).map(param).sum::<usize>()
         }
         Of::BackwardStep(_) => {
             // The weight and its momentum are read and written.
@@ -101,4 +103,40 @@ pub fn traffic(blueprint: &Blueprint, call: Of) -> u64 {
         _ => read(node.op.backward_input_reads()) + params() + inputs(&|i| need.dx[i]),
     };
     4 * total as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nunatak_nn::{Loss, Network, Options, Recipe, Setup, Update};
+
+    /// What one pass over a weight does is counted there, and not again at the bias beside it.
+    #[test]
+    fn a_weight_is_counted_once() {
+        let recipe = Recipe::resnet18(1000);
+        let setup = Setup {
+            trainable: Network::new(recipe).expect("a network").all(),
+            mode: nunatak_nn::Mode::Train,
+            loss: Loss::Sum,
+            options: Options { update: Update::During, ..Options::default() },
+            ..Setup::inference(recipe, 1, 64, 64)
+        };
+        let (blueprint, ..) = setup.plan().expect("a plan");
+        let of = |pass: &str| calls(&blueprint).into_iter().find(|c| c.name == "fc" && c.pass == pass).expect("a call");
+        let (weight, bias) = (of("backward_step"), of("backward_weight"));
+        assert_eq!((weight.algorithm, bias.algorithm), ("stream", "-"));
+        let scratch = 4 * blueprint
+            .plan()
+            .backward_scratch(blueprint.tape().values().rev().find(|v| blueprint.one_pass(*v).is_some()).expect("fc"))
+            .len();
+        assert_eq!(bias.bytes - scratch, 4 * 1000);
+        assert_eq!(weight.bytes - scratch, 4 * (512 * 1000 + 512));
+        let mut bias_traffic = None;
+        each_call(&blueprint, |call| {
+            if matches!(call, Of::BackwardWeight(v) if blueprint.one_pass(v).is_some()) {
+                bias_traffic = Some(traffic(&blueprint, call));
+            }
+        });
+        assert_eq!(bias_traffic, Some(4 * 2 * 1000));
+    }
 }

@@ -25,10 +25,7 @@ impl Trainer<'_> {
                 continue;
             }
             let one_pass = update.zip(self.blueprint.one_pass(v));
-            let need = match one_pass {
-                Some(_) => Need { dw: [false, need.dw[1]], ..need },
-                None => need,
-            };
+            let need = if one_pass.is_some() { self.blueprint.need_apart(v) } else { need };
             let mut start = self.now();
             self.weights(v, &need)?;
             if need.dw != [false; 2] {

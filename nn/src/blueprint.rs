@@ -8,9 +8,10 @@ use crate::lasting::{Held, Lasting};
 use crate::op::{Context, Op};
 use crate::params::{Network, NormId};
 use crate::resnet::ResNet;
+use core::fmt;
 use nunatak_core::arena::{MOST_NUMBERS, UNIT, block_bytes};
 use nunatak_core::lifetime::{Kind, Slots};
-use nunatak_core::{Needs, ParamId, ParamSet, Plan, Update, ValueId};
+use nunatak_core::{Need, Needs, ParamId, ParamSet, Plan, Update, ValueId};
 use nunatak_kernels::{Conv2d, Memory};
 
 /// Buffers that a step can have.
@@ -215,6 +216,13 @@ impl Blueprint {
         node.op.one_pass().filter(|_| wanted)
     }
 
+    /// What is computed at `value` besides that one pass: its needs without the weight's gradient, where
+    /// there is such a pass.
+    pub fn need_apart(&self, value: ValueId) -> Need {
+        let need = *self.needs.at(value);
+        Need { dw: [need.dw[0] && self.one_pass(value).is_none(), need.dw[1]], ..need }
+    }
+
     /// Bytes by kind; what shares memory is counted as it is at the busiest moment.
     pub fn summary(&self, slots: &NetSlots) -> Bytes {
         let (peak, _) = slots.peak();
@@ -277,6 +285,29 @@ impl Bytes {
     /// Everything: block and tables.
     pub const fn total(&self) -> usize {
         self.block + self.tables
+    }
+}
+
+/// A line for each kind, with the weights that are read in place, if there are any, below the sum.
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (what, bytes) in [
+            ("weights", self.weights),
+            ("running statistics", self.statistics),
+            ("gradients", self.gradients),
+            ("momentum", self.momentum),
+            ("activations", self.activations),
+            ("scratch", self.scratch),
+            ("gaps and alignment", self.padding),
+            ("tables (tape, plan)", self.tables),
+            ("all", self.total()),
+        ] {
+            writeln!(f, "  {what:<20} {bytes:>12}")?;
+        }
+        match self.borrowed {
+            0 => Ok(()),
+            borrowed => writeln!(f, "read in place, from the file: {borrowed}"),
+        }
     }
 }
 

@@ -11,18 +11,16 @@ use nunatak_kernels::Pass;
 /// Visits every call of a step of this plan in the order in which plans that update during the walk make
 /// them; others make the updates last, in the order of the parameters.
 pub fn each_call(blueprint: &Blueprint, mut visit: impl FnMut(Call)) {
-    let (tape, needs) = (blueprint.tape(), blueprint.needs());
+    let tape = blueprint.tape();
     for v in tape.values().filter(|v| tape.node(*v).is_ok_and(|node| node.op.computes())) {
         visit(Call::Forward(v));
     }
     for v in tape.values().rev() {
-        let (Ok(node), mut need) = (tape.node(v), *needs.at(v)) else { continue };
-        let one_pass = blueprint.one_pass(v).is_some();
-        need.dw[0] &= !one_pass;
+        let (Ok(node), need) = (tape.node(v), blueprint.need_apart(v)) else { continue };
         if need.dw != [false; 2] {
             visit(Call::BackwardWeight(v));
         }
-        if one_pass {
+        if blueprint.one_pass(v).is_some() {
             visit(Call::BackwardStep(v));
         } else if need.dx != [false; 2] {
             visit(Call::BackwardInput(v));
@@ -55,6 +53,8 @@ pub fn call_algorithm(blueprint: &Blueprint, call: Call) -> &'static str {
     let (v, pass) = match call {
         Call::Forward(v) => (v, Pass::Forward),
         Call::BackwardInput(v) => (v, Pass::BackwardInput),
+        // Beside one pass over the weight a bias is left.
+        Call::BackwardWeight(v) if !blueprint.need_apart(v).dw[0] => return "-",
         Call::BackwardWeight(v) | Call::BackwardStep(v) => (v, Pass::BackwardWeight),
         Call::Input(_) | Call::Update(_) => return "-",
     };
@@ -111,24 +111,6 @@ impl fmt::Display for Summary<'_> {
             written = written.and_then(|()| writeln!(f, "{name:<28} {:<16} {algorithm}", call.pass()));
         });
         written?;
-        let bytes = self.blueprint.summary(self.slots);
-        writeln!(f, "\nbytes when most are in use:")?;
-        for (what, bytes) in [
-            ("weights", bytes.weights),
-            ("running statistics", bytes.statistics),
-            ("gradients", bytes.gradients),
-            ("momentum", bytes.momentum),
-            ("activations", bytes.activations),
-            ("scratch", bytes.scratch),
-            ("gaps and alignment", bytes.padding),
-            ("tables (tape, plan)", bytes.tables),
-            ("all", bytes.total()),
-        ] {
-            writeln!(f, "  {what:<20} {bytes:>12}")?;
-        }
-        match bytes.borrowed {
-            0 => Ok(()),
-            borrowed => writeln!(f, "read in place, from the file: {borrowed}"),
-        }
+        write!(f, "\nbytes when most are in use:\n{}", self.blueprint.summary(self.slots))
     }
 }

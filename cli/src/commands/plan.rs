@@ -4,8 +4,8 @@ use crate::args;
 use crate::bench_step::StepArgs;
 use crate::calls::{Call, calls};
 use crate::failure::Failure;
-use crate::outln;
 use crate::weights::Backbone;
+use crate::{outln, output};
 use nunatak_nn::Setup;
 use nunatak_nn::summary::call_name;
 use serde_json::json;
@@ -77,21 +77,5 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             }
         }
     }
-    outln!("\nbytes when most are in use, at {peak_at}:")?;
-    let rows = [
-        ("weights", bytes.weights),
-        ("running statistics", bytes.statistics),
-        ("gradients", bytes.gradients),
-        ("momentum", bytes.momentum),
-        ("activations", bytes.activations),
-        ("scratch", bytes.scratch),
-        ("gaps and alignment", bytes.padding),
-        ("tables (tape, plan)", bytes.tables),
-        ("all", bytes.total()),
-    ];
-    rows.iter().try_for_each(|(what, bytes)| outln!("  {what:<20} {bytes:>12}"))?;
-    if bytes.borrowed > 0 {
-        outln!("read in place, from the file: {}", bytes.borrowed)?;
-    }
-    Ok(())
+    output::write(format_args!("\nbytes when most are in use, at {peak_at}:\n{bytes}"))
 }

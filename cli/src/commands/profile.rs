@@ -138,6 +138,8 @@ fn row(blueprint: &Blueprint, call: Call) -> Row {
     let kind = |v: ValueId| format!("{} {}", node_of(v).map_or("", |n| n.op.name()), call.pass());
     let (kind, flops) = match call {
         Call::Input(_) => ("input".into(), 0),
+        // Beside one pass over the weight a bias is left.
+        Call::BackwardWeight(v) if !blueprint.need_apart(v).dw[0] => (kind(v), 0),
         Call::Forward(v) | Call::BackwardInput(v) | Call::BackwardWeight(v) => (kind(v), flops(v)),
         // The products of both passes.
         Call::BackwardStep(v) => (kind(v), flops(v) * (1 + u64::from(blueprint.needs().at(v).dx[0]))),
