@@ -17,6 +17,7 @@ pub mod denormals;
 pub mod dispatch;
 pub mod elementwise;
 mod gemm;
+pub mod images;
 #[allow(unsafe_code)]
 pub mod isa;
 mod lanes;

@@ -336,9 +336,9 @@ impl Trainer<'_> {
                 let ([y, dy], [dx]) = lend(block, [y, dy], [dx; 1])?;
                 relu::backward_input(cpu, y, (!in_place).then_some(dy), dx);
             }
-            Op::MaxPool(p) => {
+            Op::MaxPool { pool, .. } => {
                 let ([saved, dy], [dx]) = lend(block, [saved, dy], [dx; 1])?;
-                maxpool::backward_input(cpu, &p, dy, &bytemuck::cast_slice(saved)[..dy.len()], dx);
+                maxpool::backward_input(cpu, &pool, dy, &bytemuck::cast_slice(saved)[..dy.len()], dx);
             }
             Op::AvgPool(p) => {
                 let ([dy], [dx]) = lend(block, [dy; 1], [dx; 1])?;

@@ -127,6 +127,11 @@ impl Blueprint {
             true => fuse(&mut tape, root, trainable, &list[..count])?,
             false => Needs::new(&tape, root, trainable),
         };
+        for (v, node) in tape.values().zip(tape.nodes_mut()) {
+            if let Op::MaxPool { places, .. } | Op::BatchNormPool { places, .. } = &mut node.op {
+                *places = needs.at(v).backward();
+            }
+        }
         let context = Context { threads: options.threads.max(1), memory: options.memory };
         let param_len = |id: ParamId| network.param_at(id).len();
         let (plan, slots) = Plan::new(&tape, &needs, &context, &param_len, &list[..count], options.update)?;

@@ -101,14 +101,14 @@ impl Trainer<'_> {
                     fused::forward_running(cpu, &size, x, gamma, beta, mean, var, follows(residual), y, scratch);
                 }
             }
-            Op::BatchNormPool { size, norm, gamma, beta, moments, pool } => {
+            Op::BatchNormPool { size, norm, gamma, beta, moments, pool, places } => {
                 let (mean, var) = (lasting.running_mean(network, norm), lasting.running_var(network, norm));
                 let reads = [x, if moments { behind_x } else { 0..0 }, param(gamma), param(beta)];
                 let writes = [y, saved, scratch, mean, var];
                 let ([x, given, gamma, beta], [y, saved, scratch, mean, var]) = lend(block, reads, writes)?;
                 self.tracked[norm.index()] = self.tracked[norm.index()].wrapping_add(1);
                 let (saved, index) = saved.split_at_mut(pool_tables_room(&size));
-                let index = &mut bytemuck::cast_slice_mut::<f32, u8>(index)[..y.len()];
+                let index = places.then(|| &mut bytemuck::cast_slice_mut(index)[..y.len()]);
                 let (saved, factor) = (&mut saved[..4 * size.channels], STATISTICS_MOMENTUM);
                 let given = moments.then(|| bytemuck::cast_slice(given));
                 pooled::forward_batch(cpu, &size, &pool, x, given, gamma, beta, mean, var, factor, y, index, saved, scratch);
@@ -117,10 +117,12 @@ impl Trainer<'_> {
                 let ([x], [y]) = lend(block, [x], [y])?;
                 relu::forward(cpu, (!in_place).then_some(x), y);
             }
-            Op::MaxPool(p) => {
+            Op::MaxPool { pool, places } => {
                 let ([x], [y, saved]) = lend(block, [x], [y, saved])?;
-                let index = &mut bytemuck::cast_slice_mut::<f32, u8>(saved)[..y.len()];
-                maxpool::forward(cpu, &p, x, y, index);
+                match places {
+                    true => maxpool::forward(cpu, &pool, x, y, &mut bytemuck::cast_slice_mut(saved)[..y.len()]),
+                    false => maxpool::forward_only(cpu, &pool, x, y),
+                }
             }
             Op::AvgPool(p) => {
                 let ([x], [y]) = lend(block, [x], [y])?;

@@ -42,14 +42,14 @@ pub(crate) fn fuse(tape: &mut NetTape, root: Option<ValueId>, trainable: ParamSe
 /// Joins the max-pooling `v` with the normalisation and relu before it.
 fn normalisation_before(tape: &mut NetTape, keep: &[ValueId], v: ValueId) -> Result<(), Error> {
     let node = *tape.node(v)?;
-    let (Op::MaxPool(pool), Some(before)) = (node.op, node.input(0)) else { return Ok(()) };
+    let (Op::MaxPool { pool, places }, Some(before)) = (node.op, node.input(0)) else { return Ok(()) };
     let normalised = *tape.node(before)?;
     if let Op::BatchNorm { size, norm, gamma, beta, batch: true, then: NormThen { add: false, relu: true, moments } } = normalised.op
         && let Some(x) = normalised.input(0)
         && only_reader(tape, keep, before) == Some(v)
     {
         tape.absorb(before)?;
-        tape.rewrite(v, Op::BatchNormPool { size, norm, gamma, beta, moments, pool }, &[x])?;
+        tape.rewrite(v, Op::BatchNormPool { size, norm, gamma, beta, moments, pool, places }, &[x])?;
     }
     Ok(())
 }

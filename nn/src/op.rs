@@ -58,11 +58,18 @@ pub enum Op {
         moments: bool,
         /// The pooling's numbers.
         pool: MaxPool,
+        /// Whether it leaves for backward where the maxima were.
+        places: bool,
     },
     /// max(x, 0)
     Relu,
     /// Largest value of a window.
-    MaxPool(MaxPool),
+    MaxPool {
+        /// Its numbers.
+        pool: MaxPool,
+        /// Whether it leaves for backward where the maxima were.
+        places: bool,
+    },
     /// Mean of a window.
     AvgPool(AdaptiveAvgPool),
     /// x·Wᵀ + b
@@ -189,7 +196,7 @@ impl Op {
             Op::BatchNorm { then, .. } => then.choose(["batchnorm", "batchnorm+relu", "batchnorm+add", "batchnorm+add+relu"]),
             Op::BatchNormPool { .. } => "batchnorm+relu+maxpool",
             Op::Relu => "relu",
-            Op::MaxPool(_) => "maxpool",
+            Op::MaxPool { .. } => "maxpool",
             Op::AvgPool(_) => "avgpool",
             Op::Linear { .. } => "linear",
             Op::Add => "add",
@@ -236,7 +243,7 @@ impl Operation for Op {
             Op::BatchNorm { batch, then, .. } => reads(*batch, false, then.relu && !recomputes_relu(*batch, *then), *batch),
             Op::BatchNormPool { .. } => reads(true, false, false, true),
             Op::Relu => reads(false, false, true, false),
-            Op::MaxPool(_) | Op::CrossEntropy(_) | Op::CrossEntropyProbabilities(_) => reads(false, false, false, true),
+            Op::MaxPool { .. } | Op::CrossEntropy(_) | Op::CrossEntropyProbabilities(_) => reads(false, false, false, true),
             Op::Mul | Op::MeanSquaredError(_) => reads(true, true, false, false),
             _ => Reads::default(),
         }
@@ -279,7 +286,7 @@ impl Operation for Op {
         residual
             || !matches!(
                 self,
-                Op::BatchNorm { .. } | Op::BatchNormPool { .. } | Op::Relu | Op::MaxPool(_) | Op::AvgPool(_) | Op::MeanSquaredError(_)
+                Op::BatchNorm { .. } | Op::BatchNormPool { .. } | Op::Relu | Op::MaxPool { .. } | Op::AvgPool(_) | Op::MeanSquaredError(_)
             )
     }
 
@@ -297,8 +304,8 @@ impl Operation for Op {
     fn saved_len(&self, _: &Context) -> usize {
         match self {
             Op::BatchNorm { size, batch: true, then, .. } => saved_per_channel(*then) * size.channels,
-            Op::MaxPool(p) => p.y_len().div_ceil(4),
-            Op::BatchNormPool { size, pool, .. } => pool_tables_room(size) + pool.y_len().div_ceil(4),
+            Op::MaxPool { pool, places } => places_room(pool, *places),
+            Op::BatchNormPool { size, pool, places, .. } => pool_tables_room(size) + places_room(pool, *places),
             Op::CrossEntropy(p) | Op::CrossEntropyProbabilities(p) => p.saved_len(),
             _ => 0,
         }
@@ -353,6 +360,11 @@ pub(crate) const fn recomputes_relu(batch: bool, then: NormThen) -> bool {
 /// Numbers that a normalisation with the batch's statistics leaves for backward, for each channel.
 pub(crate) const fn saved_per_channel(then: NormThen) -> usize {
     if recomputes_relu(true, then) { 4 } else { 2 }
+}
+
+/// Room for the places of a pooling's maxima, a byte each.
+fn places_room(pool: &MaxPool, places: bool) -> usize {
+    if places { pool.y_len().div_ceil(4) } else { 0 }
 }
 
 /// Room for what [`Op::BatchNormPool`] saves of its normalisation, before the maxima's places.

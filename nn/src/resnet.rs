@@ -144,7 +144,7 @@ fn max_pool(x: Var<'_>) -> Var<'_> {
     let pool = MaxPool { n: s.n(), h: s.h(), w: s.w(), c: s.c(), kernel: 3, stride: 2, pad: 1 };
     let size = |len| windows(len, 3, 2, 1);
     let shape = size(s.h()).and_then(|h| Shape::new(s.n(), s.c(), h, size(s.w())?));
-    x.unary(Op::MaxPool(pool), shape.map_err(Error::from))
+    x.unary(Op::MaxPool { pool, places: true }, shape.map_err(Error::from))
 }
 
 /// Hands out parameters in their order, which is the order of recording.

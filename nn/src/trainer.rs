@@ -14,7 +14,7 @@ use core::ops::Range;
 use nunatak_core::arena::{self, ALIGN};
 use nunatak_core::tensor::from_channels_last;
 use nunatak_core::{ParamId, ParamSet, Tensor, Update, ValueId};
-use nunatak_kernels::{Cpu, Level, Threads, clip, reduce};
+use nunatak_kernels::{Cpu, Level, Threads, clip, images, reduce};
 
 /// Where the trainer stands between its calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -190,7 +190,9 @@ impl<'m> Trainer<'m> {
         }
         let start = self.now();
         let to = self.passing(self.blueprint.plan.value(value));
-        Tensor::new(shape, data)?.to_channels_last(&mut self.block[to]);
+        let threads = self.threads.clone();
+        let cpu = Cpu { level: self.level, threads: &threads };
+        images::to_channels_last(&cpu, shape.c(), shape.h() * shape.w(), data, &mut self.block[to]);
         self.called(Call::Input(value), start);
         self.mark_input(value);
         Ok(())
@@ -216,11 +218,9 @@ impl<'m> Trainer<'m> {
         }
         let start = self.now();
         let to = self.passing(self.blueprint.plan.value(value));
-        for (to, from) in self.block[to].chunks_exact_mut(shape.c()).zip(pixels.chunks_exact(shape.c())) {
-            for (((to, from), mean), std) in to.iter_mut().zip(from).zip(mean).zip(std) {
-                *to = (f32::from(*from) / 255.0 - mean) / std;
-            }
-        }
+        let threads = self.threads.clone();
+        let cpu = Cpu { level: self.level, threads: &threads };
+        images::normalise_bytes(&cpu, pixels, mean, std, &mut self.block[to]);
         self.called(Call::Input(value), start);
         self.mark_input(value);
         Ok(())

@@ -48,7 +48,7 @@ pub fn scratch_len(p: &BatchNorm, pool: &MaxPool, threads: usize) -> usize {
 /// | `moments` | 2·channels | read, as in [`super::fused::forward_batch`] |
 /// | `gamma`, `beta`, `running_mean`, `running_var`, `factor` | | as there |
 /// | `y` | the pooling's output | overwritten |
-/// | `index` | as `y` | overwritten: for [`crate::maxpool::backward_input`] |
+/// | `index` | as `y` | overwritten: for [`crate::maxpool::backward_input`], where it is asked for |
 /// | `saved` | 4·channels | overwritten, as there |
 /// | `scratch` | [`scratch_len`] | overwritten |
 ///
@@ -67,14 +67,14 @@ pub fn forward_batch(
     running_var: &mut [f32],
     factor: f32,
     y: &mut [f32],
-    index: &mut [u8],
+    index: Option<&mut [u8]>,
     saved: &mut [f32],
     scratch: &mut [f32],
 ) {
     let per_channel = [gamma.len(), beta.len(), running_mean.len(), running_var.len(), moments.map_or(p.channels, |m| m.len() / 2)];
     p.check(&[x.len(), pool.x_len()], &per_channel, scratch.len(), cpu.threads.count());
     assert_eq!(
-        (pool.c, y.len(), index.len()),
+        (pool.c, y.len(), index.as_ref().map_or(y.len(), |index| index.len())),
         (p.channels, pool.y_len(), pool.y_len()),
         "{pool:?} behind a batchnorm of {} channels",
         p.channels
@@ -86,31 +86,44 @@ pub fn forward_batch(
     let image = image(pool);
     let line = pool.out_w() * pool.c;
     let parts = (pool.n * pool.out_h()).div_ceil(LINES);
-    let outputs = (Chunks::new(y, LINES * line, parts), Chunks::new(index, LINES * line, parts));
-    cpu.run(outputs, lines, image.x_len(), |i, (y, index), lines| {
-        cpu.level.run(Lines { p, pool, image: &image, x, tables, first: i * LINES, y, index, lines });
-    });
+    let y = Chunks::new(y, LINES * line, parts);
+    let whole = Whole { p, pool, image: &image, x, tables };
+    match index {
+        Some(index) => {
+            let index = Chunks::new(index, LINES * line, parts);
+            cpu.run((y, index), lines, image.x_len(), |i, (y, index), lines| {
+                cpu.level.run(Lines { whole, first: i * LINES, y, index: Some(index), lines })
+            });
+        }
+        None => cpu.run(y, lines, image.x_len(), |i, y, lines| cpu.level.run(Lines { whole, first: i * LINES, y, index: None, lines })),
+    }
 }
 
-/// A few output lines, perhaps of two images.
-struct Lines<'a> {
+/// What all parts share.
+#[derive(Clone, Copy)]
+struct Whole<'a> {
     p: &'a BatchNorm,
     pool: &'a MaxPool,
     image: &'a MaxPool,
     x: &'a [f32],
     /// Mean, scale, shift.
     tables: [&'a [f32]; 3],
+}
+
+/// A few output lines, perhaps of two images.
+struct Lines<'a, 'l> {
+    whole: Whole<'a>,
     /// The first line's number over all images.
     first: usize,
     y: &'a mut [f32],
-    index: &'a mut [u8],
-    lines: &'a mut [f32],
+    index: Option<&'a mut [u8]>,
+    lines: &'l mut [f32],
 }
 
-impl Task for Lines<'_> {
+impl Task for Lines<'_, '_> {
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let (pool, image) = (self.pool, self.image);
+    fn run<I: Isa>(mut self, isa: I) {
+        let Whole { p, pool, image, x, tables } = self.whole;
         let (from_line, to_line) = (pool.w * pool.c, pool.out_w() * pool.c);
         let count = self.y.len() / to_line;
         let mut done = 0;
@@ -128,16 +141,19 @@ impl Task for Lines<'_> {
             lines[(top + inside) * from_line..].fill(f32::NEG_INFINITY);
             RowsTask {
                 f: Normalise::<true>,
-                x: [&self.x[(n * pool.h + start) * from_line..][..inside * from_line]],
-                tables: self.tables,
-                period: self.p.period(),
+                x: [&x[(n * pool.h + start) * from_line..][..inside * from_line]],
+                tables,
+                period: p.period(),
                 y: &mut lines[top * from_line..][..inside * from_line],
             }
             .run(isa);
             for i in 0..run {
                 let at = (done + i) * to_line..(done + i + 1) * to_line;
-                let (y, index) = (&mut self.y[at.clone()], &mut self.index[at]);
-                ForwardTask::<true> { p: image, x: &*self.lines, line: skipped(pool) + i, y, index }.run(isa);
+                let (p, x, line, y) = (image, &*self.lines, skipped(pool) + i, &mut self.y[at.clone()]);
+                match &mut self.index {
+                    Some(index) => ForwardTask::<true> { p, x, line, y, index: &mut index[at] }.run(isa),
+                    None => ForwardTask::<false> { p, x, line, y, index: &mut [] }.run(isa),
+                }
             }
             done += run;
         }
@@ -208,13 +224,32 @@ mod tests {
                         &mut v2,
                         0.1,
                         &mut y,
-                        &mut index,
+                        Some(&mut index),
                         &mut saved2,
                         &mut scratch,
                     );
                     for (i, (a, b)) in y.iter().zip(&*expected).enumerate() {
                         assert!(a.to_bits() == b.to_bits(), "{pool:?}: at {i} {a} instead of {b}");
                     }
+                    let mut alone = Offset::nan(pool.y_len(), 2);
+                    let (mut m3, mut v3, mut saved3) = (std::vec![0.0; c], std::vec![1.0; c], std::vec![f32::NAN; 4 * c]);
+                    forward_batch(
+                        cpu,
+                        &p,
+                        &pool,
+                        &x,
+                        None,
+                        &gamma,
+                        &beta,
+                        &mut m3,
+                        &mut v3,
+                        0.1,
+                        &mut alone,
+                        None,
+                        &mut saved3,
+                        &mut scratch,
+                    );
+                    assert!(alone.iter().zip(&*y).all(|(a, b)| a.to_bits() == b.to_bits()), "{pool:?} without places");
                     assert_eq!((&index, &m2, &v2, &saved2), (&places, &m, &v, &saved), "{pool:?}");
                     y.to_vec()
                 },

@@ -1,0 +1,158 @@
+//! Images from outside, into the order of the kernels: channels last.
+
+use crate::isa::Isa;
+use crate::parallel::Chunks;
+use crate::{Cpu, Task};
+
+/// Pixels of a part.
+const PIXELS: usize = 4096;
+/// Channels up to which the 256 values of a byte are computed once for each.
+const TABLES: usize = 4;
+
+/// Channels last from PyTorch's order.
+///
+/// | name | shape | |
+/// |---|---|---|
+/// | `x` | n x channels x pixels | read |
+/// | `y` | n x pixels x channels | overwritten |
+///
+/// # Panics
+/// If the lengths differ, or are no whole number of images.
+pub fn to_channels_last(cpu: &Cpu, channels: usize, pixels: usize, x: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len(), "an image in two orders");
+    if x.is_empty() {
+        return;
+    }
+    assert!(x.len().is_multiple_of(channels * pixels), "{} numbers in images of {channels} x {pixels}", x.len());
+    let parts = pixels.div_ceil(PIXELS);
+    for (x, y) in x.chunks_exact(channels * pixels).zip(y.chunks_exact_mut(channels * pixels)) {
+        cpu.run(Chunks::new(y, PIXELS * channels, parts), &mut [], 0, |i, y, _| {
+            cpu.level.run(Reorder { x: &x[i * PIXELS..], channels, pixels, y });
+        });
+    }
+}
+
+/// `y = (byte / 255 − mean[c]) / std[c]` for each channel c, as torchvision's ToTensor and Normalize
+/// compute it.
+///
+/// | name | shape | |
+/// |---|---|---|
+/// | `bytes` | any pixels x channels | read |
+/// | `mean`, `std` | channels | read |
+/// | `y` | as `bytes` | overwritten |
+///
+/// # Panics
+/// If a length is wrong.
+pub fn normalise_bytes(cpu: &Cpu, bytes: &[u8], mean: &[f32], std: &[f32], y: &mut [f32]) {
+    let channels = mean.len();
+    assert_eq!((bytes.len(), std.len()), (y.len(), channels), "bytes and deviations");
+    if y.is_empty() {
+        return;
+    }
+    assert!(y.len().is_multiple_of(channels), "{} bytes in pixels of {channels}", y.len());
+    let value = |byte: u8, c: usize| (f32::from(byte) / 255.0 - mean[c]) / std[c];
+    // Divisions are dear: more bytes than there are values are looked up.
+    let looked_up = channels <= TABLES && y.len() > 256 * channels;
+    let mut tables = [[0.0_f32; 256]; TABLES];
+    if looked_up {
+        for (c, table) in tables[..channels].iter_mut().enumerate() {
+            for (byte, entry) in (0..=255_u8).zip(table) {
+                *entry = value(byte, c);
+            }
+        }
+    }
+    let parts = y.len().div_ceil(PIXELS * channels);
+    cpu.run(Chunks::new(y, PIXELS * channels, parts), &mut [], 0, |i, y, _| {
+        let bytes = &bytes[i * PIXELS * channels..];
+        for (y, bytes) in y.chunks_exact_mut(channels).zip(bytes.chunks_exact(channels)) {
+            for (c, (y, byte)) in y.iter_mut().zip(bytes).enumerate() {
+                *y = if looked_up { tables[c][usize::from(*byte)] } else { value(*byte, c) };
+            }
+        }
+    });
+}
+
+/// Some pixels of an image.
+struct Reorder<'a, 'p> {
+    /// From the first pixel on.
+    x: &'a [f32],
+    channels: usize,
+    /// Of the whole image.
+    pixels: usize,
+    y: &'p mut [f32],
+}
+
+impl Task for Reorder<'_, '_> {
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        match self.channels {
+            1 => self.y.copy_from_slice(&self.x[..self.y.len()]),
+            3 => self.known::<3>(),
+            _ => self.any(),
+        }
+    }
+}
+
+impl Reorder<'_, '_> {
+    #[inline(always)]
+    fn known<const C: usize>(self) {
+        let count = self.y.len() / C;
+        let mut planes = [self.x; C];
+        for (c, plane) in planes.iter_mut().enumerate() {
+            *plane = &self.x[c * self.pixels..][..count];
+        }
+        for (i, y) in self.y.chunks_exact_mut(C).enumerate() {
+            for (y, plane) in y.iter_mut().zip(&planes) {
+                *y = plane[i];
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn any(self) {
+        for c in 0..self.channels {
+            let plane = &self.x[c * self.pixels..];
+            for (y, x) in self.y[c..].iter_mut().step_by(self.channels).zip(plane) {
+                *y = *x;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use nunatak_core::{Shape, Tensor};
+
+    #[test]
+    fn the_order_is_that_of_the_tensor() {
+        let mut random = Random::new(3);
+        for (n, c, h, w) in [(1, 3, 5, 7), (2, 3, 70, 90), (3, 1, 64, 65), (2, 4, 33, 129), (1, 17, 70, 61), (2, 5, 1, 1)] {
+            let x = random.special(n * c * h * w);
+            let mut expected = std::vec![0.0; x.len()];
+            Tensor::new(Shape::new(n, c, h, w).expect("a shape"), &x).expect("a tensor").to_channels_last(&mut expected);
+            for_each_cpu(|cpu| {
+                let mut y = Offset::nan(x.len(), (h + c) % 16);
+                to_channels_last(cpu, c, h * w, &x, &mut y);
+                assert!(y.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()), "{n} x {c} x {h} x {w} at {}", cpu.level);
+            });
+        }
+    }
+
+    #[test]
+    fn bytes_are_normalised_as_the_formula_says() {
+        let bytes: std::vec::Vec<u8> = (0..3 * 70_000_u32).map(|i| (i * 7 + i / 256) as u8).collect();
+        let (mean, std) = ([0.485, 0.456, 0.406, 0.5, 0.1], [0.229, 0.224, 0.225, 0.25, 0.3]);
+        for (channels, count) in [(3, 3 * 70_000), (3, 12), (1, 9_000), (5, 20_000), (4, 1028), (2, 0)] {
+            for_each_cpu(|cpu| {
+                let mut y = Offset::nan(count, channels);
+                normalise_bytes(cpu, &bytes[..count], &mean[..channels], &std[..channels], &mut y);
+                for (i, (y, byte)) in y.iter().zip(&bytes).enumerate() {
+                    let c = i % channels;
+                    assert_eq!(y.to_bits(), ((f32::from(*byte) / 255.0 - mean[c]) / std[c]).to_bits(), "number {i} of {channels} channels");
+                }
+            });
+        }
+    }
+}
