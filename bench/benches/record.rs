@@ -7,9 +7,9 @@
 //! thread, the best level, the cells 1x64 and 8x64 (kernels) and 1x64 and 1x224 (steps).
 
 use nunatak_bench::cells::Cell;
-use nunatak_bench::record::{self, Record, TOLERANCE};
+use nunatak_bench::record::{self, Figure, Record, TOLERANCE};
 use nunatak_bench::settings::Settings;
-use nunatak_kernels::{Level, Threads};
+use nunatak_kernels::{Cpu, Level, Threads};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
@@ -27,6 +27,11 @@ fn main() -> ExitCode {
 
 fn run(args: &[String]) -> Result<ExitCode, String> {
     let usage = "expected `write` or `compare [--only TEXT] [--tolerance 0.10]`";
+    if let [command, case, effort] = args
+        && command == "figure"
+    {
+        return figure(case, effort.parse().map_err(|_| format!("effort {effort}"))?);
+    }
     let Some((command, options)) = args.split_first() else {
         println!("nothing is recorded or compared without a command: {usage}");
         return Ok(ExitCode::SUCCESS);
@@ -84,6 +89,24 @@ fn write(only: &str) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints one figure: what a comparison starts for each suspect.
+fn figure(case: &str, effort: f64) -> Result<ExitCode, String> {
+    let settings = settings();
+    let found = record::all(&settings).into_iter().find(|c| c.name() == case).ok_or_else(|| format!("no case {case}"))?;
+    println!("{}", record::time(&found, &Cpu { level: settings.levels[0], threads: &settings.threads }, effort));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A figure that a new process measures.
+fn in_a_process(case: &str, level: Level, effort: f64) -> Result<Figure, String> {
+    let program = std::env::current_exe().map_err(|e| format!("this program: {e}"))?;
+    let args = ["figure", case, &effort.to_string()];
+    let out = std::process::Command::new(&program).args(args).env("NUNATAK_LEVEL", level.name()).output();
+    let out = out.map_err(|e| format!("{}: {e}", program.display()))?;
+    let failed = || format!("{} {}: {}", program.display(), args.join(" "), String::from_utf8_lossy(&out.stderr));
+    Figure::parse(&String::from_utf8_lossy(&out.stdout)).filter(|_| out.status.success()).ok_or_else(failed)
+}
+
 fn compare(only: &str, tolerance: f64) -> Result<ExitCode, String> {
     let folder = record::folder();
     let mut files: Vec<_> = std::fs::read_dir(&folder)
@@ -95,7 +118,7 @@ fn compare(only: &str, tolerance: f64) -> Result<ExitCode, String> {
     let path = files.last().ok_or_else(|| format!("{}: no record; write one first", folder.display()))?;
     let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let old = Record::parse(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-    let found = record::compare(&old, &settings(), only, tolerance, &mut progress);
+    let found = record::compare(&old, &settings(), only, tolerance, &mut progress, &mut in_a_process)?;
     progress("");
     println!("{} cases compared with {}; {} are not in it", found.compared, path.display(), found.unknown);
     for (name, ratio) in &found.faster {

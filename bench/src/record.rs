@@ -7,8 +7,9 @@
 //! it slows a kernel, a neighbour on the memory slows the stream as well.
 //!
 //! A case has become slower when **both** ratios have grown beyond the tolerance: of a slower kernel
-//! both grow alike, of a disturbed machine one does. Suspects are measured again, and only what is
-//! slow each time is reported.
+//! both grow alike, of a disturbed machine one does. Suspects are measured again, later each time and in
+//! a process of their own (where a process's pages happen to lie makes a tenth of a small kernel's time),
+//! and only what is slow each time is reported.
 
 mod file;
 mod timing;
@@ -19,12 +20,13 @@ pub use timing::{Figure, time};
 use crate::case::Case;
 use crate::cases;
 use crate::settings::Settings;
-use nunatak_kernels::Cpu;
+use nunatak_kernels::{Cpu, Level};
+use std::time::Duration;
 
 /// How much slower is too slow, where nothing else is asked for.
 pub const TOLERANCE: f64 = 0.10;
-/// How often a suspect is measured again.
-const TRIES: usize = 4;
+/// Seconds to wait before suspects are measured again: a neighbour may be busy for half a minute.
+const WAITS: [u64; 8] = [0, 1, 2, 4, 8, 15, 20, 30];
 /// Sweeps over everything for a record, some time apart.
 const SWEEPS: usize = 3;
 
@@ -80,17 +82,19 @@ pub struct Comparison {
     pub unknown: usize,
 }
 
-/// Measures every case that the record and `only` name, and those that seem slower again.
-pub fn compare(record: &Record, settings: &Settings, only: &str, tolerance: f64, progress: &mut dyn FnMut(&str)) -> Comparison {
+/// Measures every case that the record and `only` name, and those that seem slower again by `again`:
+/// case, level, effort.
+pub fn compare(
+    record: &Record,
+    settings: &Settings,
+    only: &str,
+    tolerance: f64,
+    progress: &mut dyn FnMut(&str),
+    again: &mut dyn FnMut(&str, Level, f64) -> Result<Figure, String>,
+) -> Result<Comparison, String> {
     let mut found = Comparison::default();
     let mut suspects = Vec::new();
     let cases = all(settings);
-    let mut check = |case: &Case, cpu: &Cpu, old: &Line, effort: f64| {
-        let name = format!("{} {} {} threads", case.name(), cpu.level, cpu.threads.count());
-        progress(&name);
-        let ratio = time(case, cpu, effort).ratio(old.figure);
-        (name, ratio)
-    };
     for &level in &settings.levels {
         let cpu = Cpu { level, threads: &settings.threads };
         for case in cases.iter().filter(|case| case.name().contains(only)) {
@@ -99,22 +103,28 @@ pub fn compare(record: &Record, settings: &Settings, only: &str, tolerance: f64,
                 continue;
             };
             found.compared += 1;
-            let (name, ratio) = check(case, &cpu, old, 1.0);
+            let name = format!("{} {} {} threads", case.name(), cpu.level, cpu.threads.count());
+            progress(&name);
+            let ratio = time(case, &cpu, 1.0).ratio(old.figure);
             if ratio > 1.0 + tolerance {
-                suspects.push((case, level, old, name, ratio));
+                suspects.push((case.name(), level, old, name, ratio));
             } else if ratio < 1.0 / (1.0 + tolerance) {
                 found.faster.push((name, ratio));
             }
         }
     }
-    // Later, in other company, and longer each time.
-    for attempt in 1..=TRIES {
-        suspects.retain_mut(|(case, level, old, _, ratio)| {
-            let cpu = Cpu { level: *level, threads: &settings.threads };
-            *ratio = ratio.min(check(case, &cpu, old, 1.0 + attempt as f64).1);
-            *ratio > 1.0 + tolerance
-        });
+    for (attempt, wait) in WAITS.into_iter().enumerate() {
+        if suspects.is_empty() {
+            break;
+        }
+        progress(&format!("{} seem slower: again in {wait} s", suspects.len()));
+        std::thread::sleep(Duration::from_secs(wait));
+        for (case, level, old, name, ratio) in &mut suspects {
+            progress(name);
+            *ratio = ratio.min(again(case, *level, (2 + attempt) as f64)?.ratio(old.figure));
+        }
+        suspects.retain(|(.., ratio)| *ratio > 1.0 + tolerance);
     }
     found.slower = suspects.into_iter().map(|(.., name, ratio)| (name, ratio)).collect();
-    found
+    Ok(found)
 }

@@ -2,6 +2,7 @@
 
 use crate::case::{Case, Run};
 use nunatak_kernels::{Cpu, calibration};
+use std::fmt;
 use std::time::Instant;
 
 /// Seconds for one case at effort 1.
@@ -38,9 +39,23 @@ impl Figure {
         }
     }
 
+    /// Three numbers as text.
+    pub fn parse(text: &str) -> Option<Figure> {
+        let mut numbers = text.split_whitespace().map(|number| number.parse::<f64>().ok());
+        let mut next = || numbers.next().flatten();
+        Some(Figure { seconds: next()?, by_products: next()?, by_stream: next()? })
+    }
+
     /// How many times as long as `old`, by whichever loop says less.
     pub fn ratio(self, old: Figure) -> f64 {
         (self.by_products / old.by_products).min(self.by_stream / old.by_stream)
+    }
+}
+
+/// As [`Figure::parse`] reads it.
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} {} {}", self.seconds, self.by_products, self.by_stream)
     }
 }
 
@@ -93,5 +108,7 @@ mod tests {
         let throttled = Figure { seconds: 1.2, by_products: 10.0, by_stream: 4.8 };
         assert!((throttled.ratio(old) - 1.0).abs() < 1e-9);
         assert_eq!(slower.best(throttled), throttled.best(slower));
+        assert_eq!(Figure::parse(&slower.to_string()), Some(slower));
+        assert_eq!(Figure::parse("1 2"), None);
     }
 }
