@@ -39,6 +39,13 @@ for level in portable avx2 avx512 neon; do
   fi
 done
 
+step "the pool of threads under ThreadSanitizer"
+if compgen -G "$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/lib/librustc-*_rt.tsan.a" >/dev/null; then
+  tests/threads.sh
+else
+  skip "threads under ThreadSanitizer: this toolchain has none for this machine"
+fi
+
 step "benches, in short: every case against the reference, then a moment of timing"
 NUNATAK_BENCH=short cargo bench -q -p nunatak-bench --profile test >/dev/null
 
