@@ -1,14 +1,15 @@
 //! `nunatak measure --assert`: is the algorithm that is chosen the fastest?
 //!
 //! Every convolution of the network at every pass of the step is timed by each algorithm that accepts
-//! it, in turns, so that a disturbance meets all alike; a figure is the median of its turns. Weights and
-//! their gradients are taken from a new place at every call, as in a step, where megabytes lie between
-//! two calls of the same layer. A choice that seems slower than the best by more than the margin is
-//! measured again, longer, before anything fails.
+//! it, in turns, so that a disturbance meets all alike; a figure is the median of its turns. Everything lies
+//! in one block, as a trainer has it; weights and their gradients are taken from a new place at every call,
+//! as in a step, where megabytes lie between two calls of the same layer. A choice that seems slower than
+//! the best by more than the margin is measured again, longer and later, before anything fails.
 //!
 //! Where the plan does both gradients and the update in one pass over the weights, that pass is timed
 //! against the fastest way to do them apart.
 
+use crate::block;
 use crate::failure::Failure;
 use crate::outln;
 use nunatak_core::arena;
@@ -18,12 +19,12 @@ use nunatak_kernels::{Conv2d, Cpu, Finish};
 use nunatak_nn::summary::call_name;
 use nunatak_nn::{Algorithm, Blueprint, Memory, Pass};
 use serde_json::json;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How much slower than the best a choice may be.
 const MARGIN: f64 = 0.10;
 /// How often a suspect is measured again.
-const TRIES: usize = 3;
+const TRIES: usize = 5;
 /// Turns of each algorithm, and the least time of one in seconds.
 const TURNS: usize = 9;
 const TURN: f64 = 300e-6;
@@ -92,11 +93,12 @@ pub(super) fn check(blueprint: &Blueprint, cpu: &Cpu, json: bool) -> Result<(), 
     let memory = blueprint.options().memory;
     let mut findings = Vec::new();
     for (name, conv, work, chosen) in choices(blueprint) {
-        let ways = ways(&conv, work, memory, cpu);
-        let mut finding = Finding { name, conv, work, chosen, times: time(&conv, work, &ways, memory, cpu, 1) };
+        let ways = ways(&conv, work, memory, cpu)?;
+        let mut finding = Finding { name, conv, work, chosen, times: time(&conv, work, &ways, memory, cpu, 1)? };
         for attempt in 1..=TRIES {
             if finding.ratio() > 1.0 + MARGIN {
-                finding.times = time(&conv, work, &ways, memory, cpu, 1 + attempt);
+                std::thread::sleep(Duration::from_secs(attempt as u64 - 1));
+                finding.times = time(&conv, work, &ways, memory, cpu, 1 + attempt)?;
             }
         }
         if !json {
@@ -163,16 +165,18 @@ fn choices(blueprint: &Blueprint) -> Vec<(String, Conv2d, Work, Way)> {
 }
 
 /// The ways to do it.
-fn ways(conv: &Conv2d, work: Work, memory: Memory, cpu: &Cpu) -> Vec<Way> {
+fn ways(conv: &Conv2d, work: Work, memory: Memory, cpu: &Cpu) -> Result<Vec<Way>, Failure> {
     let by =
         |pass| Algorithm::ALL.iter().filter(move |a| eligible(**a) && conv.accepts(pass, **a)).map(|a| Way::By(*a)).collect::<Vec<_>>();
     match work {
-        Work::Pass(pass) => by(pass),
+        Work::Pass(pass) => Ok(by(pass)),
         Work::Step { .. } => {
-            let fastest = |pass| match time(conv, Work::Pass(pass), &by(pass), memory, cpu, 1)[0].0 {
-                Way::By(algorithm) | Way::Apart(_, algorithm) => algorithm,
+            let fastest = |pass| {
+                Ok::<_, Failure>(match time(conv, Work::Pass(pass), &by(pass), memory, cpu, 1)?[0].0 {
+                    Way::By(algorithm) | Way::Apart(_, algorithm) => algorithm,
+                })
             };
-            vec![Way::By(Algorithm::Stream), Way::Apart(fastest(Pass::BackwardInput), fastest(Pass::BackwardWeight))]
+            Ok(vec![Way::By(Algorithm::Stream), Way::Apart(fastest(Pass::BackwardInput)?, fastest(Pass::BackwardWeight)?)])
         }
     }
 }
@@ -183,39 +187,35 @@ fn eligible(algorithm: Algorithm) -> bool {
     algorithm != Algorithm::Im2col
 }
 
-/// Aligned numbers.
-struct Block(Vec<u8>, usize);
-
-impl Block {
-    fn new(len: usize) -> Block {
-        Block(vec![0; arena::block_bytes(len)], len)
-    }
-    fn numbers(&mut self) -> &mut [f32] {
-        match arena::numbers(&mut self.0, self.1) {
-            Ok(numbers) => numbers,
-            Err(_) => unreachable!("the block has the bytes that the arena asks for"),
-        }
-    }
-}
-
 /// Median times of a call in ms by each way, the fastest first.
-fn time(conv: &Conv2d, work: Work, ways: &[Way], memory: Memory, cpu: &Cpu, effort: usize) -> Vec<(Way, f64)> {
-    let mut generator = Generator::manual_seed(1);
-    let mut random = |block: &mut Block| block.numbers().iter_mut().for_each(|v| *v = generator.uniform(-1.0, 1.0));
+fn time(conv: &Conv2d, work: Work, ways: &[Way], memory: Memory, cpu: &Cpu, effort: usize) -> Result<Vec<(Way, f64)>, Failure> {
     // A multiple of a cache line, so that every copy is aligned.
     let w_len = conv.weights().len();
     let w_room = w_len.next_multiple_of(arena::UNIT);
     let copies = (COLD / w_room).clamp(1, 4096);
     let step = matches!(work, Work::Step { .. });
-    let mut blocks =
-        [conv.x_len(), copies * w_room, conv.y_len(), if step { copies * w_room } else { 0 }, w_len, conv.x_len()].map(Block::new);
-    blocks.iter_mut().for_each(&mut random);
-    let [x, w, y, momentum, dw, inputs] = blocks.each_mut().map(Block::numbers);
     let scratch = Pass::ALL.into_iter().flat_map(|pass| {
         Algorithm::ALL.iter().filter(move |a| conv.accepts(pass, **a)).map(move |a| conv.scratch_len(pass, *a, memory, cpu.threads.count()))
     });
-    let mut scratch = Block::new(scratch.max().unwrap_or(0));
-    let scratch = scratch.numbers();
+    let lens = [
+        conv.x_len(),
+        copies * w_room,
+        conv.y_len(),
+        if step { copies * w_room } else { 0 },
+        w_len,
+        conv.x_len(),
+        scratch.max().unwrap_or(0),
+    ];
+    let all = lens.iter().map(|len| len.next_multiple_of(arena::UNIT)).sum();
+    let mut block = block::reserve(arena::block_bytes(all))?;
+    let mut rest = arena::numbers(&mut block, all).map_err(|e| Failure::Failed(e.to_string()))?;
+    let mut generator = Generator::manual_seed(1);
+    rest.iter_mut().for_each(|v| *v = generator.uniform(-1.0, 1.0));
+    let [x, w, y, momentum, dw, inputs, scratch] = lens.map(|len| {
+        let (next, more) = std::mem::take(&mut rest).split_at_mut(len.next_multiple_of(arena::UNIT));
+        rest = more;
+        &mut next[..len]
+    });
     // So small a rate that the weights stay what they are.
     let sgd = Sgd { momentum: 0.9, ..Sgd::new(1e-30) };
     let mut copy = 0;
@@ -264,6 +264,6 @@ fn time(conv: &Conv2d, work: Work, ways: &[Way], memory: Memory, cpu: &Cpu, effo
         };
         let mut medians: Vec<_> = ways.iter().copied().zip(times.into_iter().map(middle)).collect();
         medians.sort_by(|a, b| a.1.total_cmp(&b.1));
-        medians
+        Ok(medians)
     })
 }
