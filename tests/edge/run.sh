@@ -22,10 +22,12 @@ skip() { line SKIPPED "$1" "$2" ""; }
 
 # run TARGET WHAT COMMAND...: one line; at a failure the end of what the command wrote. Tests are counted.
 run() {
-  local target=$1 what=$2 log began=$SECONDS tests
+  local target=$1 what=$2 log began=$SECONDS tests limit=(timeout 2400)
   log=$logs/$(tr -cs 'A-Za-z0-9_\n' - <<<"$target $what" | cut -c1-100).log
   shift 2
-  if "$@" >"$log" 2>&1; then
+  # What hangs has failed.
+  [ "$(type -t "$1")" != function ] || limit=()
+  if "${limit[@]}" "$@" >"$log" 2>&1; then
     tests=$(awk '/^test result: ok/ {n += $4} END {if (n) print ", " n " tests"}' "$log")
     line ok "$target" "$what$tests" "$((SECONDS - began)) s"
   else

@@ -11,7 +11,7 @@
 
 use core::cell::UnsafeCell;
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use core::time::Duration;
 use std::any::Any;
 use std::boxed::Box;
@@ -41,6 +41,11 @@ const ENDING: u32 = 3;
 type Work<'a> = &'a (dyn Fn(usize) + Sync);
 
 /// How one thread waits for what another does to an atomic: spinning, then asleep.
+///
+/// Nobody sleeps through it: the one writes the atomic, then looks at `asleep`; the other writes `asleep`,
+/// then looks at the atomic; and between the two each has a sequentially consistent fence, so at least one
+/// sees what the other wrote. (Sequentially consistent accesses say the same, but QEMU lets an AArch64
+/// program's loads pass its stores then, and loops hung.)
 struct Bell {
     /// Whether the waiting one is (about to be) asleep.
     asleep: AtomicBool,
@@ -53,26 +58,27 @@ impl Bell {
         Bell { asleep: AtomicBool::new(false), lock: Mutex::new(()), rung: Condvar::new() }
     }
 
-    /// Wakes the waiting one, if it sleeps. To be called after a SeqCst store of what it waits for:
-    /// then either this sees `asleep`, or the waiting one sees the store.
+    /// Wakes the waiting one, if it sleeps. To be called after the store of what it waits for.
     fn ring(&self) {
-        if self.asleep.load(Ordering::SeqCst) {
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) {
             drop(self.locked());
             self.rung.notify_all();
         }
     }
 
-    /// Waits until `done`, which loads with SeqCst; asleep after it has spun for a time.
+    /// Waits until `done`; asleep after it has spun for a time.
     fn wait(&self, done: impl Fn() -> bool, spin: Duration) {
         if spin_until(&done, spin) {
             return;
         }
         let mut guard = self.locked();
-        self.asleep.store(true, Ordering::SeqCst);
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
         while !done() {
             guard = self.rung.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
-        self.asleep.store(false, Ordering::SeqCst);
+        self.asleep.store(false, Ordering::Relaxed);
     }
 
     fn locked(&self) -> MutexGuard<'_, ()> {
@@ -126,14 +132,14 @@ struct Helper {
 impl Helper {
     /// Sets the state to what the helper waits for.
     fn ask(&self, state: u32) {
-        self.state.store(state, Ordering::SeqCst);
+        self.state.store(state, Ordering::Release);
         self.asked.ring();
     }
 
     /// Takes back what was asked, or waits until it is done.
     fn end(&self, spin: Duration) {
         if self.state.compare_exchange(ASKED, IDLE, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-            self.ended.wait(|| self.state.load(Ordering::SeqCst) == IDLE, spin);
+            self.ended.wait(|| self.state.load(Ordering::Acquire) == IDLE, spin);
         }
     }
 }
@@ -200,7 +206,7 @@ impl Shared {
     fn help(&self, i: usize) {
         let helper = &self.helpers[i];
         loop {
-            let called = || matches!(helper.state.load(Ordering::SeqCst), ASKED | ENDING);
+            let called = || matches!(helper.state.load(Ordering::Acquire), ASKED | ENDING);
             helper.asked.wait(called, self.spin);
             match helper.state.compare_exchange(ASKED, WORKING, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => {}
@@ -212,7 +218,7 @@ impl Shared {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work.map(|work| work(i + 1)))) {
                 *self.panicked() = Some(panic);
             }
-            helper.state.store(IDLE, Ordering::SeqCst);
+            helper.state.store(IDLE, Ordering::Release);
             helper.ended.ring();
         }
     }
