@@ -110,8 +110,13 @@ def cell(args, peers, mode, name):
     able = [p for p in peers if mode == "infer" or p not in INFERENCE_ALONE] + ["nunatak"]
     workers, times, counts = {}, {p: [] for p in able}, {}
     try:
-        for peer in able:
-            workers[peer] = start(peer, args, batch, size, mode)
+        for peer in list(able):
+            try:
+                workers[peer] = start(peer, args, batch, size, mode)
+            except RuntimeError as what:
+                print(f"left out: {what}", file=sys.stderr)
+                able.remove(peer)
+                continue
             # So many steps that a turn takes the time given; at least three.
             once = statistics.median(workers[peer].times(3))
             counts[peer] = max(3, min(200, round(args.seconds / once)))
@@ -122,7 +127,7 @@ def cell(args, peers, mode, name):
     finally:
         for worker in workers.values():
             worker.end()
-    return {p: (statistics.median(t) * 1e3, workers[p].version) for p, t in times.items()}
+    return {p: (statistics.median(times[p]) * 1e3, workers[p].version) for p in able}
 
 
 def cpu():
@@ -166,7 +171,7 @@ def report(args, results, peers, absent):
     parts = [
         f"Measured with `python3 bench/peers/run.py --threads {args.threads}` on {cpu()}, {os.cpu_count()} virtual cores, "
         f"{threads}; {named}; float32; medians of {args.rounds} alternated rounds. "
-        "Each cell: their milliseconds / nunatak's = **ratio**, above 1 where nunatak is faster.",
+        "Each cell: their milliseconds / nunatak's = **ratio**, above 1 where nunatak is faster; –: the peer can't do it.",
     ]
     for peer in shown:
         modes = [m for m in results if peer not in INFERENCE_ALONE or m == "infer"]
