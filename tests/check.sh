@@ -2,6 +2,7 @@
 # Every check of the repository, for people and for CI.
 #   tests/check.sh          all
 #   tests/check.sh rest     all but `cargo test --workspace`
+#   EDGE_MINUTES=20         see tests/edge/run.sh
 #   NUNATAK_QUICK=1         leaves out what takes longest, and names it: emulated targets, the shared C library
 #                           under valgrind
 # What can't run on this machine is named as skipped, never silently passed.
