@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs nunatak where it must work besides a desktop, and says for each target what ran and how long:
 # builds without an operating system, the C library for boards, bare metal, AArch64, wasm, older x86 CPUs.
-#   tests/edge/run.sh [builds] [c] [metal] [wasm] [x86] [a64]      (default: all)
+#   tests/edge/run.sh [builds] [c] [metal] [wasm] [a64] [x86]      (default: all)
 #   CROSS_HOME     where emulators and compilers are put (default target/edge), see setup.sh
 #   EDGE_MINUTES   nothing begins later than so many minutes after the start, but is named as skipped
 #   EDGE_LOGS      where the output of each run is kept (default: the target folder, edge-logs)
@@ -13,7 +13,7 @@ folder=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json, 
 logs=${EDGE_LOGS:-$folder/edge-logs}
 mkdir -p "$logs"
 lines=() failed=0
-[ $# -gt 0 ] || set -- builds c metal wasm x86 a64
+[ $# -gt 0 ] || set -- builds c metal wasm a64 x86
 
 line() {
   lines+=("$(printf '%-7s %-34s %-66s %s' "$@")")
