@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests of the pool of threads, and of convolutions that run on it, under ThreadSanitizer. It is part of
+# The tests of the pool of threads, and of some kernels that run on it, under ThreadSanitizer. It is part of
 # every Rust toolchain; to ask for it needs a nightly one, or this variable.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -171,7 +171,7 @@ def report(args, results, peers, absent):
     parts = [
         f"Measured with `python3 bench/peers/run.py --threads {args.threads}` on {cpu()}, {os.cpu_count()} virtual cores, "
         f"{threads}; {named}; float32; medians of {args.rounds} alternated rounds. "
-        "Each cell: their milliseconds / nunatak's = **ratio**, above 1 where nunatak is faster; –: the peer can't do it.",
+        "Each cell: their milliseconds / nunatak's = **ratio**, above 1 where nunatak is faster; –: left out.",
     ]
     for peer in shown:
         modes = [m for m in results if peer not in INFERENCE_ALONE or m == "infer"]

@@ -9,7 +9,7 @@ const PIXELS: usize = 4096;
 /// Channels up to which the 256 values of a byte are computed once for each.
 const TABLES: usize = 4;
 
-/// Channels last from PyTorch's order.
+/// Channels last from PyTorch's order: as [`nunatak_core::Tensor::to_channels_last`], on all threads.
 ///
 /// | name | shape | |
 /// |---|---|---|
