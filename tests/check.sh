@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 skipped=()
-step() { printf '\n== %s\n' "$*"; }
+step() { printf '\n== %d min %02d s: %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*"; }
 skip() { printf '\n== SKIPPED: %s\n' "$*"; skipped+=("$*"); }
 
 if [ "${1:-all}" != rest ]; then
@@ -97,5 +97,5 @@ else
   skip "Miri: not installed"
 fi
 
-printf '\nAll checks passed'
+printf '\nAll checks passed in %d min %02d s' $((SECONDS / 60)) $((SECONDS % 60))
 if [ ${#skipped[@]} -gt 0 ]; then printf '; skipped:\n'; printf '  %s\n' "${skipped[@]}"; else printf '.\n'; fi

@@ -17,8 +17,6 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/bare_metal
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
-passed() { printf '%-12s %-46s passed, %d s\n' "$1" "$2" $((SECONDS - started)); }
-fail() { printf '%-12s %-46s FAILED\n' "$1" "$2"; failed=1; }
 skip() { printf 'SKIPPED: bare metal: %s\n' "$1"; exit 0; }
 
 command -v "$QEMU" >/dev/null || skip "no $QEMU"
@@ -36,93 +34,87 @@ fn main() {
 R
 rustc="rustc $(cd "$work/probe" && CARGO_TARGET_DIR=$work/probe/target $CARGO build --target $TARGET 2>&1 | sed -n 's/^warning: probe@[^:]*: //p' | head -1)"
 
-build() { BOARD=$1 $CARGO build -q --release --locked --features board --bin board --target $TARGET; cp "$CARGO_TARGET_DIR/$TARGET/release/board" "$work/$1"; }
-# lesson MACHINE ELF WORDS OUT [options]: a run that counts instructions: each takes a nanosecond of the board's time
+# The longest first, one emulator for each core. Instructions are counted: each takes a nanosecond of the board's
+# time, so what a board prints depends on no clock.
+#   lesson OUT ELF MACHINE WORDS
 lesson() {
-  local machine=$1 elf=$2 words=$3 out=$4
-  shift 4
-  timeout "${LESSON_TIMEOUT:-900}" "$QEMU" -M "$machine" -nographic -monitor none -serial none -semihosting-config enable=on,target=native \
-    -kernel "$elf" -append "$words" "$@" > "$out" 2>&1 # firmware.c prints to the emulator's stderr
+  local out=$work/$1 elf=$work/$2
+  while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n || true; done
+  (
+    began=$SECONDS
+    # firmware.c prints to the emulator's stderr.
+    timeout "${LESSON_TIMEOUT:-900}" "$QEMU" -M "$3" -nographic -monitor none -serial none -icount shift=0 \
+      -semihosting-config enable=on,target=native -kernel "$elf" -append "$4" > "$out" 2>&1 && echo $((SECONDS - began)) > "$out.seconds"
+  ) &
 }
-counted=(-icount shift=0)
+# passed NAME WHAT [OUT]; the time is the lesson's, which ran beside another
+passed() { printf '%-12s %-46s passed%s\n' "$1" "$2" "${3:+, $(cat "$work/$3.seconds") s}"; }
+fail() { printf '%-12s %-46s FAILED\n' "$1" "$2"; [ $# -lt 3 ] || tail -n 5 "$work/$3"; failed=1; }
+# check OUT COMMAND...: whether the lesson ended well, and what it printed is right
+check() {
+  local out=$1
+  shift
+  [ -e "$work/$out.seconds" ] && "$@" && { grep -E '^(bytes|right|loss .*PyTorch)' "$work/$out" | sed 's/^/  /' || true; }
+}
+count() { python3 compare.py count "$record" "$rustc" "$1" "$work/$2"; }
 
-started=$SECONDS
 CARGO_PROFILE_RELEASE_LTO=off $HOST_CARGO build -q --release --locked --features desktop --bin desktop
 desktop=$CARGO_TARGET_DIR/release/desktop
-for length in whole three; do "$desktop" learn "$length" > "$work/desktop-$length"; done
-"$desktop" sizes > "$work/desktop-sizes"
-passed desktop "the same lessons, to compare with"
-
-# name, emulated machine, board, steps
-while read -r name machine board length; do
-  started=$SECONDS
-  what="ResNet-8, frozen and whole: $([ "$length" = whole ] && echo until it has learnt || echo three steps each)"
-  build "$board"
-  if lesson "$machine" "$work/$board" "learn $length" "$work/$board-learn" "${counted[@]}" &&
-    python3 compare.py losses "$work/$board-learn" "$work/desktop-$length" &&
-    python3 compare.py count "$record" "$rustc" "$name, ResNet-8" "$work/$board-learn"; then
-    grep -E '^(bytes|right) ' "$work/$board-learn" | sed 's/^/  /'
-    passed "$name" "$what"
-  else
-    tail -5 "$work/$board-learn"
-    fail "$name" "$what"
-  fi
-done <<'BOARDS'
-Cortex-M4F mps2-an386 m4 three
-Cortex-M7 mps2-an500 m7 whole
-Cortex-M55 mps3-an547 m55 three
-BOARDS
-
-started=$SECONDS
-what="the tutorial's step of ResNet18 at 64x64"
-if lesson mps3-an547 "$work/m55" tutorial "$work/tutorial" "${counted[@]}" &&
-  python3 compare.py count "$record" "$rustc" "Cortex-M55, ResNet18 at 64x64" "$work/tutorial"; then
-  grep -E '^(bytes|loss)' "$work/tutorial" | sed 's/^/  /'
-  passed Cortex-M55 "$what"
-else
-  cat "$work/tutorial"
-  fail Cortex-M55 "$what"
-fi
-
-if command -v "${CC%gcc}objdump" >/dev/null; then
-  started=$SECONDS
-  what="no function calls itself"
-  if python3 stack.py "$work/m7" --objdump "${CC%gcc}objdump"; then passed Cortex-M "$what"; else fail Cortex-M "$what"; fi
-else
-  echo "SKIPPED: the search for recursion in the firmware: no ${CC%gcc}objdump"
-fi
-
-started=$SECONDS
-what="firmware.c: ResNet-8 in C, head and whole"
+for board in m4 m7 m55; do
+  BOARD=$board $CARGO build -q --release --locked --features board --bin board --target $TARGET
+  cp "$CARGO_TARGET_DIR/$TARGET/release/board" "$work/$board"
+done
 if command -v "$CC" >/dev/null; then
   # Small code: one algorithm, statuses without words, hashing in a loop. This processor has double precision too.
   (cd "$root" && CARGO_PROFILE_EMBEDDED_OPT_LEVEL=z RUSTFLAGS='-C target-cpu=cortex-m7 --cfg sha2_backend_soft="compact"' $CARGO rustc -q -p nunatak-capi \
     --profile embedded --no-default-features --features panic-handler --target $TARGET --crate-type staticlib)
   (cd "$root/capi/examples" && $CC -mcpu=cortex-m7 -mthumb -mfloat-abi=hard -mfpu=fpv5-d16 -std=c11 -Os -Wall -Wextra -Werror -pedantic \
     -ffreestanding -fno-builtin -ffunction-sections -nostdlib -I ../include -T firmware.ld firmware_board.c firmware.c \
-    "$CARGO_TARGET_DIR/$TARGET/embedded/libnunatak.a" -lgcc -Wl,--gc-sections,-z,noexecstack -o "$work/firmware")
-  if lesson mps2-an500 "$work/firmware" firmware "$work/firmware.txt" "${counted[@]}" && "${CC%gcc}size" -A "$work/firmware" | python3 -c '
+    "$CARGO_TARGET_DIR/$TARGET/embedded/libnunatak.a" -lgcc -Wl,--gc-sections,-z,noexecstack -o "$work/firmware.elf")
+  lesson firmware firmware.elf mps2-an500 firmware
+fi
+lesson m7-learn m7 mps2-an500 "learn whole"
+lesson tutorial m55 mps3-an547 tutorial
+lesson m4-learn m4 mps2-an386 "learn three"
+lesson m55-learn m55 mps3-an547 "learn three"
+lesson sizes m4 mps2-an386 sizes
+for length in whole three; do "$desktop" learn "$length" > "$work/desktop-$length"; done
+"$desktop" sizes > "$work/desktop-sizes"
+wait
+
+learnt() { python3 compare.py losses "$work/$2" "$work/desktop-$3" && count "$1, ResNet-8" "$2"; }
+while read -r name board length; do
+  what="ResNet-8, frozen and whole: $([ "$length" = whole ] && echo until it has learnt || echo three steps each)"
+  if check "$board-learn" learnt "$name" "$board-learn" "$length"; then passed "$name" "$what" "$board-learn"; else fail "$name" "$what" "$board-learn"; fi
+done <<'BOARDS'
+Cortex-M4F m4 three
+Cortex-M7 m7 whole
+Cortex-M55 m55 three
+BOARDS
+
+what="the tutorial's step of ResNet18 at 64x64"
+if check tutorial count "Cortex-M55, ResNet18 at 64x64" tutorial; then passed Cortex-M55 "$what" tutorial; else fail Cortex-M55 "$what" tutorial; fi
+
+if command -v "${CC%gcc}objdump" >/dev/null; then
+  what="no function calls itself"
+  if python3 stack.py "$work/m7" --objdump "${CC%gcc}objdump"; then passed Cortex-M "$what"; else fail Cortex-M "$what"; fi
+else
+  echo "SKIPPED: the search for recursion in the firmware: no ${CC%gcc}objdump"
+fi
+
+if command -v "$CC" >/dev/null; then
+  what="firmware.c: ResNet-8 in C, head and whole"
+  "${CC%gcc}size" -A "$work/firmware.elf" | python3 -c '
 import sys
 size = {w[0]: int(w[1]) for w in map(str.split, sys.stdin) if len(w) == 3 and w[1].isdigit()}
 print("flash bytes", size[".text"] + size[".ARM.exidx"] + size[".data"])
-print("ram bytes", size[".data"] + size[".bss"])' >> "$work/firmware.txt" &&
-    python3 compare.py count "$record" "$rustc" "Cortex-M7, firmware.c" "$work/firmware.txt"; then
-    grep -E '^(bytes|right) ' "$work/firmware.txt" | sed 's/^/  /'
-    passed Cortex-M7 "$what"
-  else
-    tail -5 "$work/firmware.txt"
-    fail Cortex-M7 "$what"
-  fi
+print("ram bytes", size[".data"] + size[".bss"])' >> "$work/firmware"
+  if check firmware count "Cortex-M7, firmware.c" firmware; then passed Cortex-M7 "$what" firmware; else fail Cortex-M7 "$what" firmware; fi
 else
   echo "SKIPPED: capi/examples/firmware.c on a Cortex-M7: no $CC"
 fi
 
-started=$SECONDS
 what="plans that are too large for 32 bits"
-if lesson mps2-an386 "$work/m4" sizes "$work/sizes" && python3 compare.py sizes "$work/sizes" "$work/desktop-sizes"; then
-  passed Cortex-M4F "$what"
-else
-  fail Cortex-M4F "$what"
-fi
+if check sizes python3 compare.py sizes "$work/sizes" "$work/desktop-sizes"; then passed Cortex-M4F "$what" sizes; else fail Cortex-M4F "$what" sizes; fi
 
 exit $failed

@@ -32,6 +32,11 @@ pub fn random(len: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
+/// Whether an emulator runs the tests (`NUNATAK_TEST=emulated`), hundreds of times slower than a CPU.
+pub fn emulated() -> bool {
+    std::env::var("NUNATAK_TEST").is_ok_and(|v| v == "emulated")
+}
+
 /// Teams of these sizes, however few CPUs there are.
 pub fn teams(sizes: &[usize]) -> Vec<Threads> {
     sizes.iter().map(|&n| Threads::oversubscribed(n).expect("threads")).collect()
