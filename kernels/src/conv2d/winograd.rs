@@ -23,6 +23,7 @@ mod filters;
 mod input;
 #[allow(unsafe_code)]
 mod micro;
+mod order;
 mod output;
 mod plane;
 mod product;
@@ -37,6 +38,7 @@ use crate::parallel::{Chunks, Cpu, RowMap, Tile, Tiles};
 use core::marker::PhantomData;
 use filters::{Filters, Weights};
 use input::Input;
+use order::Order;
 use output::Output;
 use plane::{Panels, Plane};
 use product::Products;
@@ -150,6 +152,7 @@ pub(super) fn backward_weight<S: Scheme>(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy
 }
 
 /// Forward, or the input's gradient.
+#[derive(Clone, Copy)]
 struct Run<'a, S> {
     plane: &'a Plane,
     cpu: &'a Cpu<'a>,
@@ -162,7 +165,12 @@ struct Run<'a, S> {
 
 impl<S: Scheme> Run<'_, S> {
     fn run(&self, y: &mut [f32], scratch: &mut [f32]) {
-        if self.plane.by_tiles() { self.by_tiles(y, scratch) } else { self.by_filters(y, scratch) }
+        if self.plane.by_tiles() {
+            // Its parts are lines of tiles of the same height.
+            Run { plane: &self.plane.of_whole_tiles(), ..*self }.by_tiles(y, scratch);
+        } else {
+            self.by_filters(y, scratch);
+        }
     }
 
     fn by_tiles(&self, y: &mut [f32], scratch: &mut [f32]) {
@@ -175,6 +183,7 @@ impl<S: Scheme> Run<'_, S> {
         let each = s.input_len(s.part_tiles()) + s.product_len(s.part_tiles());
         let pixels = s.out_h * s.out_w;
         let [images, lines] = s.part();
+        let order = s.order(0, s.n);
         let rows = if images > 1 { images * pixels } else { (lines * s.out * s.out_w).min(pixels) };
         let parts = Tiles::new(y, RowMap::plain(s.n * pixels, s.k), s.n * pixels, s.k, rows, s.k);
         let parts = if images > 1 { parts } else { parts.with_period(pixels) };
@@ -185,7 +194,7 @@ impl<S: Scheme> Run<'_, S> {
             let panels = s.panels(tiles, rows_at(level, tiles));
             let (v, m) = scratch.split_at_mut(panels.len());
             for (panel, v) in v.chunks_mut(panels.each()).enumerate() {
-                level.run(self.input(first, panels, panel, v));
+                level.run(self.input(order, first, panels, panel, v));
             }
             for j in 0..s.blocks() {
                 let u = &u[j * s.filter_len(s.c)..];
@@ -193,9 +202,10 @@ impl<S: Scheme> Run<'_, S> {
                     let channels = CHANNELS.min(s.c - channel);
                     let u = &u[channel * s.block()..];
                     let position = s.filter_position(s.c);
-                    level.run(Products { plane: s, panels, v, first: channel, channels, u, position, add: channel > 0, m });
+                    let (first_tile, add) = (first, channel > 0);
+                    level.run(Products { plane: s, order, first_tile, panels, v, first: channel, channels, u, position, add, m });
                 }
-                level.run(self.output(m, first, tiles, j * s.block(), &mut out));
+                level.run(self.output(m, order, first, tiles, j * s.block(), &mut out));
             }
             self.finish.tile(level, &mut out);
         });
@@ -207,11 +217,12 @@ impl<S: Scheme> Run<'_, S> {
         let each_filter = s.filter_len(s.channels());
         for image in (0..s.n).step_by(s.images()) {
             let images = s.images().min(s.n - image);
-            let (first, tiles) = (image * s.image_tiles(), images * s.image_tiles());
+            let order = s.order(image, images);
+            let tiles = order.count();
             let panels = s.panels(tiles, rows_at(level, tiles));
             let (v, scratch) = scratch.split_at_mut(panels.len());
             self.cpu.run(Chunks::new(v, panels.each(), panels.count()), &mut [], 0, |panel, v, _| {
-                level.run(self.input(first, panels, panel, v));
+                level.run(self.input(order, 0, panels, panel, v));
             });
             let v = &*v;
             let rows = images * pixels;
@@ -223,9 +234,10 @@ impl<S: Scheme> Run<'_, S> {
                     let channels = CHANNELS.min(s.c - channel);
                     level.run(self.filters(j, channel, channels, u));
                     let position = s.filter_position(channels);
-                    level.run(Products { plane: s, panels, v, first: channel, channels, u, position, add: channel > 0, m });
+                    let add = channel > 0;
+                    level.run(Products { plane: s, order, first_tile: 0, panels, v, first: channel, channels, u, position, add, m });
                 }
-                level.run(self.output(m, first, tiles, 0, &mut out));
+                level.run(self.output(m, order, 0, tiles, 0, &mut out));
                 self.finish.tile(level, &mut out);
             });
         }
@@ -236,12 +248,20 @@ impl<S: Scheme> Run<'_, S> {
         Filters { scheme: self.scheme, weights: self.weights, block: self.plane.block(), j, first, channels, position, u }
     }
 
-    fn input<'p>(&'p self, first: usize, panels: Panels, panel: usize, v: &'p mut [f32]) -> Input<'p, 'p, S> {
-        Input { scheme: self.scheme, plane: self.plane, x: self.x, first, channel: 0, panels, panel, v }
+    fn input<'p>(&'p self, order: Order, first: usize, panels: Panels, panel: usize, v: &'p mut [f32]) -> Input<'p, 'p, S> {
+        Input { scheme: self.scheme, plane: self.plane, x: self.x, order, first, channel: 0, panels, panel, v }
     }
 
-    fn output<'p, 't>(&'p self, m: &'p [f32], first: usize, tiles: usize, column: usize, out: &'p mut Tile<'t>) -> Output<'p, 'p, 't, S> {
-        Output { scheme: self.scheme, plane: self.plane, m, first, tiles, column, add: self.add, out }
+    fn output<'p, 't>(
+        &'p self,
+        m: &'p [f32],
+        order: Order,
+        first: usize,
+        tiles: usize,
+        column: usize,
+        out: &'p mut Tile<'t>,
+    ) -> Output<'p, 'p, 't, S> {
+        Output { scheme: self.scheme, plane: self.plane, m, order, first, tiles, column, add: self.add, out }
     }
 }
 

@@ -17,6 +17,7 @@
 
 use super::input::{self, Input};
 use super::micro::{self, Positions, Square};
+use super::order::Order;
 use super::plane::{Panels, Plane};
 use super::scheme::Scheme;
 use crate::conv2d::Conv2d;
@@ -118,7 +119,8 @@ pub(super) fn run<S: Scheme>(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw
 
 fn few_squares<S: Scheme>(cut: &Cut, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
     let (plane, lanes, scheme) = (&cut.plane, cut.lanes, PhantomData::<S>);
-    let all = plane.n * plane.image_tiles();
+    let order = plane.order(0, plane.n);
+    let all = order.count();
     let each = cut.square_len();
     let (u, scratch) = scratch.split_at_mut(cut.squares[0] * cut.squares[1] * lanes * each);
     let sums = Chunks::new(u, each, cut.squares[0] * cut.squares[1] * lanes);
@@ -129,9 +131,9 @@ fn few_squares<S: Scheme>(cut: &Cut, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut 
         for first in (from..to).step_by(cut.tiles) {
             let tiles = cut.tiles.min(to - first);
             let (v, d) = scratch.split_at_mut(cut.inputs(tiles).len());
-            cpu.level.run(Input { scheme, plane, x, first, channel: c * SQUARE, panels: cut.inputs(tiles), panel: 0, v });
-            cpu.level.run(Gradient { scheme, plane, dy, first, channel: k * SQUARE, panels: cut.gradients(tiles), d });
-            cpu.level.run(Outer { cut, v, d, tiles, channels: SQUARE.min(plane.c - c * SQUARE), add: first > from, u });
+            cpu.level.run(Input { scheme, plane, x, order, first, channel: c * SQUARE, panels: cut.inputs(tiles), panel: 0, v });
+            cpu.level.run(Gradient { scheme, plane, dy, order, first, channel: k * SQUARE, panels: cut.gradients(tiles), d });
+            cpu.level.run(Outer { cut, v, d, order, first, tiles, channels: SQUARE.min(plane.c - c * SQUARE), add: first > from, u });
         }
     });
     let u = &*u;
@@ -146,17 +148,18 @@ fn few_squares<S: Scheme>(cut: &Cut, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut 
 
 fn many_squares<S: Scheme>(cut: &Cut, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
     let (plane, scheme) = (&cut.plane, PhantomData::<S>);
-    let all = plane.n * plane.image_tiles();
+    let order = plane.order(0, plane.n);
+    let all = order.count();
     for first in (0..all).step_by(cut.tiles) {
         let tiles = cut.tiles.min(all - first);
         let (inputs, gradients) = (cut.inputs(tiles), cut.gradients(tiles));
         let (v, scratch) = scratch.split_at_mut(cut.squares[0] * inputs.len());
         let (d, scratch) = scratch.split_at_mut(cut.squares[1] * gradients.len());
         cpu.run(Chunks::new(v, inputs.len(), cut.squares[0]), &mut [], 0, |c, v, _| {
-            cpu.level.run(Input { scheme, plane, x, first, channel: c * SQUARE, panels: inputs, panel: 0, v });
+            cpu.level.run(Input { scheme, plane, x, order, first, channel: c * SQUARE, panels: inputs, panel: 0, v });
         });
         cpu.run(Chunks::new(d, gradients.len(), cut.squares[1]), &mut [], 0, |k, d, _| {
-            cpu.level.run(Gradient { scheme, plane, dy, first, channel: k * plane.block(), panels: gradients, d });
+            cpu.level.run(Gradient { scheme, plane, dy, order, first, channel: k * plane.block(), panels: gradients, d });
         });
         let (v, d) = (&*v, &*d);
         let row = plane.c * 9 * plane.block();
@@ -164,7 +167,7 @@ fn many_squares<S: Scheme>(cut: &Cut, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut
         cpu.run(parts, scratch, cut.square_len(), |i, mut out, u| {
             let (k, c) = (i / cut.squares[0], i % cut.squares[0]);
             let (v, d) = (&v[c * inputs.len()..], &d[k * gradients.len()..]);
-            cpu.level.run(Outer { cut, v, d, tiles, channels: SQUARE.min(plane.c - c * SQUARE), add: false, u });
+            cpu.level.run(Outer { cut, v, d, order, first, tiles, channels: SQUARE.min(plane.c - c * SQUARE), add: false, u });
             cpu.level.run(Filters { scheme, cut, u, lanes: 1, add: add || first > 0, dw: out.row(0) });
         });
     }
@@ -175,6 +178,7 @@ struct Gradient<'a, 'p, S> {
     scheme: PhantomData<S>,
     plane: &'a Plane,
     dy: &'a [f32],
+    order: Order,
     first: usize,
     /// The first output channel.
     channel: usize,
@@ -188,9 +192,9 @@ impl<S: Scheme> Task for Gradient<'_, '_, S> {
         let (s, panels) = (self.plane, self.panels);
         let step = [s.out_w * s.k, s.k];
         for tile in 0..panels.tiles {
-            let [image, line, column] = s.tile(self.first + tile);
-            let (top, left) = (line * S::OUT, column * S::OUT);
-            let there = [[0, S::OUT.min(s.out_h - top)], [0, S::OUT.min(s.out_w - left)]];
+            let [image, line, column] = self.order.tile(self.first + tile);
+            let ([top, high], [left, wide]) = (s.pixels(0, line), s.pixels(1, column));
+            let there = [[0, high], [0, wide]];
             let corner = (image * s.out_h + top) * step[0] + left * step[1] + self.channel;
             for lane in (0..panels.groups * panels.unit).step_by(I::LANES) {
                 let d = &mut self.d[(lane / panels.unit * panels.tiles + tile) * panels.unit + lane % panels.unit..];
@@ -217,6 +221,8 @@ struct Outer<'a, 'p> {
     v: &'a [f32],
     /// `[positions][blocks][tiles][block]`
     d: &'a [f32],
+    order: Order,
+    first: usize,
     tiles: usize,
     /// Input channels.
     channels: usize,
@@ -243,13 +249,14 @@ impl Outer<'_, '_> {
         let (inputs, gradients) = (self.cut.inputs(self.tiles), self.cut.gradients(self.tiles));
         let [position, line] = self.cut.square();
         for p in 0..inputs.positions {
+            let needed = self.order.needed(p, self.cut.plane.points, self.first..self.first + self.tiles);
             for column in (0..line).step_by(V * I::LANES) {
                 let (block, lane) = (column / gradients.unit, column % gradients.unit);
-                let d = &self.d[p * gradients.position(self.tiles) + block * self.tiles * gradients.unit + lane..];
+                let d = &self.d[p * gradients.position(self.tiles) + (block * self.tiles + needed.start) * gradients.unit + lane..];
                 for c in (0..self.channels).step_by(R) {
-                    let v = &self.v[p * inputs.position(self.tiles) + c / GROUP * self.tiles * GROUP + c % GROUP..];
+                    let v = &self.v[p * inputs.position(self.tiles) + (c / GROUP * self.tiles + needed.start) * GROUP + c % GROUP..];
                     let u = &mut self.u[p * position + c * line + column..];
-                    micro::outer::<I, R, V>(isa, v, d, gradients.unit, self.tiles, u, line, self.add);
+                    micro::outer::<I, R, V>(isa, v, d, gradients.unit, needed.len(), u, line, self.add);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Transformed input: Bᵀ x B of some tiles.
 
 use super::micro::{self, Positions, Square};
+use super::order::Order;
 use super::plane::{Panels, Plane};
 use super::scheme::{MOST, Scheme};
 use crate::dispatch::Task;
@@ -13,7 +14,8 @@ pub(super) struct Input<'a, 'p, S> {
     pub(super) scheme: PhantomData<S>,
     pub(super) plane: &'a Plane,
     pub(super) x: &'a [f32],
-    /// The first tile of all panels.
+    /// Of which tiles, and the first tile of all panels.
+    pub(super) order: Order,
     pub(super) first: usize,
     /// The first channel: a multiple of 16.
     pub(super) channel: usize,
@@ -30,10 +32,10 @@ impl<S: Scheme> Task for Input<'_, '_, S> {
         let rows = panels.rows_of(self.panel);
         let step = [s.w * s.c, s.c];
         for row in 0..rows {
-            let [image, line, column] = s.tile(self.first + self.panel * panels.rows + row);
+            let [image, line, column] = self.order.tile(self.first + self.panel * panels.rows + row);
             // The window's first pixel, counted from the image's.
-            let start = |tile: usize| (tile * S::OUT + S::KNOWN) as isize - s.pad as isize;
-            let (top, left) = (start(line), start(column));
+            let (top, left) = (s.pixels(0, line)[0] + S::KNOWN, s.pixels(1, column)[0] + S::KNOWN);
+            let (top, left) = (top as isize - s.pad as isize, left as isize - s.pad as isize);
             let there = [inside(top, S::IN, s.h), inside(left, S::IN, s.w)];
             let corner = (image * s.h * step[0]) as isize + top * step[0] as isize + left * step[1] as isize;
             for lane in (0..panels.groups * GROUP).step_by(I::LANES) {

@@ -195,8 +195,8 @@ pub(super) fn filter_adjoint<S: Scheme, I: Isa>(isa: I, u: Square) -> Held<I> {
 
 /// `m[r][v] = Σ a[r][k] · b[k][v]` (+ m where `add`): `R` rows times `V` vectors.
 ///
-/// The rows lie as `[channels / 16][R][16]`; the lines of `b` are `stride` numbers apart, those of `m`
-/// also. Each sum starts from zero.
+/// The rows are some of `[channels / 16][rows][16]`; the lines of `b` are `stride` numbers apart, those of
+/// `m` also. Each sum starts from zero.
 ///
 /// # Panics
 /// If a slice is too short.
@@ -205,13 +205,14 @@ pub(super) fn filter_adjoint<S: Scheme, I: Isa>(isa: I, u: Square) -> Held<I> {
 pub(super) fn multiply<I: Isa, const R: usize, const V: usize>(
     isa: I,
     a: &[f32],
+    rows: usize,
     b: &[f32],
     channels: usize,
     stride: usize,
     m: &mut [f32],
     add: bool,
 ) {
-    assert!(channels > 0 && a.len() >= channels.div_ceil(GROUP) * R * GROUP);
+    assert!(channels > 0 && a.len() >= ((channels - 1) / GROUP * rows + R) * GROUP);
     assert!(b.len() >= (channels - 1) * stride + V * I::LANES);
     assert!(m.len() >= (R - 1) * stride + V * I::LANES);
     let (mut a, mut b, m) = (a.as_ptr(), b.as_ptr(), m.as_mut_ptr());
@@ -227,7 +228,7 @@ pub(super) fn multiply<I: Isa, const R: usize, const V: usize>(
                 w[v] = unsafe { isa.load_at(b.add(v * I::LANES)) };
             }
             for r in 0..R {
-                // SAFETY: k < 16 and r < R: inside this group's R·16 numbers.
+                // SAFETY: k < 16 and r < R: the last group's R·16 numbers were checked to be there.
                 let x = isa.splat(unsafe { *a.add(r * GROUP + k) });
                 for v in 0..V {
                     acc[r][v] = isa.fma(x, w[v], acc[r][v]);
@@ -235,7 +236,7 @@ pub(super) fn multiply<I: Isa, const R: usize, const V: usize>(
             }
             b = b.wrapping_add(stride);
         }
-        a = a.wrapping_add(R * GROUP);
+        a = a.wrapping_add(rows * GROUP);
         left -= depth;
     }
     for r in 0..R {
@@ -267,8 +268,8 @@ pub(super) fn outer<I: Isa, const R: usize, const V: usize>(
     line: usize,
     add: bool,
 ) {
-    assert!(tiles > 0 && x.len() >= (tiles - 1) * GROUP + R);
-    assert!(d.len() >= (tiles - 1) * step + V * I::LANES && u.len() >= (R - 1) * line + V * I::LANES);
+    assert!(tiles == 0 || x.len() >= (tiles - 1) * GROUP + R && d.len() >= (tiles - 1) * step + V * I::LANES);
+    assert!(u.len() >= (R - 1) * line + V * I::LANES);
     let (mut x, mut d, u) = (x.as_ptr(), d.as_ptr(), u.as_mut_ptr());
     let mut acc = [[isa.splat(0.0); V]; R];
     for _ in 0..tiles {

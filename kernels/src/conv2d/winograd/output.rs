@@ -1,6 +1,7 @@
 //! Pixels from products: Aᵀ m A.
 
 use super::micro::{self, Square};
+use super::order::Order;
 use super::plane::Plane;
 use super::scheme::Scheme;
 use crate::dispatch::Task;
@@ -13,9 +14,10 @@ use core::marker::PhantomData;
 pub(super) struct Output<'a, 'p, 't, S> {
     pub(super) scheme: PhantomData<S>,
     pub(super) plane: &'a Plane,
-    /// `[positions][tiles][block]`
+    /// `[positions][tiles][block]`; anything where a position does not need a tile
     pub(super) m: &'a [f32],
-    /// The first tile.
+    /// Of which tiles, and the first.
+    pub(super) order: Order,
     pub(super) first: usize,
     pub(super) tiles: usize,
     /// The block's first column in `out`.
@@ -31,9 +33,8 @@ impl<S: Scheme> Task for Output<'_, '_, '_, S> {
         let position = s.product_position(self.tiles);
         let width = (self.out.columns() - self.column).min(block);
         for tile in 0..self.tiles {
-            let [image, line, column] = s.tile(self.first + tile);
-            let (top, left) = (line * S::OUT, column * S::OUT);
-            let (high, wide) = (S::OUT.min(s.out_h - top), S::OUT.min(s.out_w - left));
+            let [image, line, column] = self.order.tile(self.first + tile);
+            let ([top, high], [left, wide]) = (s.pixels(0, line), s.pixels(1, column));
             let corner = (image * s.out_h + top) * s.out_w + left - self.out.first_row();
             for lane in (0..width).step_by(I::LANES) {
                 let m = Square::whole::<I>(&self.m[tile * block + lane..], [S::POINTS * position, position], S::POINTS);

@@ -1,5 +1,6 @@
 //! Sizes: a convolution as this family sees it, and how transformed tiles lie.
 
+use super::order::Order;
 use super::scheme::Scheme;
 use crate::conv2d::Conv2d;
 use crate::gemm::micro::GROUP;
@@ -19,7 +20,10 @@ pub(super) struct Plane {
     pub(super) pad: usize,
     /// Tiles of an image: lines, columns.
     pub(super) tiles: [usize; 2],
-    /// Positions of a transformed tile.
+    /// How many of them are whole; those after them are a pixel shorter (see [`Order`]).
+    pub(super) whole: [usize; 2],
+    /// Points of the scheme; positions of a transformed tile.
+    pub(super) points: usize,
     pub(super) positions: usize,
     /// Pixels of a tile in each direction.
     pub(super) out: usize,
@@ -28,7 +32,9 @@ pub(super) struct Plane {
 impl Plane {
     fn new<S: Scheme>(n: usize, [h, w, c]: [usize; 3], [out_h, out_w, k]: [usize; 3], pad: usize) -> Plane {
         let tiles = [out_h.div_ceil(S::OUT), out_w.div_ceil(S::OUT)];
-        Plane { n, h, w, c, out_h, out_w, k, pad, tiles, positions: S::POSITIONS, out: S::OUT }
+        let whole = |tiles: usize, size: usize| tiles.saturating_sub(tiles * S::OUT - size);
+        let whole = [whole(tiles[0], out_h), whole(tiles[1], out_w)];
+        Plane { n, h, w, c, out_h, out_w, k, pad, tiles, whole, points: S::POINTS, positions: S::POSITIONS, out: S::OUT }
     }
     pub(super) fn forward<S: Scheme>(conv: &Conv2d) -> Plane {
         Self::new::<S>(conv.n, [conv.h, conv.w, conv.c], [conv.out_h(), conv.out_w(), conv.k], conv.pad)
@@ -51,11 +57,21 @@ impl Plane {
     pub(super) fn image_tiles(&self) -> usize {
         self.tiles[0] * self.tiles[1]
     }
-    /// Tile t of all: image, line and column of tiles.
+    /// The same plane cut into whole tiles, of which the last hang over.
+    pub(super) fn of_whole_tiles(&self) -> Plane {
+        Plane { whole: self.tiles, ..*self }
+    }
+    /// The tiles of some images.
+    pub(super) fn order(&self, image: usize, images: usize) -> Order {
+        Order { image, images, tiles: self.tiles, whole: self.whole }
+    }
+    /// The first pixel of line (0) or column (1) `tile` of tiles, and how many pixels it has.
     #[inline(always)]
-    pub(super) fn tile(&self, t: usize) -> [usize; 3] {
-        let (image, t) = (t / self.image_tiles(), t % self.image_tiles());
-        [image, t / self.tiles[1], t % self.tiles[1]]
+    pub(super) fn pixels(&self, direction: usize, tile: usize) -> [usize; 2] {
+        let short = tile.saturating_sub(self.whole[direction]);
+        let start = tile * self.out - short;
+        let size = if tile < self.whole[direction] { self.out } else { self.out - 1 };
+        [start, size.min([self.out_h, self.out_w][direction] - start)]
     }
     /// Transformed input of so many tiles, `rows` to a panel.
     pub(super) fn panels(&self, tiles: usize, rows: usize) -> Panels {

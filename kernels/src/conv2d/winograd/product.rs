@@ -1,6 +1,7 @@
 //! The matrix products, one for each position.
 
 use super::micro;
+use super::order::Order;
 use super::plane::{Panels, Plane};
 use crate::dispatch::Task;
 use crate::gemm::micro::GROUP;
@@ -9,6 +10,9 @@ use crate::isa::Isa;
 /// Products of all tiles with one block of output channels: `m` is `[positions][tiles][block]`.
 pub(super) struct Products<'a, 'p> {
     pub(super) plane: &'a Plane,
+    /// Of which tiles, and the first.
+    pub(super) order: Order,
+    pub(super) first_tile: usize,
     pub(super) panels: Panels,
     pub(super) v: &'a [f32],
     /// The first channel to sum over: a multiple of 16.
@@ -38,26 +42,33 @@ impl Products<'_, '_> {
     #[inline(always)]
     fn positions<I: Isa, const V: usize>(mut self, isa: I) {
         for p in 0..self.panels.positions {
+            let tiles = self.first_tile..self.first_tile + self.panels.tiles;
+            let needed = self.order.needed(p, self.plane.points, tiles);
             for column in (0..self.plane.block()).step_by(V * I::LANES) {
-                for panel in 0..self.panels.count() {
+                let mut tile = needed.start;
+                while tile < needed.end {
+                    let panel = tile / self.panels.rows;
+                    let count = ((panel + 1) * self.panels.rows).min(needed.end) - tile;
                     macro_rules! rows {
                         ($n:literal) => {
-                            self.panel::<I, $n, V>(isa, p, column, panel)
+                            self.rows::<I, $n, V>(isa, p, column, panel, tile)
                         };
                     }
-                    crate::gemm::for_rows!(self.panels.rows_of(panel), rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
+                    crate::gemm::for_rows!(count, rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
+                    tile += count;
                 }
             }
         }
     }
 
+    /// `R` tiles from `tile` on, all of one panel.
     #[inline(always)]
-    fn panel<I: Isa, const R: usize, const V: usize>(&mut self, isa: I, p: usize, column: usize, panel: usize) {
+    fn rows<I: Isa, const R: usize, const V: usize>(&mut self, isa: I, p: usize, column: usize, panel: usize, tile: usize) {
         let (panels, block) = (self.panels, self.plane.block());
-        let a = &self.v[panel * panels.each() + p * panels.position(R) + self.first * R..];
+        let rows = panels.rows_of(panel);
+        let a = &self.v[panel * panels.each() + p * panels.position(rows) + self.first * rows + tile % panels.rows * GROUP..];
         let b = &self.u[p * self.position + column..];
-        let m = &mut self.m[p * self.plane.product_position(panels.tiles) + panel * panels.rows * block + column..];
-        let a = &a[..self.channels.div_ceil(GROUP) * R * GROUP];
-        micro::multiply::<I, R, V>(isa, a, b, self.channels, block, m, self.add);
+        let m = &mut self.m[p * self.plane.product_position(panels.tiles) + tile * block + column..];
+        micro::multiply::<I, R, V>(isa, a, rows, b, self.channels, block, m, self.add);
     }
 }

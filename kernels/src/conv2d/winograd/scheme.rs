@@ -30,7 +30,7 @@ pub(crate) trait Scheme: Copy + Sync {
     fn input<I: Isa>(isa: I, d: Line<I>) -> Line<I>;
     /// G g
     fn filter<I: Isa>(isa: I, g: Line<I>) -> Line<I>;
-    /// Aᵀ m
+    /// Aᵀ m, where the last product goes to the last output alone.
     fn output<I: Isa>(isa: I, m: Line<I>) -> Line<I>;
     /// A y: the adjoint of [`Scheme::output`].
     fn output_adjoint<I: Isa>(isa: I, y: Line<I>) -> Line<I>;
