@@ -23,6 +23,7 @@ mod patches;
 mod product;
 mod stem;
 mod stream;
+mod strided;
 mod thin;
 mod transposed;
 mod winograd;
@@ -37,6 +38,7 @@ use nunatak_core::Error;
 use nunatak_core::shape::windows;
 
 use nine::Nine;
+use strided::{Strided, StridedInput};
 use winograd2::Winograd2;
 use winograd4::Winograd4;
 
@@ -103,8 +105,9 @@ pub enum Algorithm {
     /// Neither patches nor packed panels: lines of the input are copied a few at a time, and broadcast
     /// from there.
     Direct,
-    /// Winograd's F(4, 4) along the lines of a stem whose stride was taken apart: half the products of
-    /// 7x7 with stride 2. Forward and for the weight's gradient.
+    /// Winograd's algorithm where a stride was taken apart: F(4, 4) along the lines of a stem, half the products of
+    /// 7x7 with stride 2, forward and for the weight's gradient; F(3, 2) in both directions, 0.6 times the products
+    /// of 3x3 with stride 2 and padding 1, for all passes.
     Polyphase,
     /// Winograd's F(4x4, 3x3): a quarter of the products. 3x3 filters with stride 1.
     Winograd4,
@@ -243,6 +246,7 @@ impl Conv2d {
     /// | fast | the same with fewer images | the input's gradient | `nine` |
     /// | fast | 3x3, stride 1, at least 16 channels in and out, output planes of at least 4 x 4, 8 tiles of 4 x 4 | all | `winograd4` |
     /// | fast | the same with 8 tiles of 2 x 2 | all but the weight's gradient | `winograd2` |
+    /// | fast | 3x3, stride 2, padding 1, at least 16 channels in and out, 32 output tiles of 3 x 3 | all, but the weight's gradient only from 10⁸ products on | `polyphase` |
     /// | fast | any | both gradients | `direct` |
     /// | any | any | all | `gemm` |
     ///
@@ -274,6 +278,10 @@ impl Conv2d {
                     return Algorithm::Winograd2;
                 }
             }
+            let light = pass == Pass::BackwardWeight && self.products() < 100_000_000;
+            if strided::accepts(self) && tiles(3) >= 32 && !light {
+                return Algorithm::Polyphase;
+            }
         }
         if memory == Memory::Fast && pass != Pass::Forward { Algorithm::Direct } else { Algorithm::Gemm }
     }
@@ -288,7 +296,7 @@ impl Conv2d {
             Algorithm::Gemm | Algorithm::Direct => true,
             Algorithm::Winograd4 | Algorithm::Winograd2 => winograd::accepts(self),
             Algorithm::Nine => winograd::accepts(self) && (self.h, self.w, self.pad) == (2, 2, 1),
-            Algorithm::Polyphase => pass != Pass::BackwardInput && stem::polyphase::accepts(self),
+            Algorithm::Polyphase => strided::accepts(self) || pass != Pass::BackwardInput && stem::polyphase::accepts(self),
             Algorithm::Stream => stream::accepts(self),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => true,
@@ -306,6 +314,8 @@ impl Conv2d {
             (Algorithm::Gemm, Pass::Forward) => product::forward_scratch(self, budget),
             (Algorithm::Direct, Pass::Forward) if stem::accepts(self) => stem::forward_scratch(self, threads),
             (Algorithm::Direct, Pass::BackwardWeight) if stem::accepts(self) => stem::backward_weight::scratch_len(self, threads),
+            (Algorithm::Polyphase, Pass::BackwardInput) => winograd::scratch_len::<StridedInput>(self, pass, threads),
+            (Algorithm::Polyphase, pass) if strided::accepts(self) => winograd::scratch_len::<Strided>(self, pass, threads),
             (Algorithm::Polyphase, Pass::BackwardWeight) => stem::polyphase::backward_weight::scratch_len(self, threads),
             (Algorithm::Polyphase, _) => stem::polyphase::forward_scratch(self, threads),
             (Algorithm::Gemm, Pass::BackwardInput) => product::backward_input_scratch(self, budget),
@@ -348,6 +358,7 @@ impl Conv2d {
             Algorithm::Winograd4 => winograd::forward::<Winograd4>(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Winograd2 => winograd::forward::<Winograd2>(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Nine => winograd::forward::<Nine>(self, cpu, x, w, y, add, finish, scratch),
+            Algorithm::Polyphase if strided::accepts(self) => winograd::forward::<Strided>(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Polyphase => stem::polyphase::forward(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Stream => stream::forward::forward(self, cpu, x, w, y, add, finish, scratch),
             #[cfg(feature = "matrixmultiply")]
@@ -371,7 +382,7 @@ impl Conv2d {
             Algorithm::Winograd4 => winograd::backward_input::<Winograd4>(self, cpu, w, dy, dx, add, scratch),
             Algorithm::Winograd2 => winograd::backward_input::<Winograd2>(self, cpu, w, dy, dx, add, scratch),
             Algorithm::Nine => winograd::backward_input::<Nine>(self, cpu, w, dy, dx, add, scratch),
-            Algorithm::Polyphase => unreachable!("refused above"),
+            Algorithm::Polyphase => winograd::backward_input::<StridedInput>(self, cpu, w, dy, dx, add, scratch),
             Algorithm::Stream => stream::backward::backward_input(self, cpu, w, dy, dx, add, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_input(self, cpu, w, dy, dx, add),
@@ -392,6 +403,7 @@ impl Conv2d {
             Algorithm::Winograd4 => winograd::backward_weight::<Winograd4>(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Winograd2 => winograd::backward_weight::<Winograd2>(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Nine => winograd::backward_weight::<Nine>(self, cpu, x, dy, dw, add, scratch),
+            Algorithm::Polyphase if strided::accepts(self) => winograd::backward_weight::<Strided>(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Polyphase => stem::polyphase::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
             Algorithm::Stream => stream::backward::backward_weight(self, cpu, x, dy, dw, add, scratch),
             #[cfg(feature = "matrixmultiply")]

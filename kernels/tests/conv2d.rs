@@ -162,6 +162,11 @@ fn shapes_of_resnets() {
         conv(2, 56, 56, 32, 48, 3, 1, 1),
         conv(9, 4, 5, 16, 20, 3, 1, 2),
         conv(2, 13, 6, 18, 16, 3, 1, 0),
+        // Winograd with short tiles: lines of a plane, whole images, a few images at a time.
+        conv(2, 28, 27, 32, 48, 3, 2, 1),
+        conv(16, 14, 14, 16, 16, 3, 2, 1),
+        conv(32, 7, 7, 16, 20, 3, 1, 1),
+        conv(3, 14, 11, 130, 144, 3, 2, 1),
     ]
     .into_iter()
     .enumerate()

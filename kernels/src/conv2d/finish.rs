@@ -13,6 +13,7 @@
 mod moments;
 
 use super::nine::Nine;
+use super::strided::{self, Strided};
 use super::winograd2::Winograd2;
 use super::winograd4::Winograd4;
 use super::{Algorithm, Conv2d, Memory, product, stem, winograd};
@@ -121,6 +122,7 @@ fn row_tiles(conv: &Conv2d, algorithm: Algorithm, memory: Memory) -> Option<usiz
         Algorithm::Winograd4 => Some(winograd::row_tiles::<Winograd4>(conv)),
         Algorithm::Winograd2 => Some(winograd::row_tiles::<Winograd2>(conv)),
         Algorithm::Nine => Some(winograd::row_tiles::<Nine>(conv)),
+        Algorithm::Polyphase if strided::accepts(conv) => Some(winograd::row_tiles::<Strided>(conv)),
         Algorithm::Direct => stem::accepts(conv).then(|| stem::row_tiles(conv)),
         #[allow(unreachable_patterns)] // every algorithm of some builds
         _ => None,

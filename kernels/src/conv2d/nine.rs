@@ -34,26 +34,26 @@ impl Scheme for Nine {
 
     #[inline(always)]
     fn input<I: Isa>(isa: I, d: Line<I>) -> Line<I> {
-        [d[0], isa.add(d[0], d[1]), d[1], d[0], d[0], d[0]]
+        [d[0], isa.add(d[0], d[1]), d[1], d[0], d[0], d[0], d[0]]
     }
 
     #[inline(always)]
     fn filter<I: Isa>(isa: I, g: Line<I>) -> Line<I> {
-        [isa.sub(g[0], g[1]), g[1], isa.sub(g[2], g[1]), g[0], g[0], g[0]]
+        [isa.sub(g[0], g[1]), g[1], isa.sub(g[2], g[1]), g[0], g[0], g[0], g[0]]
     }
 
     #[inline(always)]
     fn output<I: Isa>(isa: I, m: Line<I>) -> Line<I> {
-        [isa.add(m[1], m[2]), isa.add(m[1], m[0]), m[0], m[0], m[0], m[0]]
+        [isa.add(m[1], m[2]), isa.add(m[1], m[0]), m[0], m[0], m[0], m[0], m[0]]
     }
 
     #[inline(always)]
     fn output_adjoint<I: Isa>(isa: I, y: Line<I>) -> Line<I> {
-        [y[1], isa.add(y[0], y[1]), y[0], y[0], y[0], y[0]]
+        [y[1], isa.add(y[0], y[1]), y[0], y[0], y[0], y[0], y[0]]
     }
 
     #[inline(always)]
     fn filter_adjoint<I: Isa>(isa: I, u: Line<I>) -> Line<I> {
-        [u[0], isa.sub(isa.sub(u[1], u[0]), u[2]), u[2], u[0], u[0], u[0]]
+        [u[0], isa.sub(isa.sub(u[1], u[0]), u[2]), u[2], u[0], u[0], u[0], u[0]]
     }
 }

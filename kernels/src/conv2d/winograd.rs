@@ -1,9 +1,10 @@
-//! 3x3 convolutions of stride 1 with fewer products, whose members ([`super::winograd4`],
-//! [`super::winograd2`], [`super::nine`]) differ in their transforms alone.
+//! 3x3 convolutions with fewer products, whose members ([`super::winograd4`], [`super::winograd2`],
+//! [`super::nine`], and [`super::strided`] for stride 2) differ in their transforms alone.
 //!
-//! The output is cut into tiles. Both the input that a tile reads and the filter are transformed to the
-//! same number of positions per channel (36, 16 or 9), there is one matrix product over the channels for
-//! each position, and the result is transformed back to the tile's pixels.
+//! The output is cut into tiles. Both the input that a tile reads and the filter are transformed to some
+//! positions per channel (36, 16, 9 or 49), there is one matrix product over the channels for each
+//! position, and the result is transformed back to the tile's pixels. What tiles at the edge do not need is
+//! left out: see [`order`].
 //!
 //! The input's gradient is the same computation on dy, with the filters flipped, channels exchanged
 //! and the padding 2 − pad. For the weight's gradient see [`backward_weight`].
@@ -43,8 +44,9 @@ use output::Output;
 use plane::{Panels, Plane};
 use product::Products;
 
-/// Transformed filters up to this many numbers are made all at once.
+/// Transformed filters up to this many numbers are made all at once; more only for many parts.
 const SHARED_FILTERS: usize = 36 * 128 * 128;
+const MANY_PARTS: usize = 8;
 /// Tiles of a part, by tiles: at least, but for half of it where this makes too few parts and the filters
 /// are light.
 const TILES: usize = 28;
@@ -60,12 +62,13 @@ const PIECE: usize = 32 << 10;
 
 impl Plane {
     fn by_tiles(&self) -> bool {
-        self.positions * self.k * self.c <= SHARED_FILTERS && self.parts(self.part()) >= PARTS
+        let (filters, parts) = (self.filter_positions() * self.k * self.c, self.parts(self.part()));
+        filters <= SHARED_FILTERS && parts >= PARTS || filters <= 2 * SHARED_FILTERS && parts >= MANY_PARTS
     }
     /// Images and lines of tiles of a part, by tiles: whole images, or some lines of one.
     fn part(&self) -> [usize; 2] {
         let part = self.part_of(TILES);
-        let light = self.positions * self.k * self.c <= LIGHT_FILTERS;
+        let light = self.filter_positions() * self.k * self.c <= LIGHT_FILTERS;
         if light && self.parts(part) < 4 * PARTS { self.part_of(TILES / 2) } else { part }
     }
     /// The same, of at least so many tiles, cut evenly.
@@ -96,7 +99,7 @@ impl Plane {
     }
 }
 
-/// Whether 3x3 filters are moved by one pixel at a time.
+/// Whether 3x3 filters are moved by one pixel at a time: for a scheme without a stride.
 pub(super) const fn accepts(conv: &Conv2d) -> bool {
     conv.kernel == 3 && conv.stride == 1 && conv.pad <= 2
 }
@@ -166,8 +169,10 @@ struct Run<'a, S> {
 impl<S: Scheme> Run<'_, S> {
     fn run(&self, y: &mut [f32], scratch: &mut [f32]) {
         if self.plane.by_tiles() {
-            // Its parts are lines of tiles of the same height.
-            Run { plane: &self.plane.of_whole_tiles(), ..*self }.by_tiles(y, scratch);
+            // Parts of some lines must be of the same height.
+            let lines = self.plane.part()[1];
+            let plane = if lines < self.plane.tiles[0] { &self.plane.of_whole_lines() } else { self.plane };
+            Run { plane, ..*self }.by_tiles(y, scratch);
         } else {
             self.by_filters(y, scratch);
         }
@@ -183,18 +188,23 @@ impl<S: Scheme> Run<'_, S> {
         let each = s.input_len(s.part_tiles()) + s.product_len(s.part_tiles());
         let pixels = s.out_h * s.out_w;
         let [images, lines] = s.part();
-        let order = s.order(0, s.n);
-        let rows = if images > 1 { images * pixels } else { (lines * s.out * s.out_w).min(pixels) };
+        let whole_images = lines == s.tiles[0];
+        let rows = if whole_images { images * pixels } else { lines * s.out * s.out_w };
         let parts = Tiles::new(y, RowMap::plain(s.n * pixels, s.k), s.n * pixels, s.k, rows, s.k);
-        let parts = if images > 1 { parts } else { parts.with_period(pixels) };
+        let parts = if whole_images { parts } else { parts.with_period(pixels) };
         self.cpu.run(parts, scratch, each, |_, mut out, scratch| {
-            let (image, line) = (out.first_row() / pixels, out.first_row() % pixels / s.out_w / s.out);
-            let first = image * s.image_tiles() + line * s.tiles[1];
-            let tiles = if images > 1 { out.rows() / pixels * s.image_tiles() } else { out.rows().div_ceil(s.out * s.out_w) * s.tiles[1] };
+            let image = out.first_row() / pixels;
+            let order = if whole_images {
+                s.order(image, out.rows() / pixels)
+            } else {
+                let (line, lines) = (out.first_row() % pixels / (s.out * s.out_w), out.rows().div_ceil(s.out * s.out_w));
+                Order { line, tiles: [lines, s.tiles[1]], whole: [lines, s.whole[1]], ..s.order(image, 1) }
+            };
+            let tiles = order.count();
             let panels = s.panels(tiles, rows_at(level, tiles));
             let (v, m) = scratch.split_at_mut(panels.len());
             for (panel, v) in v.chunks_mut(panels.each()).enumerate() {
-                level.run(self.input(order, first, panels, panel, v));
+                level.run(self.input(order, panels, panel, v));
             }
             for j in 0..s.blocks() {
                 let u = &u[j * s.filter_len(s.c)..];
@@ -202,10 +212,10 @@ impl<S: Scheme> Run<'_, S> {
                     let channels = CHANNELS.min(s.c - channel);
                     let u = &u[channel * s.block()..];
                     let position = s.filter_position(s.c);
-                    let (first_tile, add) = (first, channel > 0);
-                    level.run(Products { plane: s, order, first_tile, panels, v, first: channel, channels, u, position, add, m });
+                    let add = channel > 0;
+                    level.run(Products { plane: s, order, panels, v, first: channel, channels, u, position, add, m });
                 }
-                level.run(self.output(m, order, first, tiles, j * s.block(), &mut out));
+                level.run(self.output(m, order, j * s.block(), &mut out));
             }
             self.finish.tile(level, &mut out);
         });
@@ -222,7 +232,7 @@ impl<S: Scheme> Run<'_, S> {
             let panels = s.panels(tiles, rows_at(level, tiles));
             let (v, scratch) = scratch.split_at_mut(panels.len());
             self.cpu.run(Chunks::new(v, panels.each(), panels.count()), &mut [], 0, |panel, v, _| {
-                level.run(self.input(order, 0, panels, panel, v));
+                level.run(self.input(order, panels, panel, v));
             });
             let v = &*v;
             let rows = images * pixels;
@@ -235,9 +245,9 @@ impl<S: Scheme> Run<'_, S> {
                     level.run(self.filters(j, channel, channels, u));
                     let position = s.filter_position(channels);
                     let add = channel > 0;
-                    level.run(Products { plane: s, order, first_tile: 0, panels, v, first: channel, channels, u, position, add, m });
+                    level.run(Products { plane: s, order, panels, v, first: channel, channels, u, position, add, m });
                 }
-                level.run(self.output(m, order, 0, tiles, 0, &mut out));
+                level.run(self.output(m, order, 0, &mut out));
                 self.finish.tile(level, &mut out);
             });
         }
@@ -248,20 +258,12 @@ impl<S: Scheme> Run<'_, S> {
         Filters { scheme: self.scheme, weights: self.weights, block: self.plane.block(), j, first, channels, position, u }
     }
 
-    fn input<'p>(&'p self, order: Order, first: usize, panels: Panels, panel: usize, v: &'p mut [f32]) -> Input<'p, 'p, S> {
-        Input { scheme: self.scheme, plane: self.plane, x: self.x, order, first, channel: 0, panels, panel, v }
+    fn input<'p>(&'p self, order: Order, panels: Panels, panel: usize, v: &'p mut [f32]) -> Input<'p, 'p, S> {
+        Input { scheme: self.scheme, plane: self.plane, x: self.x, order, first: 0, channel: 0, panels, panel, v }
     }
 
-    fn output<'p, 't>(
-        &'p self,
-        m: &'p [f32],
-        order: Order,
-        first: usize,
-        tiles: usize,
-        column: usize,
-        out: &'p mut Tile<'t>,
-    ) -> Output<'p, 'p, 't, S> {
-        Output { scheme: self.scheme, plane: self.plane, m, order, first, tiles, column, add: self.add, out }
+    fn output<'p, 't>(&'p self, m: &'p [f32], order: Order, column: usize, out: &'p mut Tile<'t>) -> Output<'p, 'p, 't, S> {
+        Output { scheme: self.scheme, plane: self.plane, m, order, column, add: self.add, out }
     }
 }
 

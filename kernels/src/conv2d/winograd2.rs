@@ -33,31 +33,31 @@ impl Scheme for Winograd2 {
 
     #[inline(always)]
     fn input<I: Isa>(isa: I, d: Line<I>) -> Line<I> {
-        [isa.sub(d[0], d[2]), isa.add(d[1], d[2]), isa.sub(d[2], d[1]), isa.sub(d[3], d[1]), d[0], d[0]]
+        [isa.sub(d[0], d[2]), isa.add(d[1], d[2]), isa.sub(d[2], d[1]), isa.sub(d[3], d[1]), d[0], d[0], d[0]]
     }
 
     #[inline(always)]
     fn filter<I: Isa>(isa: I, g: Line<I>) -> Line<I> {
         let half = isa.splat(0.5);
         let (even, odd) = (isa.mul(half, isa.add(g[0], g[2])), isa.mul(half, g[1]));
-        [g[0], isa.add(even, odd), isa.sub(even, odd), g[2], g[0], g[0]]
+        [g[0], isa.add(even, odd), isa.sub(even, odd), g[2], g[0], g[0], g[0]]
     }
 
     #[inline(always)]
     fn output<I: Isa>(isa: I, m: Line<I>) -> Line<I> {
         let (even, odd) = (isa.add(m[1], m[2]), isa.sub(m[1], m[2]));
-        [isa.add(m[0], even), isa.add(odd, m[3]), m[0], m[0], m[0], m[0]]
+        [isa.add(m[0], even), isa.add(odd, m[3]), m[0], m[0], m[0], m[0], m[0]]
     }
 
     #[inline(always)]
     fn output_adjoint<I: Isa>(isa: I, y: Line<I>) -> Line<I> {
-        [y[0], isa.add(y[0], y[1]), isa.sub(y[0], y[1]), y[1], y[0], y[0]]
+        [y[0], isa.add(y[0], y[1]), isa.sub(y[0], y[1]), y[1], y[0], y[0], y[0]]
     }
 
     #[inline(always)]
     fn filter_adjoint<I: Isa>(isa: I, u: Line<I>) -> Line<I> {
         let half = isa.splat(0.5);
         let (even, odd) = (isa.add(u[1], u[2]), isa.sub(u[1], u[2]));
-        [isa.fma(half, even, u[0]), isa.mul(half, odd), isa.fma(half, even, u[3]), u[0], u[0], u[0]]
+        [isa.fma(half, even, u[0]), isa.mul(half, odd), isa.fma(half, even, u[3]), u[0], u[0], u[0], u[0]]
     }
 }

@@ -45,6 +45,7 @@ impl Scheme for Winograd4 {
             isa.fma(b, odd_b, even_b),
             isa.fma(isa.splat(-B), odd_b, even_b),
             isa.add(isa.fma(isa.splat(-2.5), d[3], d[1]), d[5]),
+            d[0],
         ]
     }
 
@@ -54,7 +55,7 @@ impl Scheme for Winograd4 {
         let odd_a = isa.mul(isa.splat(-A / 1.5), g[1]);
         let even_b = isa.mul(isa.splat(1.0 / 6.0), isa.fma(isa.splat(2.0), g[2], g[0]));
         let odd_b = isa.mul(isa.splat(B / 6.0), g[1]);
-        [g[0], isa.add(even_a, odd_a), isa.sub(even_a, odd_a), isa.add(even_b, odd_b), isa.sub(even_b, odd_b), g[2]]
+        [g[0], isa.add(even_a, odd_a), isa.sub(even_a, odd_a), isa.add(even_b, odd_b), isa.sub(even_b, odd_b), g[2], g[0]]
     }
 
     #[inline(always)]
@@ -68,6 +69,7 @@ impl Scheme for Winograd4 {
             isa.fma(isa.splat(0.5 * A), odd_a, isa.fma(isa.splat(2.0 * B), odd_b, m[5])),
             m[0],
             m[0],
+            m[0],
         ]
     }
 
@@ -78,7 +80,7 @@ impl Scheme for Winograd4 {
         let odd_a = isa.mul(isa.splat(A), isa.fma(half, y[3], y[1]));
         let even_b = isa.fma(two, y[2], y[0]);
         let odd_b = isa.mul(isa.splat(B), isa.fma(two, y[3], y[1]));
-        [y[0], isa.add(even_a, odd_a), isa.sub(even_a, odd_a), isa.add(even_b, odd_b), isa.sub(even_b, odd_b), y[3]]
+        [y[0], isa.add(even_a, odd_a), isa.sub(even_a, odd_a), isa.add(even_b, odd_b), isa.sub(even_b, odd_b), y[3], y[0]]
     }
 
     #[inline(always)]
@@ -89,6 +91,7 @@ impl Scheme for Winograd4 {
             isa.fma(isa.splat(-1.0 / 1.5), even_a, isa.fma(isa.splat(1.0 / 6.0), even_b, u[0])),
             isa.fma(isa.splat(-A / 1.5), odd_a, isa.mul(isa.splat(B / 6.0), odd_b)),
             isa.fma(isa.splat(-0.5 / 1.5), even_a, isa.fma(isa.splat(2.0 / 6.0), even_b, u[5])),
+            u[0],
             u[0],
             u[0],
             u[0],

@@ -102,9 +102,8 @@ pub fn step(task: Task) -> Box<dyn FnMut() -> Result<(), Error>> {
     }
     if task.mode == Mode::Head {
         // As in the tutorial: no gradients, but normalisations stay in train mode.
-        let fc = model.fc.clone();
         model = model.no_grad();
-        model.fc = fc;
+        model.fc = LinearConfig::new(512, task.classes()).init(&device);
     }
     let labels = Tensor::<2>::random([task.batch, task.classes()], Distribution::Default, &device);
     let momentum = MomentumConfig::new().with_momentum(0.9).with_dampening(0.0);

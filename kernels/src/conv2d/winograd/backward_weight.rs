@@ -88,7 +88,7 @@ impl Cut {
     }
     /// Numbers of a square.
     fn square_len(&self) -> usize {
-        self.plane.positions * self.square()[0]
+        self.plane.filter_positions() * self.square()[0]
     }
     /// Numbers of the transformed tiles that one square reads.
     fn tiles_len(&self) -> usize {
@@ -249,14 +249,15 @@ impl Outer<'_, '_> {
         let (inputs, gradients) = (self.cut.inputs(self.tiles), self.cut.gradients(self.tiles));
         let [position, line] = self.cut.square();
         for p in 0..inputs.positions {
-            let needed = self.order.needed(p, self.cut.plane.points, self.first..self.first + self.tiles);
+            let needed = self.order.needed(p, self.first..self.first + self.tiles);
+            let (filter, first) = self.cut.plane.filter_of(p);
             for column in (0..line).step_by(V * I::LANES) {
                 let (block, lane) = (column / gradients.unit, column % gradients.unit);
                 let d = &self.d[p * gradients.position(self.tiles) + (block * self.tiles + needed.start) * gradients.unit + lane..];
                 for c in (0..self.channels).step_by(R) {
                     let v = &self.v[p * inputs.position(self.tiles) + (c / GROUP * self.tiles + needed.start) * GROUP + c % GROUP..];
-                    let u = &mut self.u[p * position + c * line + column..];
-                    micro::outer::<I, R, V>(isa, v, d, gradients.unit, needed.len(), u, line, self.add);
+                    let u = &mut self.u[filter * position + c * line + column..];
+                    micro::outer::<I, R, V>(isa, v, d, gradients.unit, needed.len(), u, line, self.add || !first);
                 }
             }
         }
@@ -286,16 +287,16 @@ impl<S: Scheme> Task for Filters<'_, '_, S> {
             for lane in (0..block).step_by(I::LANES) {
                 let u = &self.u[c * line + lane..];
                 let taps = if self.lanes == 1 {
-                    micro::filter_adjoint::<S, I>(isa, Square::whole::<I>(u, [S::POINTS * position, position], S::POINTS))
+                    micro::filter_adjoint::<S, I>(isa, Square::whole::<I>(u, [S::FILTERS * position, position], S::FILTERS))
                 } else {
-                    for p in 0..S::POSITIONS {
+                    for p in 0..S::FILTERS * S::FILTERS {
                         let mut sum = isa.load(&u[p * position..]);
                         for other in 1..self.lanes {
                             sum = isa.add(sum, isa.load(&u[other * self.cut.square_len() + p * position..]));
                         }
                         isa.store(sum, &mut sums[p * GROUP..]);
                     }
-                    micro::filter_adjoint::<S, I>(isa, Square::whole::<I>(&sums, [S::POINTS * GROUP, GROUP], S::POINTS))
+                    micro::filter_adjoint::<S, I>(isa, Square::whole::<I>(&sums, [S::FILTERS * GROUP, GROUP], S::FILTERS))
                 };
                 for t in 0..9 {
                     let to = &mut dw[(c * 9 + t) * block + lane..];

@@ -66,6 +66,6 @@ impl<S: Scheme> Task for Filters<'_, '_, S> {
 fn filters<S: Scheme, I: Isa, const FLIP: bool>(isa: I, w: &[f32], block: usize, u: &mut [f32], position: usize) {
     for lane in (0..block).step_by(I::LANES) {
         let w = Square::whole::<I>(&w[lane..], [3 * block, block], 3);
-        micro::filter::<S, I, FLIP>(isa, w, Positions::new::<I>(&mut u[lane..], S::POSITIONS, position));
+        micro::filter::<S, I, FLIP>(isa, w, Positions::new::<I>(&mut u[lane..], S::FILTERS * S::FILTERS, position));
     }
 }

@@ -34,8 +34,9 @@ impl<S: Scheme> Task for Input<'_, '_, S> {
         for row in 0..rows {
             let [image, line, column] = self.order.tile(self.first + self.panel * panels.rows + row);
             // The window's first pixel, counted from the image's.
-            let (top, left) = (s.pixels(0, line)[0] + S::KNOWN, s.pixels(1, column)[0] + S::KNOWN);
-            let (top, left) = (top as isize - s.pad as isize, left as isize - s.pad as isize);
+            let [first_line, first_column] =
+                [s.pixels(0, line)[0], s.pixels(1, column)[0]].map(|pixel| pixel * S::STEPS[0] / S::STEPS[1] + S::KNOWN);
+            let (top, left) = (first_line as isize - s.pad as isize, first_column as isize - s.pad as isize);
             let there = [inside(top, S::IN, s.h), inside(left, S::IN, s.w)];
             let corner = (image * s.h * step[0]) as isize + top * step[0] as isize + left * step[1] as isize;
             for lane in (0..panels.groups * GROUP).step_by(I::LANES) {

@@ -114,14 +114,14 @@ pub(super) fn filter<S: Scheme, I: Isa, const FLIP: bool>(isa: I, w: Square, mut
             column[i] = if FLIP { w.load(isa, 2 - i, 2 - j) } else { w.load(isa, i, j) };
         }
         let column = S::filter(isa, column);
-        for i in 0..S::POINTS {
+        for i in 0..S::FILTERS {
             half[i][j] = column[i];
         }
     }
-    for i in 0..S::POINTS {
+    for i in 0..S::FILTERS {
         let line = S::filter(isa, half[i]);
-        for j in 0..S::POINTS {
-            u.store(isa, i * S::POINTS + j, line[j]);
+        for j in 0..S::FILTERS {
+            u.store(isa, i * S::FILTERS + j, line[j]);
         }
     }
 }
@@ -176,9 +176,9 @@ pub(super) fn output_adjoint<S: Scheme, I: Isa>(isa: I, y: Square, mut d: Positi
 pub(super) fn filter_adjoint<S: Scheme, I: Isa>(isa: I, u: Square) -> Held<I> {
     let zero = isa.splat(0.0);
     let mut half: Held<I> = [[zero; MOST]; MOST];
-    for j in 0..S::POINTS {
+    for j in 0..S::FILTERS {
         let mut column = [zero; MOST];
-        for i in 0..S::POINTS {
+        for i in 0..S::FILTERS {
             column[i] = u.load(isa, i, j);
         }
         let column = S::filter_adjoint(isa, column);

@@ -1,19 +1,20 @@
 //! The order in which tiles are computed, and which of them a position needs.
 //!
-//! Where a plane is no multiple of the tile, its last lines and columns of tiles are one pixel shorter
+//! Where a plane is no multiple of the tile, its last lines and columns of tiles are shorter by a pixel
 //! (14 = 4 + 4 + 3 + 3) instead of hanging over (4 + 4 + 4 + 2). A short tile lacks the last output of its
-//! direction, which alone takes the product at the last point (∞: see [`Scheme::output`]): that product
-//! is not computed. Of the 36 products of F(4x4, 3x3), a tile that is short in one direction takes 30,
-//! in both 25.
+//! direction, and the product at the point ∞ goes to that output alone: it is not computed. Of the 36
+//! products of F(4x4, 3x3), a tile that is short in one direction takes 30, in both 25. (With a stride it may
+//! be more than one output, and more than one product: [`Scheme::SHORT`], [`Scheme::LAST`].)
 //!
-//! [`Scheme::output`]: super::Scheme::output
+//! [`Scheme::SHORT`]: super::Scheme::SHORT
+//! [`Scheme::LAST`]: super::Scheme::LAST
 
 use core::ops::Range;
 
-/// The tiles of some images. They are computed sorted by the directions that they are short in, so that
+/// The tiles of some images, or some lines of them. They are computed sorted by the directions that they are short in, so that
 /// those which a position needs lie side by side:
 ///
-/// | lines are | columns are | the last line of positions needs it | the last column of positions |
+/// | lines are | columns are | the last lines of positions need it | the last columns of positions |
 /// |---|---|---|---|
 /// | short | whole | | yes |
 /// | whole | whole | yes | yes |
@@ -24,9 +25,14 @@ pub(super) struct Order {
     /// The first image.
     pub(super) image: usize,
     pub(super) images: usize,
+    /// The first line of tiles of each image.
+    pub(super) line: usize,
     /// Tiles of an image, lines and columns, and how many of them are whole: the first.
     pub(super) tiles: [usize; 2],
     pub(super) whole: [usize; 2],
+    /// Points of the scheme, and how many of them a short tile does not need: the last.
+    pub(super) points: usize,
+    pub(super) last: usize,
 }
 
 /// Whether lines, columns are short, in the order of computation.
@@ -66,17 +72,17 @@ impl Order {
             let each = lines[1] * columns[1];
             if t < self.images * each {
                 let (image, t) = (t / each, t % each);
-                return [self.image + image, lines[0] + t / columns[1], columns[0] + t % columns[1]];
+                return [self.image + image, self.line + lines[0] + t / columns[1], columns[0] + t % columns[1]];
             }
             t -= self.images * each;
         }
         unreachable!("a tile beyond the last")
     }
 
-    /// Which of the tiles `among` position p of `points` x `points` needs, counted from the first of them.
+    /// Which of the tiles `among` position p needs, counted from the first of them.
     #[inline(always)]
-    pub(super) fn needed(&self, p: usize, points: usize, among: Range<usize>) -> Range<usize> {
-        let last = [p / points == points - 1, p % points == points - 1];
+    pub(super) fn needed(&self, p: usize, among: Range<usize>) -> Range<usize> {
+        let last = [p / self.points, p % self.points].map(|point| point >= self.points - self.last);
         let from = if last[0] { self.before(1) } else { 0 };
         let to = match last {
             [_, true] => self.before(2),
@@ -91,6 +97,7 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use crate::conv2d::Conv2d;
+    use crate::conv2d::strided::{Strided, StridedInput};
     use crate::conv2d::winograd::Scheme;
     use crate::conv2d::winograd::plane::Plane;
     use crate::conv2d::{winograd2::Winograd2, winograd4::Winograd4};
@@ -98,8 +105,8 @@ mod tests {
     use std::vec::Vec;
 
     /// Every pixel belongs to one tile, and a position needs exactly those tiles that have the outputs it goes to.
-    fn check<S: Scheme>(n: usize, h: usize, w: usize) {
-        let plane = Plane::forward::<S>(&Conv2d::new(n, h, w, 1, 1, 3, 1, 1).expect("a convolution"));
+    fn check<S: Scheme>(plane: Plane) {
+        let (n, h, w) = (plane.n, plane.out_h, plane.out_w);
         let order = plane.order(0, n);
         let mut covered = vec![0; n * h * w];
         let mut whole = Vec::new();
@@ -107,7 +114,10 @@ mod tests {
             let [image, line, column] = order.tile(t);
             let ([top, high], [left, wide]) = (plane.pixels(0, line), plane.pixels(1, column));
             assert!(0 < high && high <= S::OUT && 0 < wide && wide <= S::OUT);
-            whole.push([high == S::OUT, wide == S::OUT]);
+            assert_eq!((top * S::STEPS[0] % S::STEPS[1], left * S::STEPS[0] % S::STEPS[1]), (0, 0));
+            whole.push([line < plane.whole[0], column < plane.whole[1]]);
+            assert!(whole[t][0] || high <= S::OUT - S::SHORT);
+            assert!(whole[t][1] || wide <= S::OUT - S::SHORT);
             for y in top..top + high {
                 for x in left..left + wide {
                     covered[(image * h + y) * w + x] += 1;
@@ -117,9 +127,10 @@ mod tests {
         assert!(covered.iter().all(|c| *c == 1), "{n} x {h} x {w}: {covered:?}");
         for among in [0..order.count(), 0..1, order.count() / 3..order.count() / 2 + 1] {
             for p in 0..S::POSITIONS {
-                let needed = order.needed(p, S::POINTS, among.clone());
+                let needed = order.needed(p, among.clone());
+                let few = S::POINTS - S::LAST;
                 for t in among.clone() {
-                    let needs = (p / S::POINTS < S::POINTS - 1 || whole[t][0]) && (p % S::POINTS < S::POINTS - 1 || whole[t][1]);
+                    let needs = (p / S::POINTS < few || whole[t][0]) && (p % S::POINTS < few || whole[t][1]);
                     assert_eq!(needed.contains(&(t - among.start)), needs, "{n} x {h} x {w}: position {p}, tile {t}");
                 }
             }
@@ -130,9 +141,13 @@ mod tests {
     fn tiles_cover_a_plane_once_and_positions_have_theirs() {
         for h in 1..=15 {
             for w in [1, 2, 3, 4, 5, 6, 7, 9, 14, 16, 17] {
-                check::<Winograd4>(1, h, w);
-                check::<Winograd4>(3, h, w);
-                check::<Winograd2>(2, h, w);
+                for n in 1..4 {
+                    let conv = |stride| Conv2d::new(n, h, w, 1, 1, 3, stride, 1).expect("a convolution");
+                    check::<Winograd4>(Plane::forward::<Winograd4>(&conv(1)));
+                    check::<Winograd2>(Plane::backward_input::<Winograd2>(&conv(1)));
+                    check::<Strided>(Plane::forward::<Strided>(&conv(2)));
+                    check::<StridedInput>(Plane::backward_input::<StridedInput>(&conv(2)));
+                }
             }
         }
     }

@@ -16,10 +16,8 @@ pub(super) struct Output<'a, 'p, 't, S> {
     pub(super) plane: &'a Plane,
     /// `[positions][tiles][block]`; anything where a position does not need a tile
     pub(super) m: &'a [f32],
-    /// Of which tiles, and the first.
+    /// Of which tiles.
     pub(super) order: Order,
-    pub(super) first: usize,
-    pub(super) tiles: usize,
     /// The block's first column in `out`.
     pub(super) column: usize,
     pub(super) add: bool,
@@ -30,10 +28,11 @@ impl<S: Scheme> Task for Output<'_, '_, '_, S> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let (s, block) = (self.plane, self.plane.block());
-        let position = s.product_position(self.tiles);
+        let tiles = self.order.count();
+        let position = s.product_position(tiles);
         let width = (self.out.columns() - self.column).min(block);
-        for tile in 0..self.tiles {
-            let [image, line, column] = self.order.tile(self.first + tile);
+        for tile in 0..tiles {
+            let [image, line, column] = self.order.tile(tile);
             let ([top, high], [left, wide]) = (s.pixels(0, line), s.pixels(1, column));
             let corner = (image * s.out_h + top) * s.out_w + left - self.out.first_row();
             for lane in (0..width).step_by(I::LANES) {

@@ -1,7 +1,7 @@
 //! Sizes: a convolution as this family sees it, and how transformed tiles lie.
 
 use super::order::Order;
-use super::scheme::Scheme;
+use super::scheme::{MOST, Scheme};
 use crate::conv2d::Conv2d;
 use crate::gemm::micro::GROUP;
 use crate::weights::block;
@@ -20,10 +20,16 @@ pub(super) struct Plane {
     pub(super) pad: usize,
     /// Tiles of an image: lines, columns.
     pub(super) tiles: [usize; 2],
-    /// How many of them are whole; those after them are a pixel shorter (see [`Order`]).
+    /// How many of them are whole; those after them are shorter by so many pixels (see [`Order`]).
     pub(super) whole: [usize; 2],
-    /// Points of the scheme; positions of a transformed tile.
+    pub(super) short: usize,
+    /// Products of the scheme in one dimension, and how many of them a short tile does not need.
     pub(super) points: usize,
+    pub(super) last: usize,
+    /// Numbers of a transformed filter in one dimension, and which of them a product takes.
+    pub(super) filters: usize,
+    pub(super) shared: [usize; MOST],
+    /// Positions of a transformed tile.
     pub(super) positions: usize,
     /// Pixels of a tile in each direction.
     pub(super) out: usize,
@@ -32,9 +38,14 @@ pub(super) struct Plane {
 impl Plane {
     fn new<S: Scheme>(n: usize, [h, w, c]: [usize; 3], [out_h, out_w, k]: [usize; 3], pad: usize) -> Plane {
         let tiles = [out_h.div_ceil(S::OUT), out_w.div_ceil(S::OUT)];
-        let whole = |tiles: usize, size: usize| tiles.saturating_sub(tiles * S::OUT - size);
+        let whole = |tiles: usize, size: usize| tiles.saturating_sub((tiles * S::OUT - size) / S::SHORT);
         let whole = [whole(tiles[0], out_h), whole(tiles[1], out_w)];
-        Plane { n, h, w, c, out_h, out_w, k, pad, tiles, whole, points: S::POINTS, positions: S::POSITIONS, out: S::OUT }
+        let (short, points, last, filters, positions, out) = (S::SHORT, S::POINTS, S::LAST, S::FILTERS, S::POSITIONS, S::OUT);
+        let mut shared = [0; MOST];
+        for (point, filter) in shared[..points].iter_mut().enumerate() {
+            *filter = S::shared(point);
+        }
+        Plane { n, h, w, c, out_h, out_w, k, pad, tiles, whole, short, points, last, filters, shared, positions, out }
     }
     pub(super) fn forward<S: Scheme>(conv: &Conv2d) -> Plane {
         Self::new::<S>(conv.n, [conv.h, conv.w, conv.c], [conv.out_h(), conv.out_w(), conv.k], conv.pad)
@@ -57,20 +68,30 @@ impl Plane {
     pub(super) fn image_tiles(&self) -> usize {
         self.tiles[0] * self.tiles[1]
     }
-    /// The same plane cut into whole tiles, of which the last hang over.
-    pub(super) fn of_whole_tiles(&self) -> Plane {
-        Plane { whole: self.tiles, ..*self }
+    /// The same plane with lines of whole tiles, of which the last hangs over.
+    pub(super) fn of_whole_lines(&self) -> Plane {
+        Plane { whole: [self.tiles[0], self.whole[1]], ..*self }
     }
     /// The tiles of some images.
     pub(super) fn order(&self, image: usize, images: usize) -> Order {
-        Order { image, images, tiles: self.tiles, whole: self.whole }
+        Order { image, images, line: 0, tiles: self.tiles, whole: self.whole, points: self.points, last: self.last }
+    }
+    /// The filters' position that a position of the tiles takes, and whether it is the first to take it.
+    #[inline(always)]
+    pub(super) fn filter_of(&self, p: usize) -> (usize, bool) {
+        let (i, j) = (p / self.points, p % self.points);
+        let first = |point: usize| point == 0 || self.shared[point] != self.shared[point - 1];
+        (self.shared[i] * self.filters + self.shared[j], first(i) && first(j))
+    }
+    /// Positions of a transformed filter.
+    pub(super) fn filter_positions(&self) -> usize {
+        self.filters * self.filters
     }
     /// The first pixel of line (0) or column (1) `tile` of tiles, and how many pixels it has.
     #[inline(always)]
     pub(super) fn pixels(&self, direction: usize, tile: usize) -> [usize; 2] {
-        let short = tile.saturating_sub(self.whole[direction]);
-        let start = tile * self.out - short;
-        let size = if tile < self.whole[direction] { self.out } else { self.out - 1 };
+        let start = tile * self.out - tile.saturating_sub(self.whole[direction]) * self.short;
+        let size = if tile < self.whole[direction] { self.out } else { self.out - self.short };
         [start, size.min([self.out_h, self.out_w][direction] - start)]
     }
     /// Transformed input of so many tiles, `rows` to a panel.
@@ -88,7 +109,7 @@ impl Plane {
     }
     /// Numbers of a block of transformed filters of so many input channels.
     pub(super) fn filter_len(&self, channels: usize) -> usize {
-        self.positions * self.filter_position(channels)
+        self.filter_positions() * self.filter_position(channels)
     }
     /// Numbers from one position of a block's products to the next.
     pub(super) fn product_position(&self, tiles: usize) -> usize {

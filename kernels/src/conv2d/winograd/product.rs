@@ -10,9 +10,8 @@ use crate::isa::Isa;
 /// Products of all tiles with one block of output channels: `m` is `[positions][tiles][block]`.
 pub(super) struct Products<'a, 'p> {
     pub(super) plane: &'a Plane,
-    /// Of which tiles, and the first.
+    /// Of which tiles.
     pub(super) order: Order,
-    pub(super) first_tile: usize,
     pub(super) panels: Panels,
     pub(super) v: &'a [f32],
     /// The first channel to sum over: a multiple of 16.
@@ -42,8 +41,7 @@ impl Products<'_, '_> {
     #[inline(always)]
     fn positions<I: Isa, const V: usize>(mut self, isa: I) {
         for p in 0..self.panels.positions {
-            let tiles = self.first_tile..self.first_tile + self.panels.tiles;
-            let needed = self.order.needed(p, self.plane.points, tiles);
+            let needed = self.order.needed(p, 0..self.panels.tiles);
             for column in (0..self.plane.block()).step_by(V * I::LANES) {
                 let mut tile = needed.start;
                 while tile < needed.end {
@@ -67,7 +65,7 @@ impl Products<'_, '_> {
         let (panels, block) = (self.panels, self.plane.block());
         let rows = panels.rows_of(panel);
         let a = &self.v[panel * panels.each() + p * panels.position(rows) + self.first * rows + tile % panels.rows * GROUP..];
-        let b = &self.u[p * self.position + column..];
+        let b = &self.u[self.plane.filter_of(p).0 * self.position + column..];
         let m = &mut self.m[p * self.plane.product_position(panels.tiles) + tile * block + column..];
         micro::multiply::<I, R, V>(isa, a, rows, b, self.channels, block, m, self.add);
     }
