@@ -246,7 +246,7 @@ impl Conv2d {
     /// | fast | the same with fewer images | the input's gradient | `nine` |
     /// | fast | 3x3, stride 1, at least 16 channels in and out, output planes of at least 4 x 4, 8 tiles of 4 x 4 | all | `winograd4` |
     /// | fast | the same with 8 tiles of 2 x 2 | all but the weight's gradient | `winograd2` |
-    /// | fast | 3x3, stride 2, padding 1, at least 16 channels in and out, 32 output tiles of 3 x 3 | all, but the weight's gradient only from 10⁸ products on | `polyphase` |
+    /// | fast | 3x3, stride 2, padding 1, at least 16 channels in and out, 24 output tiles of 3 x 3 | all, but the weight's gradient only from 256 such tiles or 2·10⁸ products on | `polyphase` |
     /// | fast | any | both gradients | `direct` |
     /// | any | any | all | `gemm` |
     ///
@@ -278,8 +278,8 @@ impl Conv2d {
                     return Algorithm::Winograd2;
                 }
             }
-            let light = pass == Pass::BackwardWeight && self.products() < 100_000_000;
-            if strided::accepts(self) && tiles(3) >= 32 && !light {
+            let light = pass == Pass::BackwardWeight && tiles(3) < 256 && self.products() < 200_000_000;
+            if strided::accepts(self) && tiles(3) >= 24 && !light {
                 return Algorithm::Polyphase;
             }
         }
