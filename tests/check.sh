@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Every check of the repository, for people and for CI.
 #   tests/check.sh          all
-#   tests/check.sh rest     all but `cargo test --workspace`
+#   tests/check.sh rest     all but `NUNATAK_ALL_CHECKS=1 cargo test --workspace`
 #   EDGE_MINUTES=20         see tests/edge/run.sh
 #   NUNATAK_QUICK=1         leaves out what takes longest, and names it: emulated targets, the shared C library
 #                           under valgrind
+# Steps select packages by --workspace where they can: what was built before has the same features then.
 # What can't run on this machine is named as skipped, never silently passed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,8 +16,15 @@ skip() { printf '\n== SKIPPED: %s\n' "$*"; skipped+=("$*"); }
 
 if [ "${1:-all}" != rest ]; then
   step "tests: cargo test --workspace"
-  cargo test --workspace
+  if [ -n "${NUNATAK_QUICK:-}" ]; then
+    skip "the shared C library under valgrind: NUNATAK_QUICK is set"
+    cargo test --workspace
+  else
+    NUNATAK_ALL_CHECKS=1 cargo test --workspace
+  fi
 fi
+command -v valgrind >/dev/null || skip "C programs under valgrind: not installed (apt-get install valgrind)"
+command -v "${CXX:-c++}" >/dev/null || skip "C programs as C++17: no C++ compiler (apt-get install g++)"
 
 step "format"
 cargo fmt --all --check
@@ -34,7 +42,7 @@ step "tests of the kernels without threads, and of every level forced by the env
 cargo test -q -p nunatak-kernels
 for level in portable avx2 avx512 neon; do
   if ./tests/has_level.sh "$level"; then
-    NUNATAK_LEVEL=$level cargo test -q -p nunatak-nn --test tutorial
+    NUNATAK_LEVEL=$level cargo test -q --workspace --test tutorial
   else
     skip "level $level: this CPU has not got it"
   fi
@@ -48,16 +56,7 @@ else
 fi
 
 step "benches, in short: every case against the reference, then a moment of timing"
-NUNATAK_BENCH=short cargo bench -q -p nunatak-bench --profile test >/dev/null
-
-step "the C library: programs in C and C++, plain, under AddressSanitizer and valgrind"
-command -v valgrind >/dev/null || skip "C programs under valgrind: not installed (apt-get install valgrind)"
-command -v "${CXX:-c++}" >/dev/null || skip "C programs as C++17: no C++ compiler (apt-get install g++)"
-if [ -n "${NUNATAK_QUICK:-}" ]; then
-  skip "the shared C library under valgrind: NUNATAK_QUICK is set"
-else
-  NUNATAK_ALL_CHECKS=1 cargo test -q -p nunatak-capi
-fi
+NUNATAK_BENCH=short cargo bench -q --workspace --bench '*' --profile test >/dev/null
 
 step "cargo-c installs the C library, pkg-config links with it"
 command -v pkg-config >/dev/null || skip "linking by pkg-config: not installed (apt-get install pkg-config)"

@@ -82,10 +82,9 @@ fn every_algorithm_can_be_forced_and_refusals_are_told() {
             }
             assert_eq!(others.is_empty(), ended.stderr.is_empty(), "{asked}: {}", ended.stderr);
             // Measured and profiled too.
-            for command in ["measure", "profile"] {
-                let ended = nunatak([&[command, "--json", "--repeat", "1", "--algorithm", &asked], &STEP[..]].concat());
-                assert_eq!((ended.code, ended.stderr.is_empty()), (0, others.is_empty()), "{command} {asked}: {}", ended.stderr);
-            }
+            let command = if pass == Pass::BackwardInput { "profile" } else { "measure" };
+            let ended = nunatak([&[command, "--json", "--repeat", "1", "--algorithm", &asked], &STEP[..]].concat());
+            assert_eq!((ended.code, ended.stderr.is_empty()), (0, others.is_empty()), "{command} {asked}: {}", ended.stderr);
         }
     }
     let ended = nunatak([&["profile", "--algorithm", "fastest"], &STEP[..]].concat());

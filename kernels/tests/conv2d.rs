@@ -44,7 +44,7 @@ const EMULATED: usize = 4_000_000;
 
 fn threads() -> Vec<Threads> {
     #[cfg(feature = "std")]
-    return if emulated() { &[1, 3][..] } else { &[1, 2, 3] }.iter().map(|n| Threads::oversubscribed(*n).expect("threads")).collect();
+    return if emulated() { &[3][..] } else { &[1, 2, 3] }.iter().map(|n| Threads::oversubscribed(*n).expect("threads")).collect();
     #[cfg(not(feature = "std"))]
     vec![Threads::serial()]
 }
@@ -166,6 +166,7 @@ fn shapes_of_resnets() {
         conv(2, 28, 27, 32, 48, 3, 2, 1),
         conv(16, 14, 14, 16, 16, 3, 2, 1),
         conv(32, 7, 7, 16, 20, 3, 1, 1),
+        conv(7, 7, 7, 16, 17, 3, 1, 1),
         conv(3, 14, 11, 130, 144, 3, 2, 1),
     ]
     .into_iter()

@@ -12,13 +12,11 @@ export CROSS_HOME=${CROSS_HOME:-$PWD/target/edge} CARGO_TERM_COLOR=${CARGO_TERM_
 folder=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 logs=${EDGE_LOGS:-$folder/edge-logs}
 mkdir -p "$logs"
-lines=() failed=0
-[ $# -gt 0 ] || set -- builds c metal wasm a64 x86
+# One line for each thing that was run, in the order of their ends.
+lines=$logs/lines
+: >"$lines"
 
-line() {
-  lines+=("$(printf '%-7s %-34s %-66s %s' "$@")")
-  printf '%s\n' "${lines[-1]}"
-}
+line() { printf '%-7s %-34s %-66s %s\n' "$@" | tee -a "$lines"; }
 skip() { line SKIPPED "$1" "$2" ""; }
 # late TARGET WHAT: whether the time is up; says so.
 late() {
@@ -39,7 +37,6 @@ run() {
   else
     line FAILED "$target" "$what: $log" "$((SECONDS - began)) s"
     tail -n 40 "$log"
-    failed=1
   fi
 }
 
@@ -48,7 +45,7 @@ export NUNATAK_TEST=emulated
 
 # set_up PART...: whether it is there, or could be put there
 set_up() {
-  tests/edge/setup.sh "$@" >>"$logs/setup.log" 2>&1 && . "$CROSS_HOME/env.sh"
+  flock "$lines" tests/edge/setup.sh "$@" >>"$logs/setup.log" 2>&1 && . "$CROSS_HOME/env.sh"
 }
 
 # Optimised as it is shipped, but not as a whole: that would be done anew for every test program.
@@ -82,7 +79,6 @@ part_metal() {
     line ok "bare metal" "tests/bare_metal/run.sh, see above" "$((SECONDS - began)) s"
   else
     line FAILED "bare metal" "tests/bare_metal/run.sh, see above" "$((SECONDS - began)) s"
-    failed=1
   fi
 }
 
@@ -142,7 +138,7 @@ part_x86() {
     run "x86-64, $cpu ($what)" "exactly the levels $levels; every op but convolution" \
       env X86_CPU="$cpu" NUNATAK_EXPECT_LEVELS="$levels" cargo test --lib -p nunatak-kernels
     run "x86-64, $cpu ($what)" "the tutorial with PyTorch's numbers" \
-      env X86_CPU="$cpu" cargo test -p nunatak-nn --test tutorial
+      env X86_CPU="$cpu" cargo test --workspace --test tutorial
     # Those between differ in what is detected alone: they run the same code.
     case $cpu in qemu64 | Haswell)
       run "x86-64, $cpu ($what)" "convolutions at the levels $levels, proptest too" \
@@ -153,7 +149,19 @@ part_x86() {
   unset CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER
 }
 
-for part in "$@"; do "part_$part"; done
+row() { for part in "$@"; do "part_$part"; done; }
+# ended PID PARTS: waits; a row that has died is told.
+ended() { wait "$1" || line FAILED "$2" "ended before its end" ""; }
+if [ $# -gt 0 ]; then
+  row "$@"
+else
+  # Boards fill every core by themselves; the rest leaves one idle here and there, so goes in two rows.
+  row metal
+  row a64 & a64=$!
+  row builds c wasm x86 & others=$!
+  ended $a64 "a64"
+  ended $others "builds c wasm x86"
+fi
 printf '\n%s\n' "At the edge, $((SECONDS / 60)) min $((SECONDS % 60)) s:"
-printf '%s\n' "${lines[@]}"
-exit $failed
+sort -k2 "$lines"
+! grep -q '^FAILED' "$lines"
