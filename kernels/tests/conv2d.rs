@@ -268,10 +268,17 @@ fn conv_accepts_stream(conv: &Conv2d) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if emulated() { 16 } else { 48 }, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: if emulated() { 10 } else { 40 }, ..Default::default() })]
     #[test]
     fn any_convolution(n in 1_usize..4, h in 1_usize..12, w in 1_usize..12, c in 1_usize..40, k in 1_usize..70, kernel in 1_usize..5, stride in 1_usize..4, pad in 0_usize..3, offset in 0_usize..16) {
         let Ok(conv) = Conv2d::new(n, h, w, c, k, kernel, stride, pad) else { return Ok(()) };
+        check(conv, offset, Level::available());
+    }
+
+    /// What Winograd's algorithms cut into tiles: whole and short ones, lines, planes and groups of images.
+    #[test]
+    fn any_3x3(n in 1_usize..12, h in 1_usize..24, w in 1_usize..24, c in 1_usize..36, k in 1_usize..36, stride in 1_usize..3, pad in 0_usize..3, offset in 0_usize..16) {
+        let Ok(conv) = Conv2d::new(n, h, w, c, k, 3, stride, if stride == 2 { 1 } else { pad }) else { return Ok(()) };
         check(conv, offset, Level::available());
     }
 }

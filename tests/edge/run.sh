@@ -56,7 +56,7 @@ part_builds() {
   local target
   for target in thumbv7em-none-eabihf riscv32imac-unknown-none-elf aarch64-unknown-none wasm32-unknown-unknown; do
     run "$target" "core, kernels, nn build without std and without a heap" \
-      xcargo build -p nunatak-nn --no-default-features --target "$target"
+      env CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 xcargo build -p nunatak-nn --no-default-features --target "$target"
   done
 }
 
