@@ -282,12 +282,12 @@ impl<S: Scheme> Task for Filters<'_, '_, S> {
         let block = self.cut.plane.block();
         let [position, line] = self.cut.square();
         let dw = self.dw;
-        let mut sums = [0.0; super::scheme::MOST * super::scheme::MOST * GROUP];
+        let (mut sums, mut taps) = ([0.0; super::scheme::MOST * super::scheme::MOST * GROUP], [0.0; 9 * GROUP]);
         for c in 0..dw.len() / (9 * block) {
             for lane in (0..block).step_by(I::LANES) {
                 let u = &self.u[c * line + lane..];
-                let taps = if self.lanes == 1 {
-                    micro::filter_adjoint::<S, I>(isa, Square::whole::<I>(u, [S::FILTERS * position, position], S::FILTERS))
+                let square = if self.lanes == 1 {
+                    Square::whole::<I>(u, [S::FILTERS * position, position], S::FILTERS)
                 } else {
                     for p in 0..S::FILTERS * S::FILTERS {
                         let mut sum = isa.load(&u[p * position..]);
@@ -296,11 +296,12 @@ impl<S: Scheme> Task for Filters<'_, '_, S> {
                         }
                         isa.store(sum, &mut sums[p * GROUP..]);
                     }
-                    micro::filter_adjoint::<S, I>(isa, Square::whole::<I>(&sums, [S::FILTERS * GROUP, GROUP], S::FILTERS))
+                    Square::whole::<I>(&sums, [S::FILTERS * GROUP, GROUP], S::FILTERS)
                 };
+                micro::filter_adjoint::<S, I>(isa, square, Positions::new::<I>(&mut taps, 9, I::LANES));
                 for t in 0..9 {
                     let to = &mut dw[(c * 9 + t) * block + lane..];
-                    let value = taps[t / 3][t % 3];
+                    let value = isa.load(&taps[t * I::LANES..]);
                     let sum = if self.add { isa.add(isa.load(to), value) } else { value };
                     isa.store(sum, to);
                 }

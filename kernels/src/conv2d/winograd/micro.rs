@@ -77,7 +77,8 @@ impl<'a> Positions<'a> {
     }
 }
 
-/// A square of up to [`MOST`] lines in registers.
+/// A square of up to [`MOST`] lines in registers: with indices that are known when it is compiled, so results
+/// go to memory instead of being returned.
 type Held<I> = [Line<I>; MOST];
 
 /// Bᵀ x B
@@ -128,7 +129,7 @@ pub(super) fn filter<S: Scheme, I: Isa, const FLIP: bool>(isa: I, w: Square, mut
 
 /// Aᵀ m A: lines and columns of pixels.
 #[inline(always)]
-pub(super) fn output<S: Scheme, I: Isa>(isa: I, m: Square) -> Held<I> {
+pub(super) fn output<S: Scheme, I: Isa>(isa: I, m: Square, mut y: Positions) {
     let zero = isa.splat(0.0);
     let mut half: Held<I> = [[zero; MOST]; MOST];
     for j in 0..S::POINTS {
@@ -141,11 +142,12 @@ pub(super) fn output<S: Scheme, I: Isa>(isa: I, m: Square) -> Held<I> {
             half[i][j] = column[i];
         }
     }
-    let mut y = half;
     for i in 0..S::OUT {
-        y[i] = S::output(isa, half[i]);
+        let line = S::output(isa, half[i]);
+        for j in 0..S::OUT {
+            y.store(isa, i * S::OUT + j, line[j]);
+        }
     }
-    y
 }
 
 /// A y Aᵀ
@@ -173,7 +175,7 @@ pub(super) fn output_adjoint<S: Scheme, I: Isa>(isa: I, y: Square, mut d: Positi
 
 /// Gᵀ u G: lines and columns of taps.
 #[inline(always)]
-pub(super) fn filter_adjoint<S: Scheme, I: Isa>(isa: I, u: Square) -> Held<I> {
+pub(super) fn filter_adjoint<S: Scheme, I: Isa>(isa: I, u: Square, mut w: Positions) {
     let zero = isa.splat(0.0);
     let mut half: Held<I> = [[zero; MOST]; MOST];
     for j in 0..S::FILTERS {
@@ -186,11 +188,12 @@ pub(super) fn filter_adjoint<S: Scheme, I: Isa>(isa: I, u: Square) -> Held<I> {
             half[i][j] = column[i];
         }
     }
-    let mut w = half;
     for i in 0..3 {
-        w[i] = S::filter_adjoint(isa, half[i]);
+        let line = S::filter_adjoint(isa, half[i]);
+        for j in 0..3 {
+            w.store(isa, i * 3 + j, line[j]);
+        }
     }
-    w
 }
 
 /// `m[r][v] = Σ a[r][k] · b[k][v]` (+ m where `add`): `R` rows times `V` vectors.
