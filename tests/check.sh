@@ -61,7 +61,8 @@ NUNATAK_BENCH=short cargo bench -q --workspace --bench '*' --profile test >/dev/
 step "cargo-c installs the C library, pkg-config links with it"
 command -v pkg-config >/dev/null || skip "linking by pkg-config: not installed (apt-get install pkg-config)"
 if cargo cinstall --version >/dev/null 2>&1; then
-  PROFILE=dev capi/tests/install.sh # quicker; what is installed is the same
+  # Built quickly; what is installed is the same.
+  CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 PROFILE=dev capi/tests/install.sh
 else
   skip "cargo cinstall: not installed (cargo install cargo-c)"
 fi

@@ -13,7 +13,7 @@ pub type Timer<'a> = &'a mut dyn FnMut(Run);
 pub type Prepare<T> = fn(T, &Cpu, Timer);
 
 /// The same, with the `T` inside.
-pub type Prepared = Box<dyn Fn(&Cpu, Timer)>;
+pub type Prepared = Box<dyn Fn(&Cpu, Timer) + Send + Sync>;
 
 /// What is timed, and how much work it is.
 pub struct Case {

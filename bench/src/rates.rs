@@ -7,6 +7,8 @@ use criterion::{Criterion, Throughput};
 use nunatak_kernels::{Cpu, calibration};
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 /// Wall time, and how results are written. Of a case with operations it shows GFLOP/s and the share
@@ -95,15 +97,14 @@ pub fn bench(cases: impl Fn(&Settings) -> Vec<Case>) {
         for (&level, &peak) in settings.levels.iter().zip(&peaks) {
             shown.set(peak);
             let id = if case.variant.is_empty() { level.to_string() } else { format!("{}/{level}", case.variant) };
-            group.bench_function(id, |bencher| {
-                let cpu = Cpu { level, threads };
-                (case.with)(&cpu, &mut |run| {
+            let cpu = Cpu { level, threads };
+            std::thread::scope(|scope| {
+                let mut ready = None;
+                group.bench_function(id, |bencher| {
+                    let (counts, times) = ready.get_or_insert_with(|| prepared(scope, &case, &cpu));
                     bencher.iter_custom(|count| {
-                        threads.enter(|| {
-                            let start = Instant::now();
-                            (0..count).for_each(|_| run());
-                            start.elapsed()
-                        })
+                        counts.send(count).expect("the case waits");
+                        times.recv().expect("the case failed, see above")
                     });
                 });
             });
@@ -111,4 +112,25 @@ pub fn bench(cases: impl Fn(&Settings) -> Vec<Case>) {
         group.finish();
     }
     criterion.final_summary();
+}
+
+/// Prepares a case on a thread of its own, which then runs it as often as it is told and answers with
+/// the time. Criterion asks anew for every sample, and only for what its filter lets through: so a case
+/// is prepared, and compared with the reference, once or not at all.
+fn prepared<'s>(scope: &'s Scope<'s, '_>, case: &'s Case, cpu: &'s Cpu) -> (Sender<u64>, Receiver<Duration>) {
+    let (counts, asked) = channel::<u64>();
+    let (took, times) = channel();
+    scope.spawn(move || {
+        (case.with)(cpu, &mut |run| {
+            for count in &asked {
+                let time = cpu.threads.enter(|| {
+                    let start = Instant::now();
+                    (0..count).for_each(|_| run());
+                    start.elapsed()
+                });
+                took.send(time).expect("criterion waits");
+            }
+        });
+    });
+    (counts, times)
 }

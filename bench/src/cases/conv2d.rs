@@ -7,8 +7,7 @@ use crate::buffer::{Buffer, Buffers};
 use crate::case::{Case, TOLERANCE, Timer, bytes_of, compare};
 use crate::settings::Settings;
 use nunatak_kernels::{Algorithm, Conv2d, Cpu, Finish, Memory, Pass, reference};
-use std::cell::OnceCell;
-use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 
 /// The cases of all cells; in short runs only the algorithm that is chosen.
 pub fn cases(settings: &Settings) -> Vec<Case> {
@@ -16,7 +15,7 @@ pub fn cases(settings: &Settings) -> Vec<Case> {
     for cell in &settings.cells {
         for (layer, conv) in cell.convolutions() {
             for pass in Pass::ALL {
-                let truth = Rc::new(OnceCell::new());
+                let truth = Arc::new(OnceLock::new());
                 let chosen = conv.algorithm(pass, Memory::Fast);
                 let wanted = |a: &&Algorithm| conv.accepts(pass, **a) && (!settings.short || **a == chosen);
                 for &algorithm in Algorithm::ALL.iter().filter(wanted) {
@@ -35,7 +34,7 @@ pub fn chosen(settings: &Settings) -> Vec<Case> {
         for (layer, conv) in cell.convolutions() {
             for pass in Pass::ALL {
                 let algorithm = conv.algorithm(pass, Memory::Fast);
-                let case = case(format!("{cell}/{layer}/{pass}"), conv, pass, algorithm, Rc::default());
+                let case = case(format!("{cell}/{layer}/{pass}"), conv, pass, algorithm, Arc::default());
                 // Named without it: a record outlives the choice.
                 list.push(Case { variant: String::new(), ..case });
             }
@@ -45,7 +44,7 @@ pub fn chosen(settings: &Settings) -> Vec<Case> {
 }
 
 /// Truth of one image, computed when first asked for and shared by algorithms and levels.
-type Truth = Rc<OnceCell<Vec<f64>>>;
+type Truth = Arc<OnceLock<Vec<f64>>>;
 
 fn case(group: String, conv: Conv2d, pass: Pass, algorithm: Algorithm, truth: Truth) -> Case {
     let tensors = [conv.x_len(), conv.weights().len(), conv.y_len()];
