@@ -6,7 +6,7 @@ use crate::args::Compute;
 use crate::block::reserve;
 use crate::dataset::{Batch, Evaluation, Loader, LoaderOptions, Normalize, Preset, Sample, sequential};
 use crate::failure::Failure;
-use crate::model::{Model, ModelFile, View};
+use crate::model::{Model, ModelFile, View, printable};
 use nunatak_nn::state::Head;
 use nunatak_nn::{Blueprint, Error, Native, Options, Setup, Trainer, setup::Values};
 use std::collections::BTreeMap;
@@ -192,7 +192,7 @@ pub fn loader_options(batch: usize, preset: Preset, seed: u64, threads: usize) -
 /// Shows images to a model. `each` gets every batch, its logits, and what had to be left out.
 ///
 /// # Errors
-/// [`Failure`] of the model, the memory, or `each`.
+/// [`Failure`] of the model, the memory, or `each`; also where the model finds a number that is not finite.
 pub fn show(
     model: &Model,
     samples: Vec<Sample>,
@@ -229,6 +229,18 @@ pub fn show(
         logits.clear();
         if !batch.labels.is_empty() {
             engine.logits(0, &batch, &mut logits)?;
+        }
+        if let Some(at) = logits.iter().position(|v| !v.is_finite()) {
+            let image = &loader.samples()[batch.indices[at / model.recipe.classes]].path;
+            return Err(Failure::with(
+                printable(&image.to_string_lossy()),
+                format_args!(
+                    "{} gives {} for class {}: its weights or statistics are too large or broken; train it anew, with a lower rate",
+                    model.path.display(),
+                    logits[at],
+                    at % model.recipe.classes,
+                ),
+            ));
         }
         each(&batch, &logits)?;
     }

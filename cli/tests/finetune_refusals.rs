@@ -63,7 +63,7 @@ fn files_that_are_no_models_are_named() {
     let place = Place::new();
     std::fs::write(place.path("page.pth"), "<!DOCTYPE html><html></html>").unwrap();
     std::fs::write(place.path("empty.pth"), "").unwrap();
-    place.weights("nan.safetensors", 10, true);
+    place.weights("nan.safetensors", 10, Some(f32::NAN));
     for (weights, why) in
         [("nothing.pth", "can't be read"), ("page.pth", ""), ("empty.pth", ""), ("data", "not a file"), ("nan.safetensors", "bn1.weight")]
     {
@@ -73,6 +73,17 @@ fn files_that_are_no_models_are_named() {
         assert!(!place.path("m.safetensors").exists());
         let run = place.run(&format!("predict {weights} data/val/red/0.png"));
         assert!(run.code == Some(1) && run.err.contains(weights), "{weights}: {}", run.err);
+    }
+}
+
+#[test]
+fn answers_that_are_no_numbers_are_not_given() {
+    let place = Place::new();
+    place.weights("large.safetensors", 3, Some(3e38));
+    for command in ["predict large.safetensors data/val/red/0.png", "evaluate large.safetensors data/val"] {
+        let run = place.run(command);
+        assert!(run.code == Some(1) && run.out.is_empty(), "{command}: {:?} {}", run.code, run.out);
+        assert!(run.err.contains(".png: large.safetensors gives ") && run.err.contains("too large"), "{}", run.err);
     }
 }
 

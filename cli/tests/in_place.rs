@@ -96,7 +96,7 @@ fn fine_tuning_in_place_gives_the_same_model() {
 fn deltas_without_their_base_are_refused() {
     let place = place();
     place.ok(&format!("finetune data --weights base.nunatak --in-place --delta --out delta.nunatak {TUNE}"));
-    place.weights("other.safetensors", 5, false);
+    place.weights("other.safetensors", 5, None);
     place.ok("convert other.safetensors other.nunatak");
     let hash = |name: &str| json(&place.ok(&format!("inspect {name} --json")).out)["hash"].as_str().unwrap().to_string();
     let (due, got) = (hash("base.nunatak"), hash("other.nunatak"));

@@ -37,7 +37,7 @@ impl Place {
             (0..3).for_each(|i| draw(&dir.path().join(format!("data/val/{name}/{i}.png")), colour, 100 + i));
         }
         let place = Place { dir };
-        place.weights("weights.safetensors", 10, false);
+        place.weights("weights.safetensors", 10, None);
         place
     }
 
@@ -45,16 +45,16 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    /// Writes freshly drawn weights.
-    pub fn weights(&self, name: &str, classes: usize, broken: bool) {
+    /// Writes freshly drawn weights; the first normalisation's are all `spoilt`, where that is given.
+    pub fn weights(&self, name: &str, classes: usize, spoilt: Option<f32>) {
         let recipe = Recipe::resnet8(classes);
         let (blueprint, _, _) = Setup::inference(recipe, 1, 32, 32).plan().unwrap();
         let mut memory = vec![0; blueprint.bytes()];
         let mut trainer = Trainer::new(blueprint, &mut memory, Level::PORTABLE, Threads::serial()).unwrap();
         trainer.init(3);
-        if broken {
+        if let Some(value) = spoilt {
             let id = trainer.blueprint().network().by_name("bn1.weight").unwrap();
-            trainer.set_param(id, &[f32::NAN; 16]).unwrap();
+            trainer.set_param(id, &[value; 16]).unwrap();
         }
         write_safetensors(&self.path(name), &trainer.state().views(), &recipe_metadata(&recipe)).unwrap();
     }
