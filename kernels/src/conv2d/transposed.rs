@@ -68,6 +68,12 @@ impl Task for Exchange<'_, '_> {
                 let to = &mut self.out[t * self.block + half..];
                 let to_stride = count * self.block;
                 if c + GROUP <= layout.c {
+                    // The next channels of k are called while these are exchanged: lines so far apart are no
+                    // order that a CPU foresees.
+                    let next = self.w.as_ptr().wrapping_add(layout.index(self.k + GROUP, c, tap));
+                    for i in 0..GROUP {
+                        isa.prefetch(next.wrapping_add(i * row));
+                    }
                     isa.transpose_16(&self.w[layout.index(self.k, c, tap)..], row, to, to_stride);
                 } else {
                     for k in 0..GROUP {

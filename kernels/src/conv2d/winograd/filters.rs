@@ -41,6 +41,10 @@ impl<S: Scheme> Task for Filters<'_, '_, S> {
             Weights::Forward(w, layout) => {
                 let w = &w[layout.index(self.j * block, self.first, 0)..];
                 for c in 0..self.channels {
+                    let ahead = w.as_ptr().wrapping_add((c + AHEAD) * 9 * block);
+                    for line in (0..9 * block).step_by(GROUP) {
+                        isa.prefetch(ahead.wrapping_add(line));
+                    }
                     filters::<S, I, false>(isa, &w[c * 9 * block..][..9 * block], block, &mut self.u[c * block..], position);
                 }
             }
@@ -60,6 +64,9 @@ impl<S: Scheme> Task for Filters<'_, '_, S> {
         }
     }
 }
+
+/// Channels whose weights are called before they are needed: about as many as the memory's latency lasts.
+const AHEAD: usize = 8;
 
 /// One input channel's filters: `w` is `[9][block]`.
 #[inline(always)]
