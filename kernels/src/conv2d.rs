@@ -244,9 +244,9 @@ impl Conv2d {
     /// | any | few input channels | all but the input's gradient | `direct` |
     /// | fast | 3x3, stride 1, at least 16 channels in and out, planes of 2 x 2 with padding 1, 3 images | all | `nine` |
     /// | fast | the same with fewer images | the input's gradient | `nine` |
-    /// | fast | 3x3, stride 1, at least 16 channels in and out, output planes of at least 4 x 4, 8 tiles of 4 x 4 | all | `winograd4` |
-    /// | fast | the same with 8 tiles of 2 x 2 | all but the weight's gradient | `winograd2` |
-    /// | fast | 3x3, stride 2, padding 1, at least 16 channels in and out, 24 output tiles of 3 x 3 | all, but the weight's gradient only from 256 such tiles or 2·10⁸ products on | `polyphase` |
+    /// | fast | 3x3, stride 1, at least 16 channels in and out, output planes of at least 4 x 4, 80 output pixels, for the weight's gradient 48 | all | `winograd4` |
+    /// | fast | the same with 32 output pixels | all | `winograd2` |
+    /// | fast | 3x3, stride 2, padding 1, at least 16 channels in and out, 16 output tiles of 3 x 3, for the input's gradient 8 | all | `polyphase` |
     /// | fast | any | both gradients | `direct` |
     /// | any | any | all | `gemm` |
     ///
@@ -263,23 +263,23 @@ impl Conv2d {
             let pays = memory == Memory::Fast && self.out_w() >= 8 && self.k >= 16;
             return if pays && self.accepts(pass, Algorithm::Polyphase) { Algorithm::Polyphase } else { Algorithm::Direct };
         }
-        // Few channels are bound by the transforms. Where there are few tiles, the filters' transform
+        // Few channels are bound by the transforms. Where there are few pixels, the filters' transform
         // costs more than it saves.
         if memory == Memory::Fast && self.c.min(self.k) >= 16 {
             if self.accepts(pass, Algorithm::Nine) && (self.n >= 3 || pass == Pass::BackwardInput) {
                 return Algorithm::Nine;
             }
-            let tiles = |side: usize| self.n * self.out_h().div_ceil(side) * self.out_w().div_ceil(side);
+            let pixels = self.n * self.out_h() * self.out_w();
             if winograd::accepts(self) && self.out_h().min(self.out_w()) >= 4 {
-                if tiles(4) >= 8 {
+                if pixels >= if pass == Pass::BackwardWeight { 48 } else { 80 } {
                     return Algorithm::Winograd4;
                 }
-                if tiles(2) >= 8 && pass != Pass::BackwardWeight {
+                if pixels >= 32 {
                     return Algorithm::Winograd2;
                 }
             }
-            let light = pass == Pass::BackwardWeight && tiles(3) < 256 && self.products() < 200_000_000;
-            if strided::accepts(self) && tiles(3) >= 24 && !light {
+            let tiles = self.n * self.out_h().div_ceil(3) * self.out_w().div_ceil(3);
+            if strided::accepts(self) && tiles >= if pass == Pass::BackwardInput { 8 } else { 16 } {
                 return Algorithm::Polyphase;
             }
         }

@@ -13,7 +13,7 @@ use crate::isa::Isa;
 use crate::parallel::{Chunks, Cpu, RowMap, Tile, Tiles};
 
 /// Parts that there should be, if none becomes smaller than [`RANGE_AT_LEAST`].
-const PARTS: usize = 32;
+const PARTS: usize = 8;
 /// Weights of a part.
 const RANGE_AT_LEAST: usize = 16 << 10;
 /// Numbers of y that one thread adds up.
