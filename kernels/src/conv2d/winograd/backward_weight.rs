@@ -191,16 +191,19 @@ impl<S: Scheme> Task for Gradient<'_, '_, S> {
     fn run<I: Isa>(self, isa: I) {
         let (s, panels) = (self.plane, self.panels);
         let step = [s.out_w * s.k, s.k];
+        let mut pixels = self.pixels(self.first);
         for tile in 0..panels.tiles {
-            let [image, line, column] = self.order.tile(self.first + tile);
-            let ([top, high], [left, wide]) = (s.pixels(0, line), s.pixels(1, column));
-            let there = [[0, high], [0, wide]];
-            let corner = (image * s.out_h + top) * step[0] + left * step[1] + self.channel;
+            let (corner, there) = pixels;
+            // The next tile's pixels are asked for while this one's are transformed.
+            pixels = self.pixels(self.first + tile + 1);
             for lane in (0..panels.groups * panels.unit).step_by(I::LANES) {
                 let d = &mut self.d[(lane / panels.unit * panels.tiles + tile) * panels.unit + lane % panels.unit..];
                 let d = Positions::new::<I>(d, S::POSITIONS, panels.position(panels.tiles));
-                let corner = (corner + lane) as isize;
                 let channel = self.channel + lane;
+                if lane % GROUP == 0 {
+                    micro::ask(isa, self.dy, pixels.0 + channel as isize, step, pixels.1);
+                }
+                let corner = corner + channel as isize;
                 if channel + I::LANES > s.k {
                     let (y, some) = input::some(self.dy, corner, step, there, s.k.saturating_sub(channel));
                     micro::output_adjoint::<S, I>(isa, Square::new::<I>(&y, 0, some, there), d);
@@ -211,6 +214,20 @@ impl<S: Scheme> Task for Gradient<'_, '_, S> {
                 }
             }
         }
+    }
+}
+
+impl<S: Scheme> Gradient<'_, '_, S> {
+    /// Where in dy a tile begins, and its lines and columns; none behind the last tile.
+    #[inline(always)]
+    fn pixels(&self, tile: usize) -> (isize, [[usize; 2]; 2]) {
+        let s = self.plane;
+        if tile >= self.order.count() {
+            return (0, [[0; 2]; 2]);
+        }
+        let [image, line, column] = self.order.tile(tile);
+        let ([top, high], [left, wide]) = (s.pixels(0, line), s.pixels(1, column));
+        ((((image * s.out_h + top) * s.out_w + left) * s.k) as isize, [[0, high], [0, wide]])
     }
 }
 

@@ -31,18 +31,19 @@ impl<S: Scheme> Task for Input<'_, '_, S> {
         let (s, panels) = (self.plane, self.panels);
         let rows = panels.rows_of(self.panel);
         let step = [s.w * s.c, s.c];
+        let first = self.first + self.panel * panels.rows;
+        let mut window = self.window(first);
         for row in 0..rows {
-            let [image, line, column] = self.order.tile(self.first + self.panel * panels.rows + row);
-            // The window's first pixel, counted from the image's.
-            let [first_line, first_column] =
-                [s.pixels(0, line)[0], s.pixels(1, column)[0]].map(|pixel| pixel * S::STEPS[0] / S::STEPS[1] + S::KNOWN);
-            let (top, left) = (first_line as isize - s.pad as isize, first_column as isize - s.pad as isize);
-            let there = [inside(top, S::IN, s.h), inside(left, S::IN, s.w)];
-            let corner = (image * s.h * step[0]) as isize + top * step[0] as isize + left * step[1] as isize;
+            let (corner, there) = window;
+            // The next tile's pixels are asked for while this one's are transformed.
+            window = self.window(first + row + 1);
             for lane in (0..panels.groups * GROUP).step_by(I::LANES) {
                 let channel = self.channel + lane;
                 let v = &mut self.v[(lane / GROUP * rows + row) * GROUP + lane % GROUP..];
                 let v = Positions::new::<I>(v, S::POSITIONS, panels.position(rows));
+                if lane % GROUP == 0 {
+                    micro::ask(isa, self.x, window.0 + channel as isize, step, window.1);
+                }
                 if channel + I::LANES > s.c {
                     let (x, some) = some(self.x, corner + channel as isize, step, there, s.c.saturating_sub(channel));
                     micro::input::<S, I>(isa, Square::new::<I>(&x, 0, some, there), v);
@@ -55,6 +56,25 @@ impl<S: Scheme> Task for Input<'_, '_, S> {
                 }
             }
         }
+    }
+}
+
+impl<S: Scheme> Input<'_, '_, S> {
+    /// Where in x the window of a tile begins, or would begin, and which lines and columns of it are there; none
+    /// behind the last tile.
+    #[inline(always)]
+    fn window(&self, tile: usize) -> (isize, [[usize; 2]; 2]) {
+        let s = self.plane;
+        if tile >= self.order.count() {
+            return (0, [[0; 2]; 2]);
+        }
+        let [image, line, column] = self.order.tile(tile);
+        let start = |direction: usize, tile: usize| {
+            (s.pixels(direction, tile)[0] * S::STEPS[0] / S::STEPS[1] + S::KNOWN) as isize - s.pad as isize
+        };
+        let (top, left) = (start(0, line), start(1, column));
+        let there = [inside(top, S::IN, s.h), inside(left, S::IN, s.w)];
+        ((image * s.h * s.w * s.c) as isize + (top * s.w as isize + left) * s.c as isize, there)
     }
 }
 
