@@ -175,6 +175,9 @@ fn column_sums<I: Isa, const N: usize>(isa: I, x: &[f32], at: usize, sums: &mut 
     }
 }
 
+/// How far ahead numbers are asked for.
+const AHEAD: usize = 2048;
+
 /// What [`over_rows`] sums: a constant of each of its copies.
 const SQUARES: u8 = 0;
 const ALL: u8 = 1;
@@ -240,6 +243,14 @@ fn columns<I: Isa, const N: usize, const KIND: u8>(
         let masked = if KIND == WHERE { &mut masked[i..i + N * I::LANES] } else { &mut [] };
         for j in 0..N {
             let v = j * I::LANES;
+            // Where a row is wider than what is summed at a time, its parts are no order that a CPU foresees.
+            if period > N * I::LANES && v % 16 == 0 {
+                isa.prefetch(x.as_ptr().wrapping_add(v + AHEAD));
+                isa.prefetch(others.as_ptr().wrapping_add(v + AHEAD));
+                if KIND == WHERE {
+                    isa.prefetch(masked.as_ptr().wrapping_add(v + AHEAD));
+                }
+            }
             let d = isa.sub(isa.load(&x[v..]), mean[j]);
             let other = match KIND {
                 SQUARES => d,

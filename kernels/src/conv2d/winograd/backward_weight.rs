@@ -201,7 +201,8 @@ impl<S: Scheme> Task for Gradient<'_, '_, S> {
                 let d = Positions::new::<I>(d, S::POSITIONS, panels.position(panels.tiles));
                 let channel = self.channel + lane;
                 if lane % GROUP == 0 {
-                    micro::ask(isa, self.dy, pixels.0 + channel as isize, step, pixels.1);
+                    let next = self.dy.as_ptr().wrapping_offset(pixels.0 + channel as isize);
+                    micro::ask(isa, next, step, pixels.1);
                 }
                 let corner = corner + channel as isize;
                 if channel + I::LANES > s.k {

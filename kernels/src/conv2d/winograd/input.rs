@@ -42,7 +42,8 @@ impl<S: Scheme> Task for Input<'_, '_, S> {
                 let v = &mut self.v[(lane / GROUP * rows + row) * GROUP + lane % GROUP..];
                 let v = Positions::new::<I>(v, S::POSITIONS, panels.position(rows));
                 if lane % GROUP == 0 {
-                    micro::ask(isa, self.x, window.0 + channel as isize, step, window.1);
+                    let next = self.x.as_ptr().wrapping_offset(window.0 + channel as isize);
+                    micro::ask(isa, next, step, window.1);
                 }
                 if channel + I::LANES > s.c {
                     let (x, some) = some(self.x, corner + channel as isize, step, there, s.c.saturating_sub(channel));
@@ -69,9 +70,8 @@ impl<S: Scheme> Input<'_, '_, S> {
             return (0, [[0; 2]; 2]);
         }
         let [image, line, column] = self.order.tile(tile);
-        let start = |direction: usize, tile: usize| {
-            (s.pixels(direction, tile)[0] * S::STEPS[0] / S::STEPS[1] + S::KNOWN) as isize - s.pad as isize
-        };
+        let start =
+            |direction: usize, tile: usize| (s.pixels(direction, tile)[0] * S::STEPS[0] / S::STEPS[1] + S::KNOWN) as isize - s.pad as isize;
         let (top, left) = (start(0, line), start(1, column));
         let there = [inside(top, S::IN, s.h), inside(left, S::IN, s.w)];
         ((image * s.h * s.w * s.c) as isize + (top * s.w as isize + left) * s.c as isize, there)

@@ -56,8 +56,7 @@ impl<'a> Square<'a> {
 /// `corner + i·step[0] + j·step[1]` for the lines i and the columns j that are there. Lines and columns of an
 /// image lie so far apart that no CPU foresees them.
 #[inline(always)]
-pub(super) fn ask<I: Isa>(isa: I, x: &[f32], corner: isize, step: [usize; 2], [lines, columns]: [[usize; 2]; 2]) {
-    let corner = x.as_ptr().wrapping_offset(corner);
+pub(super) fn ask<I: Isa>(isa: I, corner: *const f32, step: [usize; 2], [lines, columns]: [[usize; 2]; 2]) {
     for i in lines[0]..lines[1] {
         for j in columns[0]..columns[1] {
             isa.prefetch(corner.wrapping_add(i * step[0] + j * step[1]));

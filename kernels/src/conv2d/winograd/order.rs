@@ -90,7 +90,9 @@ impl Order {
             [false, false] => self.count(),
         };
         let from = from.clamp(among.start, among.end);
-        from - among.start..to.clamp(from, among.end) - among.start
+        let to = to.clamp(from, among.end);
+        // Behind the last tile nothing may be there, not even for a slice to begin.
+        if from == to { 0..0 } else { from - among.start..to - among.start }
     }
 }
 

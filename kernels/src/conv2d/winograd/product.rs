@@ -42,19 +42,19 @@ impl Products<'_, '_> {
     fn positions<I: Isa, const V: usize>(mut self, isa: I) {
         for p in 0..self.panels.positions {
             let needed = self.order.needed(p, 0..self.panels.tiles);
-            for column in (0..self.plane.block()).step_by(V * I::LANES) {
-                let mut tile = needed.start;
-                while tile < needed.end {
-                    let panel = tile / self.panels.rows;
-                    let count = ((panel + 1) * self.panels.rows).min(needed.end) - tile;
+            let mut tile = needed.start;
+            while tile < needed.end {
+                let panel = tile / self.panels.rows;
+                let count = ((panel + 1) * self.panels.rows).min(needed.end) - tile;
+                for column in (0..self.plane.block()).step_by(V * I::LANES) {
                     macro_rules! rows {
                         ($n:literal) => {
                             self.rows::<I, $n, V>(isa, p, column, panel, tile)
                         };
                     }
                     crate::gemm::for_rows!(count, rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
-                    tile += count;
                 }
+                tile += count;
             }
         }
     }

@@ -108,6 +108,10 @@ impl Sum<'_, '_> {
             let (y, pixel) = (line + i / self.s.tiles, i % self.s.tiles * OUT);
             for lane in (0..block).step_by(I::LANES) {
                 let column = (j * block + lane).min(k);
+                for o in 0..OUT {
+                    // Blocks of pixels are no order that a CPU foresees.
+                    isa.prefetch(self.dy.as_ptr().wrapping_add((y * wide + pixel + 2 * OUT + o) * k + column));
+                }
                 let there = I::LANES.min(k - column);
                 let mut pixels = [isa.splat(0.0); OUT];
                 for o in 0..OUT {
