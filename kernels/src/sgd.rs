@@ -235,6 +235,18 @@ impl<V: Copy> Rule<V> {
         }
     }
 
+    /// Whether it is the usual rule: a momentum that exists already, no decay, not Nesterov's.
+    #[inline(always)]
+    pub(crate) fn is_usual(&self) -> bool {
+        self.buffered && !self.first && !self.decays && !self.nesterov
+    }
+
+    /// A usual rule, where the compiler knows that it is: an inner loop then asks nothing.
+    #[inline(always)]
+    pub(crate) fn usual(self) -> Self {
+        Rule { buffered: true, first: false, decays: false, nesterov: false, ..self }
+    }
+
     /// The new parameter and the new buffer; the old buffer is not used where there is none yet.
     #[inline(always)]
     pub(crate) fn step<I: Isa<V = V>>(&self, isa: I, p: V, grad: V, buffer: V) -> (V, V) {

@@ -79,24 +79,26 @@ impl<I: Isa> Sink<I> for Keep {
     }
 }
 
+/// `USUAL`: the rule is the usual one.
 #[derive(Clone, Copy)]
-struct Step<V> {
+struct Step<V, const USUAL: bool> {
     w: *mut f32,
     momentum: *mut f32,
     rule: Rule<V>,
 }
 
-impl<I: Isa> Sink<I> for Step<I::V> {
+impl<I: Isa, const USUAL: bool> Sink<I> for Step<I::V, USUAL> {
     const GRADIENT: bool = true;
     const WEIGHTS: bool = true;
     #[inline(always)]
     unsafe fn take(self, isa: I, at: usize, w: I::V, dw: I::V) {
         let momentum = self.momentum.wrapping_add(at);
+        let rule = if USUAL { self.rule.usual() } else { self.rule };
         // SAFETY: the caller's duty; where there is no momentum nothing is read or written.
         unsafe {
-            let old = if self.rule.buffered && !self.rule.first { isa.load_at(momentum) } else { dw };
-            let (w, new) = self.rule.step(isa, w, dw, old);
-            if self.rule.buffered {
+            let old = if rule.buffered && !rule.first { isa.load_at(momentum) } else { dw };
+            let (w, new) = rule.step(isa, w, dw, old);
+            if rule.buffered {
                 isa.store_at(new, momentum);
             }
             isa.store_at(w, self.w.wrapping_add(at));
@@ -104,7 +106,7 @@ impl<I: Isa> Sink<I> for Step<I::V> {
     }
     #[inline(always)]
     fn prefetch(self, isa: I, at: usize) {
-        if self.rule.buffered {
+        if USUAL || self.rule.buffered {
             isa.prefetch(self.momentum.wrapping_add(at));
         }
     }
@@ -141,9 +143,14 @@ pub(crate) fn walk<I: Isa, const R: usize, const INPUT: bool>(
         }
         Weights::Step(w, momentum, rule) => {
             assert!(w.len() >= numbers && (!rule.buffered || momentum.len() >= numbers));
-            let w = w.as_mut_ptr();
-            let sink = Step { w, momentum: momentum.as_mut_ptr(), rule: *rule };
-            channels::<I, R, INPUT, _>(isa, fixed, w, sink, sums, partial);
+            let (w, momentum, rule) = (w.as_mut_ptr(), momentum.as_mut_ptr(), *rule);
+            // With more slots arithmetic is the bound, and without the rule's questions between them the compiler
+            // holds every dy in a register beside every sum, more than there are.
+            if rule.is_usual() && R <= I::ROWS {
+                channels::<I, R, INPUT, _>(isa, fixed, w, Step::<_, true> { w, momentum, rule }, sums, partial);
+            } else {
+                channels::<I, R, INPUT, _>(isa, fixed, w, Step::<_, false> { w, momentum, rule }, sums, partial);
+            }
         }
     }
 }
