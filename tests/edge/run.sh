@@ -4,6 +4,7 @@
 #   tests/edge/run.sh [builds] [c] [metal] [wasm] [a64] [x86]      (default: all)
 #   CROSS_HOME     where emulators and compilers are put (default target/edge), see setup.sh
 #   EDGE_MINUTES   nothing begins later than so many minutes after the start, but is named as skipped
+#   EDGE_WHOLE=1   every suite on every AArch64 CPU, not the kernels' alone on A53 and A76: half an hour more
 #   EDGE_LOGS      where the output of each run is kept (default: the target folder, edge-logs)
 # What this machine can't run is named as skipped. Exit code 1 where something failed.
 set -euo pipefail
@@ -97,10 +98,12 @@ part_a64() {
   run "AArch64, assembly" "no calls and no vectors on the stack in the innermost loops" tests/edge/asm.sh
   # tests/learning.rs trains until networks have learnt, which takes an emulator many minutes; and times
   # say nothing there.
-  run "AArch64, Cortex-A72" "core, kernels, nn, tests, all but learning; NEON and portable" \
-    env A64_CPU=cortex-a72 NUNATAK_EXPECT_LEVELS=neon,portable "${test[@]}" "${suites[@]}" --no-fail-fast "${crates[@]}" \
-    -- --skip a_network_learns_to_tell_images_apart --skip a_new_head_learns_on_frozen_features --skip every_loss_falls \
-    --skip planning_resnet18_takes_under_10_ms --skip time_falls_with_what_is_frozen
+  for cpu in a72 ${EDGE_WHOLE:+a53 a76}; do
+    run "AArch64, Cortex-${cpu^^}" "core, kernels, nn, tests, all but learning; NEON and portable" \
+      env A64_CPU=cortex-$cpu NUNATAK_EXPECT_LEVELS=neon,portable "${test[@]}" "${suites[@]}" --no-fail-fast "${crates[@]}" \
+      -- --skip a_network_learns_to_tell_images_apart --skip a_new_head_learns_on_frozen_features --skip every_loss_falls \
+      --skip planning_resnet18_takes_under_10_ms --skip time_falls_with_what_is_frozen
+  done
 }
 
 part_wasm() {
