@@ -174,27 +174,26 @@ impl StepTask<'_> {
     #[inline(always)]
     fn buffered<I: Isa, const DECAY: bool>(self, isa: I) {
         let rule = Rule { decays: DECAY, buffered: true, ..Rule::new(isa, self.sgd, self.first) };
-        let whole = self.p.len() / MOST * MOST;
-        let (p, p_rest) = self.p.split_at_mut(whole);
-        let (grad, grad_rest) = self.grad.split_at(whole);
-        let (buffer, buffer_rest) = self.buffer.split_at_mut(whole);
-        // As many numbers at a time as the longest vector has: a length that is known needs no questions.
-        for ((p, grad), buffer) in p.chunks_exact_mut(MOST).zip(grad.chunks_exact(MOST)).zip(buffer.chunks_exact_mut(MOST)) {
+        let mut i = 0;
+        // As many numbers at a time as the longest vector has: a length that is known needs no questions. (Iterators
+        // over chunks would be calls: see `crate::isa`.)
+        while i + MOST <= self.p.len() {
+            let (p, grad, buffer) = (&mut self.p[i..i + MOST], &self.grad[i..i + MOST], &mut self.buffer[i..i + MOST]);
             for v in (0..MOST).step_by(I::LANES) {
                 let old = if self.first { isa.load(&p[v..]) } else { isa.load(&buffer[v..]) };
                 let (new, momentum) = rule.step(isa, isa.load(&p[v..]), isa.load(&grad[v..]), old);
                 isa.store(momentum, &mut buffer[v..]);
                 isa.store(new, &mut p[v..]);
             }
+            i += MOST;
         }
-        let mut i = 0;
-        while i < p_rest.len() {
-            let p = load_padded(isa, &p_rest[i..], 0.0);
-            let grad = load_padded(isa, &grad_rest[i..], 0.0);
-            let old = if self.first { p } else { load_padded(isa, &buffer_rest[i..], 0.0) };
+        while i < self.p.len() {
+            let p = load_padded(isa, &self.p[i..], 0.0);
+            let grad = load_padded(isa, &self.grad[i..], 0.0);
+            let old = if self.first { p } else { load_padded(isa, &self.buffer[i..], 0.0) };
             let (p, buffer) = rule.step(isa, p, grad, old);
-            store_padded(isa, buffer, &mut buffer_rest[i..]);
-            store_padded(isa, p, &mut p_rest[i..]);
+            store_padded(isa, buffer, &mut self.buffer[i..]);
+            store_padded(isa, p, &mut self.p[i..]);
             i += I::LANES;
         }
     }
