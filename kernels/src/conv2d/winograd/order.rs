@@ -79,7 +79,7 @@ impl Order {
         unreachable!("a tile beyond the last")
     }
 
-    /// Which of the tiles `among` position p needs, counted from the first of them.
+    /// Which of the tiles `among` position p needs, counted from the first of them; `0..0` where it needs none.
     #[inline(always)]
     pub(super) fn needed(&self, p: usize, among: Range<usize>) -> Range<usize> {
         let last = [p / self.points, p % self.points].map(|point| point >= self.points - self.last);
@@ -130,6 +130,7 @@ mod tests {
         for among in [0..order.count(), 0..1, order.count() / 3..order.count() / 2 + 1] {
             for p in 0..S::POSITIONS {
                 let needed = order.needed(p, among.clone());
+                assert!(!needed.is_empty() || needed.start == 0, "a slice would begin behind the last tile");
                 let few = S::POINTS - S::LAST;
                 for t in among.clone() {
                     let needs = (p / S::POINTS < few || whole[t][0]) && (p % S::POINTS < few || whole[t][1]);
