@@ -73,6 +73,12 @@ import json, sys
 print(sum('bin' in t['kind'] for p in json.load(sys.stdin)['packages'] for t in p['targets']))")
 [ "$binaries" = 1 ] || { echo "$binaries binaries; cargo run would be ambiguous"; exit 1; }
 
+step "crates.io and docs.rs: keys, licences, packages, semver"
+package=$(mktemp)
+tests/package.sh | tee "$package"
+while read -r line; do skipped+=("${line#SKIPPED }"); done < <(grep '^SKIPPED' "$package")
+rm "$package"
+
 step "the edge: builds without an operating system, the C library for boards, bare metal, ARM, wasm, older x86"
 edge=$(mktemp)
 if [ -n "${NUNATAK_QUICK:-}" ]; then

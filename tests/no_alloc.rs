@@ -2,8 +2,8 @@
 //!
 //! One test in a file of its own, so that no other test allocates meanwhile.
 
-use nunatak_nn::{CrossEntropyOptions, Level, Loss, Memory, Mode, Optimizer, Recipe, Sgd, Threads, Trainer, Update};
-use nunatak_tests::{Batch, emulated, plan, small, training};
+use nunatak_nn::{CrossEntropyOptions, Level, Loss, Memory, Mode, Optimizer, Program, Recipe, Sgd, Threads, Trainer, Update};
+use nunatak_tests::{Batch, Setup, emulated, plan, small, training};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -64,18 +64,10 @@ fn nothing_is_allocated() {
             for (mode, loss, memory) in [(Mode::Train, cross_entropy, Memory::Fast), (Mode::Eval, Loss::MeanSquaredError, Memory::Small)] {
                 let mut setup = training(recipe, 2, size, loss);
                 setup.mode = mode;
-                setup.options.memory = memory;
-                // Planning and switching allocate nothing either: plans are values.
-                let mut plans = None;
-                let planned = calls(|| {
-                    let after = plan(&setup);
-                    let mut during = setup;
-                    during.options.update = Update::During;
-                    plans = Some((after.0, after.2, plan(&during).0));
-                });
-                assert_eq!(planned, 0, "planning");
-                let (after, values, during) = plans.expect("plans");
-                let mut block = vec![0; after.bytes()];
+                setup.memory = memory;
+                let (after, values) = plan(&setup);
+                let (during, _) = plan(&Setup { update: Update::During, ..setup });
+                let mut block = vec![0; Trainer::bytes(&after)];
                 let batch = Batch::random(&setup, 3);
                 let mut out = vec![0.0; 2 * recipe.classes];
                 let run = |trainer: &mut Trainer| {
@@ -84,11 +76,13 @@ fn nothing_is_allocated() {
                         trainer.forward().expect("forward");
                         trainer.backward().expect("backward");
                         trainer.clip_grad_norm(1.0).expect("clip");
-                        trainer.step(&optimizer).expect("step");
+                        trainer.step(optimizer).expect("step");
                         trainer.zero_grad();
                     }
                 };
+                // Checking a program, binding it and switching to another allocate nothing either.
                 let counted = calls(|| {
+                    let [after, during] = [&after, &during].map(|program| Program::check(program.bytes()).expect("a program"));
                     let mut trainer = Trainer::new(after, &mut block, level, Threads::serial()).expect("memory");
                     trainer.init(0);
                     run(&mut trainer);
@@ -96,7 +90,7 @@ fn nothing_is_allocated() {
                     trainer.switch(during).expect("switch");
                     batch.set(&mut trainer, &values).expect("set");
                     trainer.forward().expect("forward");
-                    trainer.backward_and_step(&optimizer).expect("step");
+                    trainer.backward_and_step(optimizer).expect("step");
                 });
                 assert_eq!(counted, 0, "{level} {mode:?} {size}: calls of the allocator");
             }

@@ -2,8 +2,8 @@
 """Times nunatak's steps beside those of other frameworks, alternated in one run, and makes the README's
 tables.
 
-    python3 bench/peers/run.py [--peers LIST] [--cells LIST] [--modes LIST] [--threads N] [--rounds N]
-                               [--seconds S] [--write README.md] [--json FILE]
+    python3 bench/peers/run.py [--arch NAME] [--peers LIST] [--cells LIST] [--modes LIST] [--threads N]
+                               [--rounds N] [--seconds S] [--write README.md] [--json FILE]
 
 Peers: pytorch (both memory formats, the faster counts), onnxruntime, openvino (inference alone), burn,
 candle; those that are not installed are left out, and the table says so. In each cell every peer is a
@@ -65,8 +65,8 @@ class Worker:
 class Nunatak:
     """The program as everybody calls it: a new process for every turn, with two steps to warm up."""
 
-    def __init__(self, program, batch, size, mode, threads):
-        self.command = [program, "measure", "--batch", batch, "--size", size, "--mode", mode, "--threads", threads]
+    def __init__(self, program, arch, batch, size, mode, threads):
+        self.command = [program, "measure", "--arch", arch, "--batch", batch, "--size", size, "--mode", mode, "--threads", threads]
         out = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
         self.version = out.split()[-1]
 
@@ -87,16 +87,18 @@ def built(project, name):
 
 def start(peer, args, batch, size, mode):
     if peer == "nunatak":
-        return Nunatak(args.nunatak, batch, size, mode, str(args.threads))
+        return Nunatak(args.nunatak, args.arch, batch, size, mode, str(args.threads))
     rest = [peer, batch, size, mode, str(args.threads)]
     if peer in RUST:
         return Worker([built("rust", "rust-peers"), *rest], args.threads)
-    return Worker([sys.executable, os.path.join(HERE, "worker.py"), *rest], args.threads)
+    return Worker([sys.executable, os.path.join(HERE, "worker.py"), *rest, args.arch], args.threads)
 
 
-def available(peer):
+def available(peer, arch):
     """Why a peer can't run, or None."""
     if peer in RUST:
+        if arch != "resnet18":
+            return f"has no {arch} here"
         manifest = os.path.join(HERE, "rust/Cargo.toml")
         done = subprocess.run(["cargo", "build", "--release", "--quiet", "--locked", "--manifest-path", manifest])
         return None if done.returncode == 0 else "does not build"
@@ -169,7 +171,7 @@ def report(args, results, peers, absent):
     named = ", ".join(f"{NAMES[p]} {versions[p]}" for p in shown if p in versions)
     threads = "1 thread" if args.threads == 1 else f"{args.threads} threads"
     parts = [
-        f"Measured with `python3 bench/peers/run.py --threads {args.threads}` on {cpu()}, {os.cpu_count()} virtual cores, "
+        f"Measured with `python3 bench/peers/run.py{'' if args.arch == 'resnet18' else f' --arch {args.arch}'} --threads {args.threads}` on {cpu()}, {os.cpu_count()} virtual cores, "
         f"{threads}; {named}; float32; medians of {args.rounds} alternated rounds. "
         "Each cell: their milliseconds / nunatak's = **ratio**, above 1 where nunatak is faster; –: left out.",
     ]
@@ -182,9 +184,10 @@ def report(args, results, peers, absent):
     return "\n\n".join(parts)
 
 
-def write(path, text, threads):
+def write(path, text, threads, arch):
     """Puts the text between the README's marks."""
-    begin, end = f"<!-- speed, {threads} threads: bench/peers/run.py -->", "<!-- end of speed -->"
+    of = "" if arch == "resnet18" else f" of {arch}"
+    begin, end = f"<!-- speed{of}, {threads} threads: bench/peers/run.py -->", "<!-- end of speed -->"
     with open(path) as f:
         old = f.read()
     new, found = re.subn(re.escape(begin) + ".*?" + re.escape(end), lambda _: f"{begin}\n{text}\n{end}", old, flags=re.S)
@@ -204,6 +207,7 @@ def chosen(text, known, what):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--arch", default="resnet18", help="one of torchvision's names")
     parser.add_argument("--peers", default="pytorch,onnxruntime,openvino,burn,candle")
     parser.add_argument("--cells", default=",".join(CELLS), help="batch x size, with commas between")
     parser.add_argument("--modes", default=",".join(MODES))
@@ -219,7 +223,7 @@ def main():
     peers = chosen(args.peers, list(NAMES), "peers")
     if "pytorch" in peers:
         peers.insert(peers.index("pytorch") + 1, "pytorch-channels-last")
-    absent = {p: why for p in peers if (why := available(p))}
+    absent = {p: why for p in peers if (why := available(p, args.arch))}
     for peer, why in absent.items():
         print(f"{peer}: {why}", file=sys.stderr)
     peers = [p for p in peers if p not in absent]
@@ -234,7 +238,7 @@ def main():
         with open(args.json, "w") as f:
             json.dump({"cpu": cpu(), "threads": args.threads, "ms": results}, f, indent=1)
     if args.write:
-        write(args.write, text, args.threads)
+        write(args.write, text, args.threads, args.arch)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One peer in Python: prepares a step, then makes steps when told to.
 
-    worker.py PEER BATCH SIZE MODE THREADS
+    worker.py PEER BATCH SIZE MODE THREADS ARCH
 
 Protocol (also that of rust/): when it is ready it writes a line `ready VERSION`; then for every line with
 a number k it makes k steps and writes their times in seconds, with blanks between. It ends with its input.
@@ -10,7 +10,17 @@ import sys
 import time
 
 peer, batch, size, mode, threads = sys.argv[1], *map(int, sys.argv[2:4]), sys.argv[4], int(sys.argv[5])
+arch = sys.argv[6]
 os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def new_head(model):
+    """A linear layer of ten classes in the place of the last one."""
+    import torch
+
+    name, last = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)][-1]
+    inside, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(inside), leaf, torch.nn.Linear(last.in_features, 10))
 
 
 def pytorch(layout):
@@ -21,7 +31,7 @@ def pytorch(layout):
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     layout = getattr(torch, layout)
-    model = torchvision.models.resnet18().to(memory_format=layout)
+    model = torchvision.models.get_model(arch).to(memory_format=layout)
     images = torch.rand(batch, 3, size, size).to(memory_format=layout)
     if mode == "infer":
         model.eval()
@@ -34,8 +44,8 @@ def pytorch(layout):
     if mode == "head":
         for p in model.parameters():
             p.requires_grad = False
-        model.fc = torch.nn.Linear(512, 10)
-    labels = torch.rand(batch, model.fc.out_features)
+        new_head(model)
+    labels = torch.rand_like(model(images).detach())
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-5, momentum=0.9)
 
@@ -48,7 +58,7 @@ def pytorch(layout):
 
 
 def onnx_file(folder):
-    """torchvision's ResNet18 in eval mode, batchnorms folded by the exporter, for this batch and size."""
+    """torchvision's network in eval mode, batchnorms folded by the exporter, for this batch and size."""
     import warnings
 
     import torch
@@ -57,8 +67,8 @@ def onnx_file(folder):
     # The old exporter needs no more packages, and says that it is the old one.
     warnings.simplefilter("ignore", DeprecationWarning)
     torch.manual_seed(0)
-    path = os.path.join(folder, "resnet18.onnx")
-    model = torchvision.models.resnet18().eval()
+    path = os.path.join(folder, f"{arch}.onnx")
+    model = torchvision.models.get_model(arch).eval()
     torch.onnx.export(model, (torch.rand(batch, 3, size, size),), path, dynamo=False, input_names=["x"], output_names=["y"])
     return path
 

@@ -5,6 +5,7 @@ pub mod conv2d;
 pub mod elementwise;
 pub mod linear;
 pub mod losses;
+pub mod operations;
 pub mod pooling;
 pub mod sgd;
 pub mod step;

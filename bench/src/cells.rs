@@ -39,7 +39,7 @@ impl Cell {
     pub fn convolutions(&self) -> Vec<(&'static str, Conv2d)> {
         let conv = |halvings, c, k, kernel, stride, pad| {
             let side = self.side(halvings);
-            Conv2d { n: self.n, h: side, w: side, c, k, kernel, stride, pad }
+            Conv2d::new(self.n, side, side, c, k, kernel, stride, pad).expect("a convolution of ResNet18")
         };
         vec![
             ("conv1", conv(0, 3, 64, 7, 2, 3)),
@@ -66,18 +66,35 @@ impl Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nunatak_nn::{Recipe, Setup};
+    use nunatak_core::Shape;
+    use nunatak_kernels::conv2d::Window;
+    use nunatak_nn::step::{Event, call_name, call_operation};
+    use nunatak_nn::{Graph, Loss, Mode, Recipe, Step, ValueId};
 
     /// The list above is ResNet18's, not somebody's memory of it.
     #[test]
     fn the_convolutions_are_those_of_the_network() {
         for cell in CELLS {
-            let (blueprint, ..) = Setup::inference(Recipe::resnet18(10), cell.n, cell.size, cell.size).plan().expect("a plan");
+            let graph = Graph::new();
+            let images = [cell.n, 3, cell.size, cell.size];
+            let values = graph.usual(images, Loss::None, |g, x| Recipe::resnet18(10).record(g, x)).expect("a recording");
+            let keep = [values.prediction];
+            let program = Step::new(&graph).keep(&keep).train("none").mode(Mode::Eval).plan().expect("a plan");
             let mut due: Vec<(String, Conv2d)> = Vec::new();
-            for (conv, _, weight) in blueprint.tape().nodes().iter().filter_map(|node| node.op.convolution()) {
+            for call in program.forward() {
+                let event = Event::Forward(ValueId(call.node()));
+                if !call_operation(&program, event).starts_with("conv2d") {
+                    continue;
+                }
+                // A convolution's own numbers begin with its image, outputs and groups, and its window.
+                let numbers = &mut call.numbers();
+                let mut pair = || [numbers.size(), numbers.size()];
+                let ([n, c], [h, w], [k, groups]) = (pair(), pair(), pair());
+                let window = Window { kernel: pair(), stride: pair(), pad: pair(), dilation: pair() };
+                let image = Shape::new(n, c, h, w).expect("an image");
+                let conv = Conv2d::general(image, k, window, groups).expect("a convolution");
                 if due.iter().all(|(_, known)| *known != conv) {
-                    let name = blueprint.network().param_at(weight).to_string();
-                    due.push((name.trim_end_matches(".weight").to_string(), conv));
+                    due.push((call_name(&program, event).to_string(), conv));
                 }
             }
             let listed: Vec<_> = cell.convolutions().into_iter().map(|(name, conv)| (name.to_string(), conv)).collect();

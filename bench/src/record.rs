@@ -39,6 +39,7 @@ pub fn all(settings: &Settings) -> Vec<Case> {
         cases::pooling::cases,
         cases::linear::cases,
         cases::losses::cases,
+        cases::operations::cases,
         cases::sgd::cases,
         cases::step::whole,
     ] {

@@ -50,13 +50,13 @@ static void make(const char *path) {
   nunatak_trainer *model;
   nunatak_random random;
   size_t bytes, written;
-  CHECK(nunatak_recipe_resnet18(1000, &recipe));
-  CHECK(nunatak_config_default(&recipe, CLASSES, SIZE, SIZE, &config));
+  CHECK(nunatak_recipe_resnet18(1000, sizeof(nunatak_recipe), &recipe));
+  CHECK(nunatak_config_default(&recipe, CLASSES, SIZE, SIZE, sizeof(nunatak_config), &config));
   config.loss = NUNATAK_LOSS_NONE;
   CHECK(nunatak_trainer_required_bytes(&config, &bytes));
   void *memory = allocate(bytes);
   CHECK(nunatak_trainer_init(&config, memory, bytes, &model));
-  CHECK(nunatak_random_seed(&random, 0));
+  CHECK(nunatak_random_seed(&random, sizeof(nunatak_random), 0));
   CHECK(nunatak_trainer_draw_weights(model, &random));
   for (int i = 0; i < 6; i++) {
     for (int label = 0; label < CLASSES; label++) draw(&random, label, batch + label * PIXELS);
@@ -121,9 +121,9 @@ int main(int argc, char **argv) {
   CHECK(nunatak_file_verify(file, file_bytes));
 
   /* The network of the file, with a head of its own. */
-  CHECK(nunatak_recipe_of_file(file, file_bytes, &recipe));
+  CHECK(nunatak_recipe_of_file(file, file_bytes, sizeof(nunatak_recipe), &recipe));
   recipe.classes = CLASSES;
-  CHECK(nunatak_config_default(&recipe, 1, SIZE, SIZE, &train));
+  CHECK(nunatak_config_default(&recipe, 1, SIZE, SIZE, sizeof(nunatak_config), &train));
   train.trainable = "head";
   train.statistics = NUNATAK_STATISTICS_FIXED;
   train.memory = NUNATAK_MEMORY_SMALL;
@@ -138,10 +138,10 @@ int main(int argc, char **argv) {
   printf("RAM besides the file: %lu bytes\n", (unsigned long)bytes);
   void *memory = allocate(bytes);
   CHECK(nunatak_trainer_init(&train, memory, bytes, &model));
-  CHECK(nunatak_random_seed(&random, 7));
+  CHECK(nunatak_random_seed(&random, sizeof(nunatak_random), 7));
   CHECK(nunatak_trainer_draw_head(model, &random));
 
-  CHECK(nunatak_sgd_default(0.005f, &sgd));
+  CHECK(nunatak_sgd_default(0.005f, sizeof(nunatak_sgd), &sgd));
   sgd.momentum = 0.9f;
   CHECK(nunatak_trainer_set_sgd(model, &sgd));
   for (int step = 0; step < STEPS; step++) {

@@ -3,12 +3,17 @@
  * memory. First a new head on a random, frozen backbone, then everything; at the end it must classify images
  * that it has not seen. The images are drawn: stripes that lie, stripes that stand, dots.
  *
+ * What a step computes comes from flash: firmware_plan.c has planned it on a desktop, as the three programs in
+ * firmware_programs.h.
+ *
  * tests/bare_metal/run.sh builds it and runs it on an emulated Cortex-M7 (see there for the commands).
  */
 #include "firmware_board.h"
+#include "firmware_programs.h"
+#include "firmware_sizes.h"
 #include <nunatak.h>
 
-enum { BATCH = 4, SIZE = 32, CHANNELS = 3, PIXELS = CHANNELS * SIZE * SIZE, CLASSES = 3, HEAD_STEPS = 4, ALL_STEPS = 12, TESTS = 4 };
+enum { HEAD_STEPS = 4, ALL_STEPS = 12, TESTS = 4 };
 
 /* All the memory that the library gets. */
 static __attribute__((section(".psram"), aligned(64))) unsigned char memory[4 << 20];
@@ -84,8 +89,6 @@ static float teach(nunatak_trainer *model, nunatak_random *random, const char *w
 }
 
 int main(void) {
-  nunatak_recipe recipe;
-  nunatak_config head, all, predict;
   nunatak_trainer *model;
   nunatak_random random;
   nunatak_sgd sgd;
@@ -93,36 +96,30 @@ int main(void) {
 
   /* A mistake of the library's own ends here; a library with another one's panic handler says so. */
   CHECK(nunatak_on_panic(on_panic));
+  /* Programs come from a file beside: whatever they call is there. `nunatak export` writes a table of less. */
+  CHECK(nunatak_use_all_routines());
 
-  CHECK(nunatak_recipe_resnet8(CLASSES, &recipe));
-  CHECK(nunatak_config_default(&recipe, BATCH, SIZE, SIZE, &all));
-  all.memory = NUNATAK_MEMORY_SMALL;
-  all.update = NUNATAK_UPDATE_DURING;
-  head = all;
-  head.trainable = "head";
-  predict = all;
-  predict.loss = NUNATAK_LOSS_NONE;
-  predict.trainable = "none";
-  CHECK(nunatak_trainer_required_bytes(&head, &bytes_head));
-  CHECK(nunatak_trainer_required_bytes(&all, &bytes_all));
+  CHECK(nunatak_program_required_bytes(program_head, sizeof program_head, &bytes_head));
+  CHECK(nunatak_program_required_bytes(program_all, sizeof program_all, &bytes_all));
   board_print("bytes head ");
   print_number(bytes_head);
   board_print(" all ");
   print_number(bytes_all);
   board_print("\n");
 
-  CHECK(nunatak_trainer_init(&head, memory, sizeof memory, &model));
-  CHECK(nunatak_random_seed(&random, 0));
+  nunatak_region region = {memory, sizeof memory};
+  CHECK(nunatak_trainer_init_program(program_head, sizeof program_head, NULL, 0, 1, NULL, &region, 1, &model));
+  CHECK(nunatak_random_seed(&random, sizeof(nunatak_random), 0));
   CHECK(nunatak_trainer_draw_weights(model, &random));
-  CHECK(nunatak_sgd_default(.05f, &sgd));
+  CHECK(nunatak_sgd_default(.05f, sizeof(nunatak_sgd), &sgd));
   sgd.momentum = .9f;
   CHECK(nunatak_trainer_set_sgd(model, &sgd));
   teach(model, &random, "head ", HEAD_STEPS);
-  CHECK(nunatak_trainer_switch(model, &all));
+  CHECK(nunatak_trainer_switch_program(model, program_all, sizeof program_all));
   teach(model, &random, "all ", ALL_STEPS);
 
   /* Images that it has not seen, each batch with its own statistics: the running ones lag behind so few steps. */
-  CHECK(nunatak_trainer_switch(model, &predict));
+  CHECK(nunatak_trainer_switch_program(model, program_predict, sizeof program_predict));
   int right = 0;
   for (int i = 0; i < TESTS; i++) {
     float prediction[BATCH * CLASSES];

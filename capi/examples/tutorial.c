@@ -9,7 +9,7 @@
 /* The norm of a parameter's gradient. */
 static double norm_of(nunatak_trainer *model, const char *name) {
   nunatak_shape shape;
-  CHECK(nunatak_trainer_tensor_shape(model, name, &shape));
+  CHECK(nunatak_trainer_tensor_shape(model, name, sizeof(nunatak_shape), &shape));
   size_t count = shape.sizes[0] * shape.sizes[1] * shape.sizes[2] * shape.sizes[3];
   float *gradient = (float *)allocate(count * sizeof(float));
   CHECK(nunatak_trainer_get_gradient(model, name, gradient, count));
@@ -22,7 +22,7 @@ static double norm_of(nunatak_trainer *model, const char *name) {
 /* The first number of a tensor. */
 static double first_of(nunatak_trainer *model, const char *name) {
   nunatak_shape shape;
-  CHECK(nunatak_trainer_tensor_shape(model, name, &shape));
+  CHECK(nunatak_trainer_tensor_shape(model, name, sizeof(nunatak_shape), &shape));
   float *numbers = (float *)allocate(shape.sizes[0] * sizeof(float));
   CHECK(nunatak_trainer_get_tensor(model, name, numbers, shape.sizes[0]));
   double first = numbers[0];
@@ -46,8 +46,8 @@ int main(void) {
   }
 
   /* model = resnet18(); the step is planned, and memory handed over */
-  CHECK(nunatak_recipe_resnet18(1000, &recipe));
-  CHECK(nunatak_config_default(&recipe, 1, 64, 64, &config));
+  CHECK(nunatak_recipe_resnet18(1000, sizeof(nunatak_recipe), &recipe));
+  CHECK(nunatak_config_default(&recipe, 1, 64, 64, sizeof(nunatak_config), &config));
   config.loss = NUNATAK_LOSS_SUM;
   CHECK(nunatak_trainer_required_bytes(&config, &bytes));
   printf("a full step takes %.1f MB\n", (double)bytes / 1e6);
@@ -55,11 +55,11 @@ int main(void) {
   CHECK(nunatak_trainer_init(&config, memory, bytes, &model));
 
   /* torch.manual_seed(0), before the model was made */
-  CHECK(nunatak_random_seed(&random, 0));
+  CHECK(nunatak_random_seed(&random, sizeof(nunatak_random), 0));
   CHECK(nunatak_trainer_draw_weights(model, &random));
 
   /* torch.manual_seed(1); data = torch.rand(1, 3, 64, 64); labels = torch.rand(1, 1000) */
-  CHECK(nunatak_random_seed(&random, 1));
+  CHECK(nunatak_random_seed(&random, sizeof(nunatak_random), 1));
   CHECK(nunatak_random_uniform(&random, 0, 1, data, 3 * 64 * 64));
   CHECK(nunatak_random_uniform(&random, 0, 1, labels, 1000));
 
@@ -88,7 +88,7 @@ int main(void) {
   expect("gradient of fc.bias", norm_of(model, "fc.bias"), 31.622776, 1e-6);
 
   /* optim = torch.optim.SGD(model.parameters(), lr=1e-2, momentum=0.9); optim.step() */
-  CHECK(nunatak_sgd_default(1e-2f, &sgd));
+  CHECK(nunatak_sgd_default(1e-2f, sizeof(nunatak_sgd), &sgd));
   sgd.momentum = 0.9f;
   CHECK(nunatak_trainer_set_sgd(model, &sgd));
   CHECK(nunatak_trainer_update(model));

@@ -3,8 +3,8 @@
  *
  * A trainer's life:
  *
- *   nunatak_recipe_resnet18(10, &recipe);                        what network
- *   nunatak_config_default(&recipe, 8, 64, 64, &config);         what step: batch, size, loss, what is frozen
+ *   nunatak_recipe_resnet18(10, sizeof(nunatak_recipe), &recipe);                        what network
+ *   nunatak_config_default(&recipe, 8, 64, 64, sizeof(nunatak_config), &config);         what step: batch, size, loss, what is frozen
  *   nunatak_trainer_required_bytes(&config, &bytes);             how much memory
  *   nunatak_trainer_init(&config, malloc(bytes), bytes, &t);     whose memory
  *   nunatak_trainer_load(t, file, file_bytes, NUNATAK_HEAD_KEEP);   or nunatak_trainer_draw_weights
@@ -16,15 +16,31 @@
  *   nunatak_trainer_save(t, NUNATAK_SAFETENSORS, buffer, buffer_bytes, &written);
  *   nunatak_trainer_release(t);
  *
+ * On a board without a heap the step comes as a program, planned elsewhere, from flash:
+ *
+ *   nunatak_program_from_config(&config, buffer, buffer_bytes, &written);          on a desktop
+ *   nunatak_program_required_bytes(program, program_bytes, &bytes);                on the board
+ *   nunatak_region region = {memory, bytes};                                       or several banks
+ *   nunatak_trainer_init_program(program, program_bytes, NULL, 0, 1, NULL, &region, 1, &t);
+ *
  * Every call that can fail returns a nunatak_status; nunatak_last_error() tells the numbers that
- * disagreed. Outputs are the last arguments, and are written on success alone. NULL is an error everywhere,
- * unless said otherwise. Counts are of elements and must be exact; what ends in "bytes" are bytes. Numbers are
+ * disagreed. Outputs are the last arguments, and are written on success alone; NULL is an error everywhere; both
+ * unless said otherwise. Structs begin with their size, which every function that fills one is told. Counts are of elements and must be exact; what ends in "bytes" are bytes. Numbers are
  * floats in PyTorch's order, the last dimension closest. Texts are UTF-8 and end with a zero. Nothing of an
- * argument is kept after its call, but for the trainer's memory, the config's `weights`, and callbacks with
- * their `user`.
+ * argument is kept after its call, but for the trainer's memory, programs, `weights`, and callbacks with their
+ * `user`.
  *
  * Calls on one trainer come one at a time, from any thread: a second one at the same time is NUNATAK_BUSY.
  * Calls on different trainers, and calls without one, may come from any thread at any time.
+ *
+ * Every call can be made on a thread with 96 kB of stack. What computes (forward, backward, step, predict) takes at
+ * most 40 kB of it, everything else, planning too, 32 kB. On boards, by programs, every call takes at most 8 kB.
+ *
+ * Memory that the system refuses is NUNATAK_OUT_OF_MEMORY, and never ends the program as long as 4 MiB that the library
+ * keeps for small pieces suffice; they take no memory before.
+ *
+ * For C++17 there is nunatak.hpp: trainers that release themselves, and exceptions. Under valgrind use
+ * --suppressions=PREFIX/share/nunatak/nunatak.supp, which names what is kept on purpose until the process ends.
  *
  * "Safety" in a comment is what no library can check: what pointers point to.
  *
@@ -49,6 +65,11 @@
 // Layers (groups of blocks) that a recipe can have.
 #define NUNATAK_MAX_LAYERS 8
 
+// Bytes that a trainer takes of its memory (of several regions: of the last) besides a program's numbers and a byte
+// for each tensor, on any machine: so `nunatak export` knows them. `nunatak_program_required_bytes` and
+// `nunatak_program_region_bytes` count them in.
+#define NUNATAK_TRAINER_BYTES 1024
+
 // Bytes that hold the name of any tensor, its zero included.
 #define NUNATAK_NAME_BYTES 64
 
@@ -61,13 +82,13 @@
 //
 // Some come from every call that has such an argument, and are not named at each: with any pointer
 // `NUNATAK_NULL_POINTER`, `NUNATAK_MISALIGNED` and `NUNATAK_OVERLAP`; with a trainer `NUNATAK_BAD_HANDLE`,
-// `NUNATAK_BUSY` and `NUNATAK_PANICKED`; with a count `NUNATAK_WRONG_LENGTH`; with a text
-// `NUNATAK_BAD_TEXT`.
-enum nunatak_status
+// and `NUNATAK_BUSY`; with a count `NUNATAK_WRONG_LENGTH`; with a text `NUNATAK_BAD_TEXT`; with a struct `NUNATAK_BAD_CONFIG`, where
+// its `struct_bytes` can't be; and from every call `NUNATAK_PANICKED`.
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : int32_t
+enum nunatak_status : int32_t {
+#else
+enum {
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
   // All went well.
   NUNATAK_OK = 0,
   // A pointer is NULL that must not be.
@@ -84,7 +105,7 @@ enum nunatak_status
   NUNATAK_BUFFER_TOO_SMALL = 6,
   // A count is not what its place asks for.
   NUNATAK_WRONG_LENGTH = 7,
-  // A recipe or configuration that describes nothing.
+  // A recipe or configuration that describes nothing, or another network than the trainer's.
   NUNATAK_BAD_CONFIG = 8,
   // A text that is too long or not UTF-8.
   NUNATAK_BAD_TEXT = 9,
@@ -92,7 +113,7 @@ enum nunatak_status
   NUNATAK_UNKNOWN_NAME = 10,
   // Another call must come before this one.
   NUNATAK_WRONG_ORDER = 11,
-  // Weights must be loaded, drawn or set first.
+  // Weights must be loaded, drawn or set first; or the program reads weights in place, and none were given.
   NUNATAK_NO_WEIGHTS = 12,
   // The configuration did not provide for this: no loss, gradients not kept, no momentum, …
   NUNATAK_NOT_PLANNED = 13,
@@ -108,7 +129,7 @@ enum nunatak_status
   NUNATAK_BAD_FILE = 18,
   // The file's tensors are not this network's.
   NUNATAK_WRONG_FILE = 19,
-  // This build or this processor can't do that.
+  // This build or this processor can't do that, or the program is for another machine.
   NUNATAK_UNSUPPORTED = 20,
   // The progress callback asked to stop.
   NUNATAK_STOPPED = 21,
@@ -120,8 +141,15 @@ enum nunatak_status
   NUNATAK_NO_THREADS = 24,
   // The library found a mistake of its own. The trainer can only be released.
   NUNATAK_PANICKED = 25,
-  // A buffer lies in the trainer's own memory, or in another argument's.
+  // A buffer that is written lies over another argument, or any buffer in the memory of a trainer that was not
+  // released, or one that is written in such a trainer's program or weights.
   NUNATAK_OVERLAP = 26,
+  // The bytes are no program, a damaged one, or one of another version of the library.
+  NUNATAK_BAD_PROGRAM = 27,
+  // A gradient, or running statistics, are NaN or infinite.
+  NUNATAK_NOT_FINITE = 28,
+  // The system gave no memory.
+  NUNATAK_OUT_OF_MEMORY = 29,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -132,11 +160,11 @@ typedef int32_t nunatak_status;
 #endif // __cplusplus
 
 // PyTorch's `train()` and `eval()`.
-enum nunatak_mode
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
+enum nunatak_mode : uint32_t {
+#else
+enum {
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
   // Normalisations use the batch's statistics, and move their running ones.
   NUNATAK_TRAIN = 0,
   // Normalisations use their running statistics.
@@ -151,11 +179,11 @@ typedef uint32_t nunatak_mode;
 #endif // __cplusplus
 
 // What frozen normalisations do in train mode.
-enum nunatak_statistics
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
+enum nunatak_statistics : uint32_t {
+#else
+enum {
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
   // As PyTorch: freezing their parameters changes nothing.
   NUNATAK_STATISTICS_UPDATING = 0,
   // They use their running statistics, which stay as they are. The usual choice for fine-tuning.
@@ -170,11 +198,11 @@ typedef uint32_t nunatak_statistics;
 #endif // __cplusplus
 
 // What a step makes small.
-enum nunatak_loss
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
+enum nunatak_loss : uint32_t {
+#else
+enum {
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
   // Nothing: prediction. No gradients, no labels.
   NUNATAK_LOSS_NONE = 0,
   // `(prediction - targets).sum()`; targets are batch x classes floats.
@@ -198,11 +226,11 @@ typedef uint32_t nunatak_loss;
 #endif // __cplusplus
 
 // How a cross entropy is summed up.
-enum nunatak_reduction
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
+enum nunatak_reduction : uint32_t {
+#else
+enum {
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
   // The mean over the rows that count.
   NUNATAK_REDUCTION_MEAN = 0,
   // The sum.
@@ -217,15 +245,17 @@ typedef uint32_t nunatak_reduction;
 #endif // __cplusplus
 
 // Memory or speed.
-enum nunatak_memory
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
+enum nunatak_memory : uint32_t {
+#else
+enum {
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
   // The fastest algorithms.
   NUNATAK_MEMORY_FAST = 0,
   // Those that need little scratch memory.
   NUNATAK_MEMORY_SMALL = 1,
+  // For boards: 16 kB of scratch in a call of `gemm`.
+  NUNATAK_MEMORY_TINY = 2,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -235,18 +265,23 @@ typedef uint32_t nunatak_memory;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// When parameters are updated. The numbers are the same either way.
-enum nunatak_update
+// When parameters are updated. The numbers are the same after the walk and during it.
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
+enum nunatak_update : uint32_t {
+#else
+enum {
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
   // After the backward walk: gradients are kept, can be read, accumulated and clipped.
   NUNATAK_UPDATE_AFTER = 0,
   // During the walk, by `nunatak_trainer_step` alone: a gradient's memory is used again at once, or a
   // weight is updated as its gradient arises, which then lies nowhere. Gradients can't be read, set,
   // accumulated or clipped: `NUNATAK_NOT_PLANNED`.
   NUNATAK_UPDATE_DURING = 1,
+  // After several micro-batches, whose gradients are added up in the momentum: by `nunatak_trainer_accumulate` and
+  // `nunatak_trainer_update`, or `nunatak_trainer_step`. A buffer less for every trained parameter than after the walk;
+  // sums are rounded otherwise. Gradients can't be read, set or clipped, nor is Nesterov's step possible:
+  // `NUNATAK_NOT_PLANNED`.
+  NUNATAK_UPDATE_SUMMED = 2,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -257,11 +292,11 @@ typedef uint32_t nunatak_update;
 #endif // __cplusplus
 
 // How a learning rate moves.
-enum nunatak_schedule_kind
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
+enum nunatak_schedule_kind : uint32_t {
+#else
+enum {
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
   // It stays.
   NUNATAK_SCHEDULE_CONSTANT = 0,
   // Times `gamma` every `size` units: PyTorch's StepLR.
@@ -283,14 +318,15 @@ typedef uint32_t nunatak_schedule_kind;
 #endif // __cplusplus
 
 // Which entries of a file are taken.
-enum nunatak_head
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
+enum nunatak_head : uint32_t {
+#else
+enum {
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
   // All; one that is missing is an error.
   NUNATAK_HEAD_LOAD = 0,
-  // All but `fc`, which stays as it is, whatever the file has.
+  // All but `fc`, which stays as it is, whatever the file has. It must be drawn, loaded or set
+  // before the next forward, if it never was.
   NUNATAK_HEAD_KEEP = 1,
 };
 #ifndef __cplusplus
@@ -302,11 +338,11 @@ typedef uint32_t nunatak_head;
 #endif // __cplusplus
 
 // What is saved.
-enum nunatak_format
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
+enum nunatak_format : uint32_t {
+#else
+enum {
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
   // `.safetensors` with exactly the entries of PyTorch's state dict.
   NUNATAK_SAFETENSORS = 0,
   // The same, and the momentum of every parameter that has one ("momentum." and its name): with
@@ -328,11 +364,11 @@ typedef uint32_t nunatak_format;
 #endif // __cplusplus
 
 // Kinds of kernel calls.
-enum nunatak_call
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
+enum nunatak_call : uint32_t {
+#else
+enum {
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
   // An input is copied in.
   NUNATAK_CALL_INPUT = 0,
   // An operation's result.
@@ -345,6 +381,8 @@ enum nunatak_call
   NUNATAK_CALL_UPDATE = 4,
   // The gradient of an operation's weight, its update and the input's gradient, in one pass over the weight.
   NUNATAK_CALL_BACKWARD_STEP = 5,
+  // The gradient of a parameter is added to its momentum.
+  NUNATAK_CALL_SUM = 6,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -354,14 +392,23 @@ typedef uint32_t nunatak_call;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// A network with a step that can be repeated, in the caller's memory. Only its address is of use.
+// A part of an operation, with its kernels: the forward pass of a convolution, say. A library without the standard
+// library has a constant for each, `nunatak_conv2d_forward` and its like, which `nunatak export` declares where it lists
+// them. Only its address is of use.
+typedef struct nunatak_routine nunatak_routine;
+
+// A network with a step that can be repeated, in the caller's memory. A pointer to it is a handle: it points
+// somewhere into that memory, but there is nothing to be read. It is none any more once the trainer is released,
+// also where the memory has another trainer by then: each gets another place.
 typedef struct nunatak_trainer nunatak_trainer;
 
 // A residual network of basic blocks, as torchvision's ResNet18. Fill it by `nunatak_recipe_resnet18`
 // and its like, or by hand. Layer i has `blocks[i]` blocks of `widths[i]` channels; the first block of
 // every layer but the first has stride 2. The stem is a convolution to `widths[0]` channels with
-// normalisation and relu, followed by MaxPool2d(3, 2, 1) where `stem_pool` is not 0.
+// normalisation and relu, followed by MaxPool2d(3, 2, 1) where `stem_pool` is 1.
 typedef struct nunatak_recipe {
+  // sizeof(nunatak_recipe), as for `nunatak_config`.
+  size_t struct_bytes;
   // Layers in use: 1 to 8.
   size_t layers;
   // Blocks of each layer: 1 to 64.
@@ -380,13 +427,17 @@ typedef struct nunatak_recipe {
   size_t in_channels;
   // Outputs of the head `fc`; 0 for a network without one, whose predictions are its features.
   size_t classes;
+  // For later versions, so that a recipe never gets longer: 0.
+  size_t reserved[4];
 } nunatak_recipe;
 
 // Everything that is decided before a step. `nunatak_config_default` fills it; change what you want.
 // The library keeps no pointer to it or to its texts; only to `weights`, see there.
 typedef struct nunatak_config {
-  // sizeof(nunatak_config), set by `nunatak_config_default`: tells a config that was not filled, or
-  // a program that was built with another version's header.
+  // sizeof(nunatak_config), which `nunatak_config_default` is told and sets. So a program that was built with
+  // an older header works with a newer library: members that it does not know have their defaults. One that was
+  // built with a newer header works with an older library as long as the members that this does not know are 0.
+  // A size that can't be is NUNATAK_BAD_CONFIG. The other structs that begin with their size work alike.
   size_t struct_bytes;
   // The network.
   struct nunatak_recipe recipe;
@@ -419,6 +470,9 @@ typedef struct nunatak_config {
   // 1 for a momentum buffer beside every trained parameter; 0 where the optimiser's momentum is 0.
   // Default: 1.
   uint32_t momentum;
+  // 1 where convolutions and linear layers use the one algorithm that a library without the feature `algorithms`
+  // has: a program planned so runs on a board with such a library. 0 for the best ones. Default: 0.
+  uint32_t gemm_only;
   // Threads that work on a step. Default: 1, the caller's own. More must have been started by
   // `nunatak_threads_start` before `nunatak_trainer_init`. Results are the same bits for any number.
   size_t threads;
@@ -427,22 +481,35 @@ typedef struct nunatak_config {
   // A native file (`NUNATAK_NATIVE`, `nunatak convert`) whose frozen part is used where it lies: in flash,
   // or mapped. It must begin at a multiple of 64, and stay as it is until the trainer is released. What is
   // trained, and running statistics that move, are copied into the trainer's memory; a head of another
-  // size is zero until it is drawn. Only the head of the file is checked: see `nunatak_file_verify`.
+  // size has no weights until it is drawn, loaded or set. Only the head of the file is checked: see `nunatak_file_verify`.
   // Default: NULL, everything is in the trainer's memory.
   const void *weights;
   // Its length.
   size_t weights_bytes;
 } nunatak_config;
 
+// A piece of memory that a trainer is made in. An array of them is a board's banks. Two members, for good: it never
+// grows.
+typedef struct nunatak_region {
+  // Where it begins.
+  void *memory;
+  // Its bytes.
+  size_t bytes;
+} nunatak_region;
+
 // PyTorch's generator on the CPU. A plain value: copy it, keep it where you like. What is in it is
-// the library's.
+// the library's, of one version.
 typedef struct nunatak_random {
+  // sizeof(nunatak_random), which `nunatak_random_seed` sets.
+  size_t struct_bytes;
   // The library's.
   uint64_t state[320];
 } nunatak_random;
 
 // Settings of PyTorch's SGD.
 typedef struct nunatak_sgd {
+  // sizeof(nunatak_sgd), as for `nunatak_config`.
+  size_t struct_bytes;
   // Learning rate, not negative.
   float lr;
   // Momentum, not negative; 0 for none.
@@ -457,9 +524,11 @@ typedef struct nunatak_sgd {
   uint32_t maximize;
 } nunatak_sgd;
 
-// A schedule. A unit is what the caller counts: steps, or epochs. Members that a kind does not name are
-// not read: set them to 0.
+// A schedule; `nunatak_schedule_default` fills it. A unit is what the caller counts: steps, or epochs. Members that
+// a kind does not name are not read.
 typedef struct nunatak_schedule {
+  // sizeof(nunatak_schedule), as for `nunatak_config`.
+  size_t struct_bytes;
   // A `nunatak_schedule_kind`.
   uint32_t kind;
   // Step: units between changes; 0 for never.
@@ -486,6 +555,8 @@ typedef struct nunatak_schedule {
 
 // A tensor's shape.
 typedef struct nunatak_shape {
+  // sizeof(nunatak_shape), as for `nunatak_config`.
+  size_t struct_bytes;
   // Number of dimensions: 0 to 4.
   size_t rank;
   // The sizes; those past `rank` are 1, so that their product is the number of elements.
@@ -493,8 +564,12 @@ typedef struct nunatak_shape {
 } nunatak_shape;
 
 // Told after each of the `total` kernel calls of a forward, backward, update or step that `done` are
-// done, by the thread that called or one that it waits for. Anything but 0 asks to stop. It must return;
-// it may call the library, but not for this trainer, which is busy.
+// done, by the thread that called or one that it waits for. Anything but 0 asks to stop. It may call the library,
+// but not for this trainer, which is busy.
+//
+// It must return. Left by longjmp, in a trainer of one thread, the trainer stays busy for good: end it by
+// `nunatak_trainer_forget`; with more threads the program is lost. A C++ exception that leaves it ends the
+// program; `nunatak.hpp` carries them past the library.
 typedef int (*nunatak_progress_callback)(void *user, size_t done, size_t total);
 
 // A clock: any unit, may wrap around.
@@ -503,6 +578,17 @@ typedef uint64_t (*nunatak_clock_callback)(void *user);
 // Told how many ticks a kernel call took: what it was (a `nunatak_call`) and its number, for
 // `nunatak_trainer_call_name`. As for progress, but it can't stop.
 typedef void (*nunatak_tick_callback)(void *user, uint32_t kind, size_t number, uint64_t ticks);
+
+// Told what a kernel call wrote: what it was (a `nunatak_call`) and its number, for `nunatak_trainer_call_name`; a
+// hash of the bits; the sum of the numbers and of their absolute values, for machines that round otherwise. The
+// numbers are the result of a forward call and its running statistics, the gradients of a backward call, the parameter
+// and momentum of an update, as they lie in memory. As for progress, but it can't stop.
+typedef void (*nunatak_digest_callback)(void *user,
+                                        uint32_t kind,
+                                        size_t number,
+                                        uint32_t hash,
+                                        float sum,
+                                        float magnitude);
 
 // Gets a text that says what and where (without the feature `messages` only in which source file); it
 // may reset the board, or blink. If it returns, the processor halts in an endless loop. It must not call
@@ -520,6 +606,16 @@ uint32_t nunatak_version(void);
 // The library's version as a text: "0.1.0". The text is constant. Any thread.
 const char *nunatak_version_text(void);
 
+// The two numbers of the last call that failed, where two disagreed: `expected` gets what was due (elements,
+// bytes that are needed, classes that there are), `got` what came. Returns 1, or 0 where that error has no such
+// numbers, or an argument is NULL: then nothing is written. It leaves the last error as it is. Each thread has
+// its own, as for `nunatak_last_error`.
+//
+// # Safety
+// Both are NULL or can be written.
+uint32_t nunatak_last_error_numbers(int64_t *expected,
+                                    int64_t *got);
+
 // What went wrong in the last call that failed, in English, with the numbers that disagreed; empty
 // before the first. Never NULL. The text stays as it is until another call fails.
 //
@@ -533,36 +629,39 @@ const char *nunatak_last_error(void);
 const char *nunatak_status_name(int32_t status);
 
 // ResNet18, for images of ImageNet's kind (some 32 to 1024 pixels wide), of 3 channels. `classes` are the
-// outputs of its head; 0 for none. Only the pointer is checked here. Any thread.
+// outputs of its head; 0 for none. `struct_bytes` is sizeof(nunatak_recipe), else `NUNATAK_BAD_CONFIG`. Any thread.
 //
 // # Safety
-// `recipe` is NULL, or a `nunatak_recipe` can be written there.
-nunatak_status nunatak_recipe_resnet18(size_t classes, struct nunatak_recipe *recipe);
+// `recipe` is NULL, or `struct_bytes` bytes can be written there.
+nunatak_status nunatak_recipe_resnet18(size_t classes,
+                                       size_t struct_bytes,
+                                       struct nunatak_recipe *recipe);
 
-// ResNet34, for the same images, of 3 channels. `classes` are the outputs of its head; 0 for none. Only
-// the pointer is checked here. Any thread.
+// ResNet34, for the same images, of 3 channels. `classes` are the outputs of its head; 0 for none.
+// `struct_bytes` is sizeof(nunatak_recipe), else `NUNATAK_BAD_CONFIG`. Any thread.
 //
 // # Safety
-// `recipe` is NULL, or a `nunatak_recipe` can be written there.
-nunatak_status nunatak_recipe_resnet34(size_t classes, struct nunatak_recipe *recipe);
+// `recipe` is NULL, or `struct_bytes` bytes can be written there.
+nunatak_status nunatak_recipe_resnet34(size_t classes, size_t struct_bytes, struct nunatak_recipe *recipe);
 
 // ResNet-8 of MLPerf Tiny's shape, for images of 32 x 32, of 3 channels. `classes` are the outputs of its
-// head; 0 for none. Only the pointer is checked here. Any thread.
+// head; 0 for none. `struct_bytes` is sizeof(nunatak_recipe), else `NUNATAK_BAD_CONFIG`. Any thread.
 //
 // # Safety
-// `recipe` is NULL, or a `nunatak_recipe` can be written there.
-nunatak_status nunatak_recipe_resnet8(size_t classes, struct nunatak_recipe *recipe);
+// `recipe` is NULL, or `struct_bytes` bytes can be written there.
+nunatak_status nunatak_recipe_resnet8(size_t classes, size_t struct_bytes, struct nunatak_recipe *recipe);
 
 // Fills a config with the defaults that stand at its members, for batches of `batch` images of
-// `height` x `width` pixels. Only pointers are checked here: whether a step can be planned is told by
+// `height` x `width` pixels. `struct_bytes` is sizeof(nunatak_config), else `NUNATAK_BAD_CONFIG`. Whether a step can be planned is told by
 // `nunatak_trainer_required_bytes`. Any thread.
 //
 // # Safety
-// `recipe` is NULL or can be read; `config` is NULL or can be written.
+// `recipe` is NULL or can be read; `config` is NULL, or `struct_bytes` bytes can be written there.
 nunatak_status nunatak_config_default(const struct nunatak_recipe *recipe,
                                       size_t batch,
                                       size_t height,
                                       size_t width,
+                                      size_t struct_bytes,
                                       struct nunatak_config *config);
 
 // How many bytes `nunatak_trainer_init` needs for this config: one byte less is an error. A trainer
@@ -570,9 +669,12 @@ nunatak_status nunatak_config_default(const struct nunatak_recipe *recipe,
 //
 // `NUNATAK_BAD_CONFIG` with the number that can't be, also where the sizes do not fit the address space or
 // a normalisation would train on one value per channel; `NUNATAK_UNKNOWN_NAME` for `trainable`;
-// `NUNATAK_UNSUPPORTED` for a `level` that this processor has not got; `NUNATAK_BAD_FILE` for `weights`.
+// `NUNATAK_UNSUPPORTED` for a `level` that this processor has not got, and in a library without the standard
+// library, which can't plan: see `nunatak_trainer_init_program`. With `weights` also `NUNATAK_BAD_FILE`,
+// `NUNATAK_BAD_CONFIG` (another network's, only `classes` may differ), `NUNATAK_WRONG_FILE` (a tensor is
+// missing), `NUNATAK_NOT_PLANNED` (a delta).
 //
-// The config is planned on the stack, in up to 0.8 MB (measured on a Cortex-M7). Any thread.
+// The config is planned on the heap, which is free again afterwards. Any thread.
 //
 // # Safety
 // `config` is NULL or can be read, and its texts are NULL or end with a zero; `bytes` is NULL or can
@@ -581,7 +683,8 @@ nunatak_status nunatak_trainer_required_bytes(const struct nunatak_config *confi
 
 // Makes a trainer in `bytes` bytes of memory, which may begin anywhere and are the trainer's until
 // `nunatak_trainer_release`: until then do not read, write, move or free them. What was in them does not
-// matter. Allocates nothing.
+// matter. The config is planned on the heap; the program that comes of it (some 10 to 100 kB) stays there until
+// the release. Steps allocate nothing. `nunatak_trainer_init_program` does without a heap.
 //
 // All weights are zero, unless the config has `weights`. Before the first forward load them
 // (`nunatak_trainer_load`), draw them (`nunatak_trainer_draw_weights`) or set them
@@ -591,9 +694,7 @@ nunatak_status nunatak_trainer_required_bytes(const struct nunatak_config *confi
 //
 // `NUNATAK_MEMORY_TOO_SMALL`, `NUNATAK_MEMORY_IN_USE`, `NUNATAK_NO_THREADS`, `NUNATAK_TOO_MANY` (at most 256
 // trainers live at once, 16 without the standard library), and what `nunatak_trainer_required_bytes` returns.
-// With `weights` also `NUNATAK_MISALIGNED`, `NUNATAK_BAD_CONFIG` (another network's, only `classes` may
-// differ), `NUNATAK_WRONG_FILE` (a tensor is missing; a new head must be trained), `NUNATAK_NOT_PLANNED` (a
-// delta). After an error the memory is yours; it may have been written to.
+// With `weights` also `NUNATAK_MISALIGNED`. After an error the memory is yours; it may have been written to.
 //
 // Any thread.
 //
@@ -607,19 +708,20 @@ nunatak_status nunatak_trainer_init(const struct nunatak_config *config,
 
 // Goes on with another config in the same memory: more or less frozen, a head of another size, another
 // batch, evaluation. Weights, statistics and the momentum of what stays trainable survive. Gradients,
-// images, labels and what was computed do not. A head of another size is zero until it is drawn, loaded or
-// set. The optimiser's groups stay with their parameters.
+// images, labels and what was computed do not. A head of another size has no weights until it is drawn, loaded or
+// set: until then a forward is NUNATAK_NO_WEIGHTS. The optimiser's groups stay with their parameters.
 //
 // `NUNATAK_MEMORY_TOO_SMALL`, `NUNATAK_BAD_CONFIG` (another network: only `classes` may differ), and what
 // `nunatak_trainer_required_bytes` returns: then nothing has changed. `threads` must be as many as at the
 // start; the level stays. `weights` are those of the start, or NULL: then what was read in place is copied
-// into the trainer's memory.
+// into the trainer's memory. The heap is used as by `nunatak_trainer_init`.
 //
 // Any thread, one call at a time on a trainer.
 //
 // # Safety
 // `config` as for `nunatak_trainer_required_bytes`.
-nunatak_status nunatak_trainer_switch(struct nunatak_trainer *trainer, const struct nunatak_config *config);
+nunatak_status nunatak_trainer_switch(struct nunatak_trainer *trainer,
+                                      const struct nunatak_config *config);
 
 // Ends a trainer; its memory is the caller's again. Releasing it twice is `NUNATAK_BAD_HANDLE`. A trainer
 // whose call has returned `NUNATAK_PANICKED` can be released too.
@@ -627,13 +729,24 @@ nunatak_status nunatak_trainer_switch(struct nunatak_trainer *trainer, const str
 // Any thread, one call at a time on a trainer.
 nunatak_status nunatak_trainer_release(struct nunatak_trainer *trainer);
 
-// Computes predictions and, if there is one, the loss; those of before are overwritten. In train mode
-// normalisations move their running statistics. Images and labels must have been set since the last
-// forward: their memory is used again.
+// Forgets the trainer whose memory has this address, where it can't be released any more: the memory was freed,
+// or belongs to somebody else by now; or a call on it never returned, since a callback left it by longjmp.
+// Nothing is read or written there, so `memory` may point to what is gone; the first address that was handed over
+// will do. Then the memory can be used for another trainer, and the handle is none any more. What the trainer had
+// on the heap (a planned program) and its hold on threads are lost.
 //
-// `NUNATAK_WRONG_ORDER` where they were not, `NUNATAK_NO_WEIGHTS`: then nothing has changed.
-// `NUNATAK_LABEL_OUT_OF_RANGE`, `NUNATAK_STOPPED`: statistics may then have moved, and images and labels must
-// be set again.
+// `NUNATAK_BAD_HANDLE` where no trainer's memory has this address. No call on that trainer may be running. Any
+// thread.
+nunatak_status nunatak_trainer_forget(const void *memory);
+
+// Computes predictions and, if there is one, the loss; those of before are overwritten. In train mode
+// normalisations move their running statistics, but not where the loss (or, for NUNATAK_LOSS_OUTSIDE, a
+// prediction) is not finite: it can be read then, and no backward follows it. Images and labels must have been set
+// since the last forward: their memory is used again.
+//
+// `NUNATAK_WRONG_ORDER` where they were not, `NUNATAK_NO_WEIGHTS`, `NUNATAK_LABEL_OUT_OF_RANGE`,
+// `NUNATAK_NOT_FINITE` (running statistics would become NaN or infinite), `NUNATAK_STOPPED`: then nothing has
+// changed, but after the last three images and labels must be set again.
 //
 // Any thread, one call at a time on a trainer.
 nunatak_status nunatak_trainer_forward(struct nunatak_trainer *trainer);
@@ -643,7 +756,8 @@ nunatak_status nunatak_trainer_forward(struct nunatak_trainer *trainer);
 //
 // `NUNATAK_WRONG_ORDER` without a forward before it (each forward serves one backward),
 // `NUNATAK_NOT_PLANNED` where nothing is trained, where the loss is outside, or with
-// NUNATAK_UPDATE_DURING, `NUNATAK_STOPPED` (all gradients are then forgotten).
+// NUNATAK_UPDATE_DURING, `NUNATAK_LOSS_NOT_FINITE` after a forward whose loss was not, `NUNATAK_STOPPED` (all
+// gradients are then forgotten).
 //
 // Any thread, one call at a time on a trainer.
 nunatak_status nunatak_trainer_backward(struct nunatak_trainer *trainer);
@@ -664,25 +778,68 @@ nunatak_status nunatak_trainer_backward_from(struct nunatak_trainer *trainer,
 // `nunatak_trainer_set_sgd`. Gradients stay.
 //
 // `NUNATAK_NO_GRADIENT` without gradients; `NUNATAK_WRONG_ORDER` without settings; `NUNATAK_NOT_PLANNED` where
-// settings have a momentum and the config none, or with NUNATAK_UPDATE_DURING. Then nothing has changed.
+// settings have a momentum and the config none, or with NUNATAK_UPDATE_DURING; `NUNATAK_BAD_SETTING` where a
+// learning rate times the factor of `nunatak_trainer_set_rate` is not finite; `NUNATAK_NOT_FINITE` where a gradient
+// is not, and the text names it. Then nothing has changed.
 //
 // Any thread, one call at a time on a trainer.
 nunatak_status nunatak_trainer_update(struct nunatak_trainer *trainer);
 
-// A whole step: forward, backward, update, gradients forgotten; `loss` gets the loss before the update.
-// The same numbers with NUNATAK_UPDATE_AFTER and NUNATAK_UPDATE_DURING.
+// One of several micro-batches that make a step: forward, backward with the gradient `share` of the loss, and what
+// comes of it is added to that of the micro-batches before. Then `nunatak_trainer_update` updates, and the next call of
+// this function begins anew. `loss` gets the loss of this micro-batch. With n micro-batches of equal size the share is
+// 1.0f / n: what PyTorch's loop `(loss / n).backward()` does. So a board need not hold a whole batch. Batch
+// normalisation sees micro-batches, as there.
 //
-// `NUNATAK_WRONG_ORDER` without settings, images or labels; `NUNATAK_NO_WEIGHTS`; `NUNATAK_NOT_PLANNED` where
-// the config has no loss of the library's own, trains nothing, or has no momentum and the settings have:
-// then nothing has changed. `NUNATAK_LABEL_OUT_OF_RANGE`, `NUNATAK_LOSS_NOT_FINITE` (ask
-// `nunatak_trainer_loss` which it is), `NUNATAK_STOPPED`: then no weight has changed, but statistics may have
-// moved. With NUNATAK_UPDATE_DURING a progress callback can stop the forward walk alone.
+// `NUNATAK_NOT_PLANNED` with NUNATAK_UPDATE_DURING; `NUNATAK_BAD_SETTING` for a share that is not finite; other errors
+// as for `nunatak_trainer_step`, but for a gradient that is not finite: with NUNATAK_UPDATE_AFTER
+// `nunatak_trainer_update` finds it. After `NUNATAK_NOT_FINITE` call `nunatak_trainer_zero_grad` and begin the step anew;
+// with NUNATAK_UPDATE_SUMMED this also forgets the momenta that it had reached.
 //
 // Any thread, one call at a time on a trainer.
 //
 // # Safety
 // `loss` is NULL or can be written.
-nunatak_status nunatak_trainer_step(struct nunatak_trainer *trainer, float *loss);
+nunatak_status nunatak_trainer_accumulate(struct nunatak_trainer *trainer,
+                                          float share,
+                                          float *loss);
+
+// A whole step: forward, backward, update, gradients forgotten; `loss` gets the loss before the update.
+// The same numbers with NUNATAK_UPDATE_AFTER and NUNATAK_UPDATE_DURING.
+//
+// `NUNATAK_WRONG_ORDER` without settings, images or labels; `NUNATAK_NO_WEIGHTS`; `NUNATAK_NOT_PLANNED` where
+// the config has no loss of the library's own, trains nothing, or has no momentum and the settings have;
+// `NUNATAK_BAD_SETTING` where a learning rate times the factor of `nunatak_trainer_set_rate` is not finite: then
+// nothing has changed, and images and labels are still set. `NUNATAK_LABEL_OUT_OF_RANGE`,
+// `NUNATAK_LOSS_NOT_FINITE` (ask `nunatak_trainer_loss` which it is): nothing has changed, but images and labels
+// must be set again. `NUNATAK_STOPPED` likewise, but for statistics where the backward walk was stopped; with
+// NUNATAK_UPDATE_DURING a progress callback can stop the forward walk alone.
+//
+// `NUNATAK_NOT_FINITE` where a gradient, or running statistics, are NaN or infinite; the text names them. Nothing
+// has changed, but gradients are forgotten, and with NUNATAK_UPDATE_SUMMED the momenta that they had reached. With
+// NUNATAK_UPDATE_DURING parameters may have been updated before it
+// was found: the text names them, and `nunatak_trainer_was_updated` tells of each. Load the last good state then.
+// (There, numbers above 4e9 in a layer's input or in the gradient of its output are refused too where weight and
+// gradient are gone through once: the gradient lies nowhere, and might not be finite.)
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `loss` is NULL or can be written.
+nunatak_status nunatak_trainer_step(struct nunatak_trainer *trainer,
+                                    float *loss);
+
+// Whether a parameter was updated by the last `nunatak_trainer_step` of a config with NUNATAK_UPDATE_DURING, also
+// where it ended with an error: `updated` gets 1 or 0. `NUNATAK_UNKNOWN_NAME` for what is no parameter;
+// `NUNATAK_NOT_PLANNED` with NUNATAK_UPDATE_AFTER, where a step updates all or nothing.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `name` is NULL or ends with a zero; `updated` is NULL or can be written.
+nunatak_status nunatak_trainer_was_updated(const struct nunatak_trainer *trainer,
+                                           const char *name,
+                                           uint32_t *updated);
 
 // `optimizer.zero_grad()`: forgets all gradients. Until the next backward an update has none. No error but
 // those of every call.
@@ -694,13 +851,16 @@ nunatak_status nunatak_trainer_zero_grad(struct nunatak_trainer *trainer);
 // `norm` gets what it was.
 //
 // `NUNATAK_NO_GRADIENT` without gradients, `NUNATAK_NOT_PLANNED` with NUNATAK_UPDATE_DURING,
-// `NUNATAK_BAD_SETTING` for a `max_norm` that is negative or NaN.
+// `NUNATAK_BAD_SETTING` for a `max_norm` that is negative or NaN, `NUNATAK_NOT_FINITE` where a gradient is not
+// finite; then nothing has changed.
 //
 // Any thread, one call at a time on a trainer.
 //
 // # Safety
 // `norm` is NULL or can be written.
-nunatak_status nunatak_trainer_clip_grad_norm(struct nunatak_trainer *trainer, float max_norm, float *norm);
+nunatak_status nunatak_trainer_clip_grad_norm(struct nunatak_trainer *trainer,
+                                              float max_norm,
+                                              float *norm);
 
 // The loss of the last forward, whatever it is, one float. To be read before the next images, labels or
 // targets are set: without a forward it is `NUNATAK_WRONG_ORDER`. `NUNATAK_NOT_PLANNED` where the config has
@@ -710,7 +870,7 @@ nunatak_status nunatak_trainer_clip_grad_norm(struct nunatak_trainer *trainer, f
 //
 // # Safety
 // `loss` is NULL or can be written.
-nunatak_status nunatak_trainer_loss(struct nunatak_trainer *trainer, float *loss);
+nunatak_status nunatak_trainer_loss(const struct nunatak_trainer *trainer, float *loss);
 
 // The predictions of the last forward: batch x classes floats, image by image (logits; without a head the
 // features). To be read before the next images, labels or targets are set: without a forward it is
@@ -720,7 +880,7 @@ nunatak_status nunatak_trainer_loss(struct nunatak_trainer *trainer, float *loss
 //
 // # Safety
 // `out` is NULL, or `count` floats can be written there.
-nunatak_status nunatak_trainer_predictions(struct nunatak_trainer *trainer, float *out, size_t count);
+nunatak_status nunatak_trainer_predictions(const struct nunatak_trainer *trainer, float *out, size_t count);
 
 // The pooled features (embeddings) of the last forward, what `fc` reads: batch x `widths[layers - 1]`
 // floats, image by image. Order and errors as for `nunatak_trainer_predictions`.
@@ -729,7 +889,7 @@ nunatak_status nunatak_trainer_predictions(struct nunatak_trainer *trainer, floa
 //
 // # Safety
 // `out` is NULL, or `count` floats can be written there.
-nunatak_status nunatak_trainer_features(struct nunatak_trainer *trainer, float *out, size_t count);
+nunatak_status nunatak_trainer_features(const struct nunatak_trainer *trainer, float *out, size_t count);
 
 // Forward and predictions in one call: batch x classes floats. For a config without a loss, or with one
 // whose labels are set too. Errors of `nunatak_trainer_forward`; a wrong `count` is found before it.
@@ -740,12 +900,208 @@ nunatak_status nunatak_trainer_features(struct nunatak_trainer *trainer, float *
 // `out` is NULL, or `count` floats can be written there.
 nunatak_status nunatak_trainer_predict(struct nunatak_trainer *trainer, float *out, size_t count);
 
-// `torch.manual_seed(seed)`: only the low 32 bits count; what was in the generator does not matter. No
-// error but for the pointer. Any thread; each generator is used by one thread at a time.
+// Plans a config and writes the program: a step as bytes, which `nunatak_trainer_init_program` runs, here or on
+// a board that has no heap, from flash if need be. It depends on the library's version and on nothing else: the
+// same config gives the same bytes on any machine. A program runs with any instruction set (the config's `level`
+// is not in it) and with at most the config's `threads`. With `weights` it reads what is frozen where that file
+// lies, names the file by its hash, and runs with this file alone.
+//
+// `written` gets the bytes that the program takes. Where `bytes` are fewer, the status is
+// `NUNATAK_BUFFER_TOO_SMALL`, and `written` is set all the same: ask with 0 bytes, then again with as many.
+// Other errors as for `nunatak_trainer_required_bytes`, among them `NUNATAK_UNSUPPORTED` in a library without the
+// standard library. Planned on the heap, which is free again afterwards. Any thread.
 //
 // # Safety
-// `random` is NULL or can be written.
-nunatak_status nunatak_random_seed(struct nunatak_random *random, uint64_t seed);
+// `config` as for `nunatak_trainer_required_bytes`; `program` is NULL, or `bytes` bytes can be written there;
+// `written` is NULL or can be written.
+nunatak_status nunatak_program_from_config(const struct nunatak_config *config,
+                                           void *program,
+                                           size_t bytes,
+                                           size_t *written);
+
+// Proves that bytes are a whole program that this library can run: checksum, structure, every size and place of
+// every call. The same is proven by every call that takes a program. The bytes may begin anywhere.
+//
+// `NUNATAK_BAD_PROGRAM` says what is wrong and where; `NUNATAK_UNSUPPORTED` for settings that this build has not
+// got. Allocates nothing. Any thread.
+//
+// # Safety
+// `program` is NULL, or `bytes` bytes can be read there.
+nunatak_status nunatak_program_check(const void *program,
+                                     size_t bytes);
+
+// How many bytes of memory `nunatak_trainer_init_program` needs for a program of one region: one byte less is an
+// error. A trainer that will be switched between programs needs the most that one of them does. The program itself is
+// not counted: it stays where it is.
+//
+// Errors of `nunatak_program_check`; `NUNATAK_BAD_CONFIG` where the sizes do not fit the address space, or the program
+// has several regions: ask `nunatak_program_region_bytes` then. Allocates nothing. Any thread.
+//
+// # Safety
+// `program` is NULL, or `program_bytes` bytes can be read there; `bytes` is NULL or can be written.
+nunatak_status nunatak_program_required_bytes(const void *program,
+                                              size_t program_bytes,
+                                              size_t *bytes);
+
+// How many regions of memory a program was planned for: 1, or the banks of a board
+// (`nunatak export --region`), the fastest first. Errors of `nunatak_program_check`. Allocates nothing. Any thread.
+//
+// # Safety
+// `program` is NULL, or `program_bytes` bytes can be read there; `count` is NULL or can be written.
+nunatak_status nunatak_program_region_count(const void *program,
+                                            size_t program_bytes,
+                                            size_t *count);
+
+// How many bytes `nunatak_trainer_init_program` needs in a region of a program, wherever they begin: one byte less
+// is an error. 0 where the program uses nothing of it. Regions count from 0, the fastest.
+//
+// Errors of `nunatak_program_required_bytes`; `NUNATAK_BAD_CONFIG` where there is no such region. Allocates nothing.
+// Any thread.
+//
+// # Safety
+// `program` is NULL, or `program_bytes` bytes can be read there; `bytes` is NULL or can be written.
+nunatak_status nunatak_program_region_bytes(const void *program,
+                                            size_t program_bytes,
+                                            size_t region,
+                                            size_t *bytes);
+
+// How many bytes `nunatak_program_text` needs, the zero at the end included. Errors of `nunatak_program_check`.
+// Any thread.
+//
+// # Safety
+// `program` is NULL, or `program_bytes` bytes can be read there; `bytes` is NULL or can be written.
+nunatak_status nunatak_program_text_bytes(const void *program,
+                                          size_t program_bytes,
+                                          size_t *bytes);
+
+// What a step of this program computes, call by call, and where its bytes go: the text that `nunatak_plan_text`
+// writes of a config. `NUNATAK_BUFFER_TOO_SMALL` with the bytes that it takes; other errors of
+// `nunatak_program_check`. Any thread.
+//
+// # Safety
+// `program` is NULL, or `program_bytes` bytes can be read there; `text` is NULL, or `bytes` bytes can be written
+// there.
+nunatak_status nunatak_program_text(const void *program,
+                                    size_t program_bytes,
+                                    char *text,
+                                    size_t bytes);
+
+// Makes a trainer that runs a program (of `nunatak_program_from_config`, of `nunatak plan --out`, or of Rust) in
+// memory, as `nunatak_trainer_init` does with a config: what is said there of memory and weights holds here. Nothing
+// is allocated, also not later: this is the way for boards.
+//
+// The memory is `count` regions, one for each of the program's (see `nunatak_program_region_count`: mostly 1), in its
+// order (the fastest first), apart from each other. What `bytes` must be is told by `nunatak_program_region_bytes`; a
+// region of 0 bytes may be NULL where there are several. The bits do not depend on regions.
+//
+// The program is not copied. Its bytes may begin anywhere, in flash too, and must stay as they are until the
+// release, or until the trainer is switched to another program. The trainer's functions find its values by their
+// names: "data" (the images), "labels" (labels or targets), "features", "prediction", "loss"; one that the
+// program lacks is `NUNATAK_NOT_PLANNED` where it is asked for.
+//
+// `weights` is a native file as in `nunatak_config`, `weights_bytes` its length; NULL for none. A program that
+// was planned with weights needs the same file. `threads` is 1, or a number that was started, at most as many as
+// the program was planned for. `level` is an instruction set as in `nunatak_config`; NULL for the best there is.
+//
+// Errors of `nunatak_program_required_bytes`; `NUNATAK_MEMORY_TOO_SMALL`, `NUNATAK_MEMORY_IN_USE`,
+// `NUNATAK_TOO_MANY`; `NUNATAK_WRONG_LENGTH` for another count than the program's;
+// `NUNATAK_BAD_CONFIG` for `threads`, `NUNATAK_NO_THREADS`; `NUNATAK_UNSUPPORTED` for a level
+// that this processor has not got, or that the program excludes; `NUNATAK_NO_WEIGHTS` where the program reads
+// weights in place and there are none; with `weights` `NUNATAK_BAD_FILE`, `NUNATAK_MISALIGNED`,
+// `NUNATAK_WRONG_FILE` (another file than the program's, or a tensor is missing), `NUNATAK_NOT_PLANNED` (a
+// delta). After an error the memory is yours; it may have been written to.
+//
+// Any thread.
+//
+// # Safety
+// `program` is NULL, or `program_bytes` bytes can be read there and stay as they are until the release; `weights`
+// is NULL, or the same holds for `weights_bytes` bytes; `level` is NULL or ends with a zero; `regions` is NULL, or
+// `count` of them can be read, and the bytes of each read and written until the release; `trainer` is NULL or can be
+// written.
+nunatak_status nunatak_trainer_init_program(const void *program,
+                                            size_t program_bytes,
+                                            const void *weights,
+                                            size_t weights_bytes,
+                                            size_t threads,
+                                            const char *level,
+                                            const struct nunatak_region *regions,
+                                            size_t count,
+                                            struct nunatak_trainer **trainer);
+
+// Goes on with another program in the same memory, as `nunatak_trainer_switch` does with a config: what is said
+// there of what survives holds here. The program before is needed no longer. Nothing is allocated.
+//
+// Errors of `nunatak_program_check`; `NUNATAK_MEMORY_TOO_SMALL`; `NUNATAK_BAD_CONFIG` for another network (only
+// the head may differ) and for a program of fewer threads than the trainer has; `NUNATAK_UNSUPPORTED` where the
+// program excludes the trainer's level. Of a program that reads weights in place also `NUNATAK_NO_WEIGHTS`,
+// `NUNATAK_WRONG_FILE` (not the file of the start), `NUNATAK_NOT_PLANNED` (it would read in place what lies in
+// the trainer's memory, and may have been trained there). Then nothing has changed.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `program` is NULL, or `program_bytes` bytes can be read there and stay as they are until the release or the
+// next switch.
+nunatak_status nunatak_trainer_switch_program(struct nunatak_trainer *trainer,
+                                              const void *program,
+                                              size_t program_bytes);
+
+// How many programs a bundle has: several steps of one network that `nunatak export` planned together, with one
+// place for each weight, statistic and momentum. `nunatak_trainer_switch_program` from one to another moves nothing.
+//
+// `NUNATAK_BAD_PROGRAM` says what is wrong with the bytes, which may begin anywhere. Allocates nothing. Any thread.
+//
+// # Safety
+// `bundle` is NULL, or `bundle_bytes` bytes can be read there; `count` is NULL or can be written.
+nunatak_status nunatak_bundle_count(const void *bundle,
+                                    size_t bundle_bytes,
+                                    size_t *count);
+
+// A program of a bundle, by its name ("predict", "train", …): where it lies, and its bytes, for
+// `nunatak_trainer_init_program` and `nunatak_trainer_switch_program`. It is a part of the bundle, which must stay as
+// long as it is in use.
+//
+// `NUNATAK_BAD_PROGRAM`; `NUNATAK_UNKNOWN_NAME` where the bundle has no program of this name. Allocates nothing. Any
+// thread.
+//
+// # Safety
+// `bundle` is NULL, or `bundle_bytes` bytes can be read there; `name` is NULL or ends with a zero; `program` and
+// `program_bytes` are NULL or can be written.
+nunatak_status nunatak_bundle_program(const void *bundle,
+                                      size_t bundle_bytes,
+                                      const char *name,
+                                      const void **program,
+                                      size_t *program_bytes);
+
+// Has every trainer that is made from now on compute with these routines alone: addresses, the last one NULL, which
+// must stay as they are for good. `nunatak export` writes the table that its programs need. In a program that is
+// linked with `--gc-sections` (or its like) and never calls `nunatak_use_all_routines`, all other kernels take no
+// flash.
+//
+// A program that calls what the table does not list is `NUNATAK_BAD_PROGRAM`. In a library without the standard
+// library this call, or `nunatak_use_all_routines`, must come before every call that takes a program:
+// `NUNATAK_WRONG_ORDER`. With the standard library every routine is in use at first.
+//
+// `NUNATAK_BAD_SETTING` for a table of more than 256 routines. Any thread; trainers that were made before keep
+// theirs.
+//
+// # Safety
+// `routines` is NULL, or the address of addresses of the library's routines, which end with NULL.
+nunatak_status nunatak_use_routines(const struct nunatak_routine *const *routines);
+
+// Has every trainer that is made from now on compute with every routine of the library: for programs that are not
+// known when the firmware is linked. See `nunatak_use_routines`. No error but those of every call. Any thread.
+nunatak_status nunatak_use_all_routines(void);
+
+// `torch.manual_seed(seed)`: only the low 32 bits count; what was in the generator does not matter.
+// `struct_bytes` is sizeof(nunatak_random); fewer than this version's are `NUNATAK_BAD_CONFIG`. Any thread; each
+// generator is used by one thread at a time.
+//
+// # Safety
+// `random` is NULL, or `struct_bytes` bytes can be written there.
+nunatak_status nunatak_random_seed(struct nunatak_random *random,
+                                   size_t struct_bytes,
+                                   uint64_t seed);
 
 // `torch.empty(count).uniform_(low, high)`: `count` numbers from `low` to below `high`; with 0 and 1 it is
 // `torch.rand(count)`. The generator goes on.
@@ -807,7 +1163,7 @@ nunatak_status nunatak_trainer_draw_head(struct nunatak_trainer *trainer, struct
 // `NUNATAK_BAD_FILE` where the bytes contradict themselves, `NUNATAK_WRONG_FILE` where the tensors are
 // not this network's or the delta's base is another file, `NUNATAK_NOT_PLANNED` where something is read in
 // place (load into a trainer without `weights`) or a delta has no `weights` below, `NUNATAK_BAD_SETTING` for
-// `head`: then nothing has changed.
+// `head`, `NUNATAK_OUT_OF_MEMORY`: then nothing has changed.
 //
 // Allocates memory, at most twice the file and 1 MiB, but for native files none. In a library without the
 // standard library it never allocates, and takes native files, and `.safetensors` of F32 and I64.
@@ -843,18 +1199,20 @@ nunatak_status nunatak_trainer_load_momentum(struct nunatak_trainer *trainer,
 //
 // # Safety
 // `bytes` is NULL or can be written.
-nunatak_status nunatak_trainer_saved_bytes(struct nunatak_trainer *trainer, uint32_t format, size_t *bytes);
+nunatak_status nunatak_trainer_saved_bytes(const struct nunatak_trainer *trainer,
+                                           uint32_t format,
+                                           size_t *bytes);
 
 // Writes a file to the front of a buffer, which may begin anywhere; `written` gets its length, which is
-// `nunatak_trainer_saved_bytes`. A buffer of that length is enough, one byte less is
-// `NUNATAK_BUFFER_TOO_SMALL`, and nothing is written. Other errors as there. Allocates nothing. Put it on
+// `nunatak_trainer_saved_bytes`. A buffer of that length is enough; one byte less is
+// `NUNATAK_BUFFER_TOO_SMALL`, nothing is written to it, and `written` is set all the same. Other errors as there. Allocates nothing. Put it on
 // disk under another name and rename it, so that a power cut leaves the old file.
 //
 // Any thread, one call at a time on a trainer.
 //
 // # Safety
 // `buffer` is NULL, or `bytes` bytes can be written there; `written` is NULL or can be written.
-nunatak_status nunatak_trainer_save(struct nunatak_trainer *trainer,
+nunatak_status nunatak_trainer_save(const struct nunatak_trainer *trainer,
                                     uint32_t format,
                                     void *buffer,
                                     size_t bytes,
@@ -862,15 +1220,18 @@ nunatak_status nunatak_trainer_save(struct nunatak_trainer *trainer,
 
 // The network that a file is of. A native file says so; others tell it by tensors' names and shapes,
 // which leave out the stem's stride, padding and pooling: a 7x7 stem is taken for ImageNet's, any other
-// for one of stride 1 that keeps the size, unless nunatak wrote the file. Allocates as
-// `nunatak_trainer_load`. Any thread.
+// for one of stride 1 that keeps the size, unless nunatak wrote the file. `struct_bytes` is
+// sizeof(nunatak_recipe). Allocates as `nunatak_trainer_load`. Any thread.
 //
 // `NUNATAK_BAD_FILE`; `NUNATAK_WRONG_FILE` where it is no residual network of basic blocks;
 // `NUNATAK_UNSUPPORTED` in a library without the standard library for files that are not native.
 //
 // # Safety
-// `file` is NULL, or `bytes` bytes can be read there; `recipe` is NULL or can be written.
-nunatak_status nunatak_recipe_of_file(const void *file, size_t bytes, struct nunatak_recipe *recipe);
+// `file` is NULL, or `bytes` bytes can be read there; `recipe` is NULL, or `struct_bytes` bytes can be written there.
+nunatak_status nunatak_recipe_of_file(const void *file,
+                                      size_t bytes,
+                                      size_t struct_bytes,
+                                      struct nunatak_recipe *recipe);
 
 // Reads a whole file and checks it: of a native file and a `.pth` all checksums, of `.safetensors`, which
 // have none, that they are complete. Allocates as `nunatak_trainer_load`. Any thread.
@@ -896,7 +1257,7 @@ nunatak_status nunatak_trainer_set_images(struct nunatak_trainer *trainer, const
 // Normalize; `mean` and `deviation` have a float for each channel (ImageNet's are .485 .456 .406 and
 // .229 .224 .225; for byte / 255 alone pass zeros and ones). Else as `nunatak_trainer_set_images`.
 //
-// `NUNATAK_BAD_SETTING` for a deviation that is 0 or not finite.
+// `NUNATAK_BAD_SETTING` for a deviation that is not above 0 or not finite, and a mean that is not finite.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -933,12 +1294,22 @@ nunatak_status nunatak_trainer_set_targets(struct nunatak_trainer *trainer,
                                            const float *targets,
                                            size_t count);
 
-// Plain SGD of this rate: no momentum, no decay. Whether the rate makes sense is found when it is set; no
-// error but for the pointer. Any thread.
+// Plain SGD of this rate: no momentum, no decay. Whether the rate makes sense is found when it is set.
+// `struct_bytes` is sizeof(nunatak_sgd), else `NUNATAK_BAD_CONFIG`. Any thread.
 //
 // # Safety
-// `sgd` is NULL or can be written.
-nunatak_status nunatak_sgd_default(float lr, struct nunatak_sgd *sgd);
+// `sgd` is NULL, or `struct_bytes` bytes can be written there.
+nunatak_status nunatak_sgd_default(float lr, size_t struct_bytes, struct nunatak_sgd *sgd);
+
+// A schedule of this kind (a `nunatak_schedule_kind`), with PyTorch's defaults: `gamma` 0.1, `rise` 0.3, `div` 25,
+// `final_div` 10000, all other numbers 0. Whether the kind exists is found when a factor is asked for.
+// `struct_bytes` is sizeof(nunatak_schedule), else `NUNATAK_BAD_CONFIG`. Any thread.
+//
+// # Safety
+// `schedule` is NULL, or `struct_bytes` bytes can be written there.
+nunatak_status nunatak_schedule_default(uint32_t kind,
+                                        size_t struct_bytes,
+                                        struct nunatak_schedule *schedule);
 
 // Settings of the optimiser for all parameters. Groups of before are forgotten, momenta stay.
 //
@@ -973,7 +1344,8 @@ nunatak_status nunatak_trainer_add_group(struct nunatak_trainer *trainer,
 nunatak_status nunatak_trainer_set_rate(struct nunatak_trainer *trainer, float factor);
 
 // The factor of a schedule at a unit, counted from 0, for `nunatak_trainer_set_rate`.
-// `NUNATAK_BAD_SETTING` for an unknown kind, and where its numbers give a factor that can't be. Any thread.
+// `NUNATAK_BAD_SETTING` for an unknown kind, and where its numbers give a factor that can't be;
+// `NUNATAK_BAD_CONFIG` for its `struct_bytes`. Any thread.
 //
 // # Safety
 // `schedule` is NULL or can be read, and of kind multi-step its milestones too; `factor` is NULL or can
@@ -987,7 +1359,7 @@ nunatak_status nunatak_schedule_factor(const struct nunatak_schedule *schedule, 
 //
 // # Safety
 // `count` is NULL or can be written.
-nunatak_status nunatak_trainer_tensor_count(struct nunatak_trainer *trainer, size_t *count);
+nunatak_status nunatak_trainer_tensor_count(const struct nunatak_trainer *trainer, size_t *count);
 
 // The name of a tensor, counted from 0: "conv1.weight". NUNATAK_NAME_BYTES bytes are always enough.
 //
@@ -997,20 +1369,21 @@ nunatak_status nunatak_trainer_tensor_count(struct nunatak_trainer *trainer, siz
 //
 // # Safety
 // `name` is NULL, or `bytes` bytes can be written there.
-nunatak_status nunatak_trainer_tensor_name(struct nunatak_trainer *trainer,
+nunatak_status nunatak_trainer_tensor_name(const struct nunatak_trainer *trainer,
                                            size_t index,
                                            char *name,
                                            size_t bytes);
 
-// A tensor's shape, as in PyTorch: conv1.weight is 64 x 3 x 7 x 7, num_batches_tracked has rank 0.
-// `NUNATAK_UNKNOWN_NAME`.
+// A tensor's shape, as in PyTorch: conv1.weight is 64 x 3 x 7 x 7, num_batches_tracked has rank 0. `struct_bytes`
+// is sizeof(nunatak_shape). `NUNATAK_UNKNOWN_NAME`.
 //
 // Any thread, one call at a time on a trainer.
 //
 // # Safety
-// `name` is NULL or ends with a zero; `shape` is NULL or can be written.
-nunatak_status nunatak_trainer_tensor_shape(struct nunatak_trainer *trainer,
+// `name` is NULL or ends with a zero; `shape` is NULL, or `struct_bytes` bytes can be written there.
+nunatak_status nunatak_trainer_tensor_shape(const struct nunatak_trainer *trainer,
                                             const char *name,
+                                            size_t struct_bytes,
                                             struct nunatak_shape *shape);
 
 // Copies a parameter, running_mean or running_var out in PyTorch's order, `count` floats, which must be all
@@ -1020,7 +1393,7 @@ nunatak_status nunatak_trainer_tensor_shape(struct nunatak_trainer *trainer,
 //
 // # Safety
 // `name` is NULL or ends with a zero; `out` is NULL, or `count` floats can be written there.
-nunatak_status nunatak_trainer_get_tensor(struct nunatak_trainer *trainer,
+nunatak_status nunatak_trainer_get_tensor(const struct nunatak_trainer *trainer,
                                           const char *name,
                                           float *out,
                                           size_t count);
@@ -1028,8 +1401,8 @@ nunatak_status nunatak_trainer_get_tensor(struct nunatak_trainer *trainer,
 // Sets a parameter, running_mean or running_var, given in PyTorch's order. Its gradient and momentum stay.
 // From the first one on the trainer has weights: what is not set is zero.
 //
-// `NUNATAK_UNKNOWN_NAME`, also for num_batches_tracked; `NUNATAK_BAD_SETTING` for a negative running_var;
-// `NUNATAK_NOT_PLANNED` for what is read in place.
+// `NUNATAK_UNKNOWN_NAME`, also for num_batches_tracked; `NUNATAK_BAD_SETTING` for a running_var that is
+// negative or not finite, and a running_mean that is not finite; `NUNATAK_NOT_PLANNED` for what is read in place.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -1047,7 +1420,7 @@ nunatak_status nunatak_trainer_set_tensor(struct nunatak_trainer *trainer,
 //
 // # Safety
 // `name` is NULL or ends with a zero; `batches` is NULL or can be written.
-nunatak_status nunatak_trainer_get_batches(struct nunatak_trainer *trainer,
+nunatak_status nunatak_trainer_get_batches(const struct nunatak_trainer *trainer,
                                            const char *name,
                                            int64_t *batches);
 
@@ -1072,7 +1445,7 @@ nunatak_status nunatak_trainer_set_batches(struct nunatak_trainer *trainer,
 //
 // # Safety
 // `name` is NULL or ends with a zero; `out` is NULL, or `count` floats can be written there.
-nunatak_status nunatak_trainer_get_gradient(struct nunatak_trainer *trainer,
+nunatak_status nunatak_trainer_get_gradient(const struct nunatak_trainer *trainer,
                                             const char *name,
                                             float *out,
                                             size_t count);
@@ -1097,7 +1470,7 @@ nunatak_status nunatak_trainer_set_gradient(struct nunatak_trainer *trainer,
 //
 // # Safety
 // `name` is NULL or ends with a zero; `out` is NULL, or `count` floats can be written there.
-nunatak_status nunatak_trainer_get_momentum(struct nunatak_trainer *trainer,
+nunatak_status nunatak_trainer_get_momentum(const struct nunatak_trainer *trainer,
                                             const char *name,
                                             float *out,
                                             size_t count);
@@ -1114,7 +1487,7 @@ nunatak_status nunatak_trainer_set_momentum(struct nunatak_trainer *trainer,
                                             const float *numbers,
                                             size_t count);
 
-// How many bytes `nunatak_plan_text` needs for this config, the zero at the end included. Errors and stack
+// How many bytes `nunatak_plan_text` needs for this config, the zero at the end included. Errors and heap
 // as for `nunatak_trainer_required_bytes`. Any thread.
 //
 // # Safety
@@ -1137,25 +1510,27 @@ nunatak_status nunatak_plan_text(const struct nunatak_config *config, char *text
 //
 // # Safety
 // `level` is NULL or can be written.
-nunatak_status nunatak_trainer_level(struct nunatak_trainer *trainer, const char **level);
+nunatak_status nunatak_trainer_level(const struct nunatak_trainer *trainer, const char **level);
 
 // Starts `count` threads (1 to 256, the caller's included), which trainers whose config names this
 // count then share; 1 starts nothing. Starting them again is no error and does nothing. They sleep
 // while no trainer works. Allocates memory.
 //
 // `NUNATAK_BAD_CONFIG` for another count, `NUNATAK_NO_THREADS` where the system gave none, `NUNATAK_TOO_MANY`
-// (at most 16 different counts), `NUNATAK_UNSUPPORTED` in a library without the standard library. Any thread.
+// (at most 16 different counts), `NUNATAK_OUT_OF_MEMORY`, `NUNATAK_UNSUPPORTED` in a library without the standard library. Any thread.
 nunatak_status nunatak_threads_start(size_t count);
 
 // Lets `count` threads go: they end when the last trainer that has them is released.
 // `NUNATAK_NO_THREADS` where they were not started, `NUNATAK_BAD_CONFIG` for a count that can't be. Any thread.
+//
+// After fork() the child has no threads but the one that forked. Trainers that were made with more compute alone
+// there, with the same bits. Stopping the parent's threads is NUNATAK_OK there, and starting starts new ones.
 nunatak_status nunatak_threads_stop(size_t count);
 
 // Sets who is told of progress; a NULL callback ends it. `user` is handed to every call; it may be NULL.
 //
-// A stop is `NUNATAK_STOPPED`. In a forward, normalisations may have moved their running statistics; in a
-// backward all gradients are forgotten; no weight has changed. An update, and a backward walk that
-// updates, are not stopped halfway. No error but those of every call.
+// A stop is `NUNATAK_STOPPED`. In a forward nothing has changed; in a backward all gradients are forgotten; no
+// weight has changed. An update, and a backward walk that updates, are not stopped halfway. No error but those of every call.
 //
 // Any thread, one call at a time on a trainer.
 nunatak_status nunatak_trainer_on_progress(struct nunatak_trainer *trainer,
@@ -1171,6 +1546,15 @@ nunatak_status nunatak_trainer_on_tick(struct nunatak_trainer *trainer,
                                        nunatak_tick_callback callback,
                                        void *user);
 
+// Sets who is told what each kernel call wrote; a NULL callback ends it. `user` is handed to every call. It is for
+// comparing a board with another machine call by call: digests take some additions for every number. No error but
+// those of every call.
+//
+// Any thread, one call at a time on a trainer.
+nunatak_status nunatak_trainer_on_digest(struct nunatak_trainer *trainer,
+                                         nunatak_digest_callback callback,
+                                         void *user);
+
 // What a kernel call works on: "layer1.0.conv1", "relu#3", of an update "fc.weight". `kind` and `number`
 // are what a tick callback was told under the present config. NUNATAK_NAME_BYTES bytes are always enough.
 //
@@ -1180,7 +1564,7 @@ nunatak_status nunatak_trainer_on_tick(struct nunatak_trainer *trainer,
 //
 // # Safety
 // `name` is NULL, or `bytes` bytes can be written there.
-nunatak_status nunatak_trainer_call_name(struct nunatak_trainer *trainer,
+nunatak_status nunatak_trainer_call_name(const struct nunatak_trainer *trainer,
                                          uint32_t kind,
                                          size_t number,
                                          char *name,

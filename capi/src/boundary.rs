@@ -4,7 +4,9 @@
 //! No check can find a pointer to memory that is not the caller's, or is shorter than the caller says:
 //! that much every function's "Safety" asks for.
 
+use crate::handles;
 use crate::status::{Failure, fail, nunatak_status};
+use core::cell::Cell;
 use core::ffi::c_char;
 use core::fmt::{self, Write};
 
@@ -12,7 +14,11 @@ use core::fmt::{self, Write};
 const TEXT_MAX: usize = 4096;
 
 /// Runs the body of a call; a panic becomes a status (without `std` it ends in the panic handler).
-pub(crate) fn call(body: impl FnOnce() -> Result<(), Failure>) -> nunatak_status {
+pub(crate) fn call(body: impl FnOnce(&Args) -> Result<(), Failure>) -> nunatak_status {
+    let args = Args::new();
+    #[cfg(feature = "std")]
+    nunatak_heap::begin();
+    let body = || body(&args);
     #[cfg(feature = "std")]
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<std::string::String>().map(std::string::String::as_str);
@@ -23,12 +29,15 @@ pub(crate) fn call(body: impl FnOnce() -> Result<(), Failure>) -> nunatak_status
     let result = body();
     match result {
         Ok(()) => nunatak_status::NUNATAK_OK,
+        // Whatever it led to.
+        #[cfg(feature = "std")]
+        Err(_) if nunatak_heap::refused() => fail!(NUNATAK_OUT_OF_MEMORY, "the system gave no memory; nothing was changed").0,
         Err(Failure(status)) => status,
     }
 }
 
-/// A pointer to `count` of T: not NULL, aligned, of a size that exists.
-pub(crate) fn check<T>(pointer: *const T, count: usize, what: &str) -> Result<(), Failure> {
+/// A pointer to `count` of T: not NULL, aligned, of a size that exists. Returns its bytes.
+fn check<T>(pointer: *const T, count: usize, what: &str) -> Result<usize, Failure> {
     if pointer.is_null() {
         return Err(fail!(NUNATAK_NULL_POINTER, "{what} is NULL"));
     }
@@ -36,36 +45,77 @@ pub(crate) fn check<T>(pointer: *const T, count: usize, what: &str) -> Result<()
         return Err(fail!(NUNATAK_MISALIGNED, "{what} is at {pointer:p}, which is no multiple of {}", align_of::<T>()));
     }
     let bytes = count.checked_mul(size_of::<T>()).filter(|&bytes| bytes <= isize::MAX as usize);
-    if bytes.is_none_or(|bytes| (pointer as usize).checked_add(bytes).is_none()) {
-        return Err(fail!(NUNATAK_WRONG_LENGTH, "{what}: {count} elements of {} bytes do not fit the address space", size_of::<T>()));
+    match bytes.filter(|&bytes| (pointer as usize).checked_add(bytes).is_some()) {
+        Some(bytes) => Ok(bytes),
+        None => Err(fail!(NUNATAK_WRONG_LENGTH, "{what}: {count} elements of {} bytes do not fit the address space", size_of::<T>())),
     }
-    Ok(())
 }
 
-/// Addresses of a trainer's memory, or of an argument, which (other) arguments must not touch.
-#[derive(Clone, Copy)]
-pub(crate) struct Own {
+/// Addresses in use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
     pub(crate) start: usize,
     pub(crate) end: usize,
 }
 
-impl Own {
-    /// Nothing is off limits.
-    pub(crate) const NOTHING: Own = Own { start: 0, end: 0 };
+impl Span {
+    /// No addresses.
+    pub(crate) const EMPTY: Span = Span { start: 0, end: 0 };
 
-    /// The memory of one `T`, which another argument must not touch.
-    pub(crate) fn of<T>(pointer: *const T) -> Own {
-        let start = pointer as usize;
-        Own { start, end: start.saturating_add(size_of::<T>()) }
+    /// The addresses of bytes.
+    pub(crate) fn of(bytes: &[u8]) -> Span {
+        let start = bytes.as_ptr() as usize;
+        Span { start, end: start + bytes.len() }
     }
 
-    fn check<T>(self, pointer: *const T, count: usize, what: &str) -> Result<(), Failure> {
-        let start = pointer as usize;
-        let end = start + count * size_of::<T>();
-        if start < self.end && self.start < end {
-            return Err(fail!(NUNATAK_OVERLAP, "{what} lies in memory that another argument has"));
+    /// Whether two have an address in common.
+    pub(crate) const fn meets(self, other: Span) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+}
+
+/// The most buffers that a call has: a config and its recipe's texts, weights, eight pieces of memory, outputs.
+const MOST: usize = 16;
+
+/// The buffers of one call: what is written lies apart from the others, from the memory of every trainer that
+/// lives, and from what such a trainer reads in place.
+pub(crate) struct Args {
+    count: Cell<usize>,
+    spans: [Cell<Span>; MOST],
+    /// A bit for each that is written.
+    written: Cell<u16>,
+}
+
+impl Args {
+    pub(crate) fn new() -> Args {
+        Args { count: Cell::new(0), spans: [const { Cell::new(Span::EMPTY) }; MOST], written: Cell::new(0) }
+    }
+
+    /// Notes a buffer; `free` says that the memory of trainers is looked at elsewhere.
+    fn note(&self, start: usize, bytes: usize, writes: bool, free: bool, what: &str) -> Result<(), Failure> {
+        let own = Span { start, end: start + bytes };
+        let number = self.count.get();
+        for (i, span) in self.spans[..number].iter().enumerate() {
+            if span.get().meets(own) && (writes || self.written.get() >> i & 1 == 1) {
+                return Err(fail!(NUNATAK_OVERLAP, "{what} lies in memory that another argument has"));
+            }
+        }
+        if let Some(of) = handles::in_use(own, writes, free) {
+            return Err(fail!(NUNATAK_OVERLAP, "{what} lies in {of}"));
+        }
+        if let Some(place) = self.spans.get(number) {
+            place.set(own);
+            self.written.set(self.written.get() | u16::from(writes) << number);
+            self.count.set(number + 1);
         }
         Ok(())
+    }
+
+    /// The memory that a trainer is to be made in: whether another one lives there is found by the claim.
+    pub(crate) fn memory(&self, memory: *mut core::ffi::c_void, bytes: usize) -> Result<Span, Failure> {
+        check(memory.cast::<u8>(), bytes, "memory")?;
+        self.note(memory as usize, bytes, true, true, "memory")?;
+        Ok(Span { start: memory as usize, end: memory as usize + bytes })
     }
 }
 
@@ -73,9 +123,9 @@ impl Own {
 ///
 /// # Safety
 /// If `pointer` passes the checks, `count` elements can be read there for `'a`, and nobody writes them.
-pub(crate) unsafe fn slice<'a, T>(own: Own, pointer: *const T, count: usize, what: &str) -> Result<&'a [T], Failure> {
-    check(pointer, count, what)?;
-    own.check(pointer, count, what)?;
+pub(crate) unsafe fn slice<'a, T>(args: &Args, pointer: *const T, count: usize, what: &str) -> Result<&'a [T], Failure> {
+    let bytes = check(pointer, count, what)?;
+    args.note(pointer as usize, bytes, false, false, what)?;
     // SAFETY: not NULL, aligned, of a possible size, apart from what is borrowed mutably; the rest is
     // the caller's promise.
     Ok(unsafe { core::slice::from_raw_parts(pointer, count) })
@@ -86,21 +136,11 @@ pub(crate) unsafe fn slice<'a, T>(own: Own, pointer: *const T, count: usize, wha
 /// # Safety
 /// If `pointer` passes the checks, `count` elements can be written there for `'a`, and nobody else
 /// uses them.
-pub(crate) unsafe fn slice_mut<'a, T>(own: Own, pointer: *mut T, count: usize, what: &str) -> Result<&'a mut [T], Failure> {
-    check(pointer, count, what)?;
-    own.check(pointer, count, what)?;
+pub(crate) unsafe fn slice_mut<'a, T>(args: &Args, pointer: *mut T, count: usize, what: &str) -> Result<&'a mut [T], Failure> {
+    let bytes = check(pointer, count, what)?;
+    args.note(pointer as usize, bytes, true, false, what)?;
     // SAFETY: as in `slice`.
     Ok(unsafe { core::slice::from_raw_parts_mut(pointer, count) })
-}
-
-/// A copy of a plain struct.
-///
-/// # Safety
-/// If `pointer` passes the checks, a `T` can be read there; any bytes are a `T`.
-pub(crate) unsafe fn copy<T: Copy>(pointer: *const T, what: &str) -> Result<T, Failure> {
-    check(pointer, 1, what)?;
-    // SAFETY: not NULL, aligned; the rest is the caller's promise.
-    Ok(unsafe { pointer.read() })
 }
 
 /// A place for an output, written on success.
@@ -109,9 +149,9 @@ pub(crate) struct Out<T>(*mut T);
 impl<T> Out<T> {
     /// # Safety
     /// If `pointer` passes the checks, a `T` can be written there until the call ends.
-    pub(crate) unsafe fn new(own: Own, pointer: *mut T, what: &str) -> Result<Out<T>, Failure> {
-        check(pointer, 1, what)?;
-        own.check(pointer, 1, what)?;
+    pub(crate) unsafe fn new(args: &Args, pointer: *mut T, what: &str) -> Result<Out<T>, Failure> {
+        let bytes = check(pointer, 1, what)?;
+        args.note(pointer as usize, bytes, true, false, what)?;
         Ok(Out(pointer))
     }
 
@@ -125,7 +165,7 @@ impl<T> Out<T> {
 ///
 /// # Safety
 /// If `pointer` is not NULL, bytes can be read there up to a zero, or 4096 of them.
-pub(crate) unsafe fn text<'a>(pointer: *const c_char, what: &str) -> Result<&'a str, Failure> {
+pub(crate) unsafe fn text<'a>(args: &Args, pointer: *const c_char, what: &str) -> Result<&'a str, Failure> {
     check(pointer, 1, what)?;
     let start = pointer.cast::<u8>();
     let mut len = 0;
@@ -136,6 +176,7 @@ pub(crate) unsafe fn text<'a>(pointer: *const c_char, what: &str) -> Result<&'a 
             return Err(fail!(NUNATAK_BAD_TEXT, "{what} is longer than {TEXT_MAX} bytes"));
         }
     }
+    args.note(start as usize, len + 1, false, false, what)?;
     // SAFETY: these bytes were just read.
     let bytes = unsafe { core::slice::from_raw_parts(start, len) };
     core::str::from_utf8(bytes).map_err(|e| fail!(NUNATAK_BAD_TEXT, "{what} is not UTF-8 (byte {})", e.valid_up_to()))
@@ -156,6 +197,11 @@ pub(crate) fn text_bytes(item: impl fmt::Display) -> usize {
     count.0
 }
 
+/// A buffer has fewer bytes than an output takes.
+pub(crate) fn too_small(what: &str, needed: usize, given: usize) -> Failure {
+    fail!(NUNATAK_BUFFER_TOO_SMALL, "{what} takes {needed} bytes, there is room for {given}").numbers(needed, given)
+}
+
 /// Writes an item's text and a zero to the front of a buffer.
 pub(crate) fn put_text(item: impl fmt::Display, out: &mut [u8], what: &str) -> Result<(), Failure> {
     struct Into<'a>(&'a mut [u8], usize);
@@ -169,7 +215,7 @@ pub(crate) fn put_text(item: impl fmt::Display, out: &mut [u8], what: &str) -> R
     }
     let (needed, given) = (text_bytes(&item), out.len());
     if needed > given {
-        return Err(fail!(NUNATAK_BUFFER_TOO_SMALL, "{what} takes {needed} bytes, there is room for {given}"));
+        return Err(too_small(what, needed, given));
     }
     let mut writer = Into(out, 0);
     // It fits: just counted.

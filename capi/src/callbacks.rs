@@ -6,12 +6,16 @@ use crate::status::{fail, nunatak_status};
 use crate::trainer::nunatak_trainer;
 use core::cell::Cell;
 use core::ffi::{c_char, c_int, c_void};
-use nunatak_nn::summary::{CallCounts, call_counts, call_name};
-use nunatak_nn::{Call, Watch};
+use nunatak_nn::step::{CallCounts, Digest, Event, Watch, Written, call_counts, call_name, each_call};
+use nunatak_nn::{Program, ValueId};
 
 /// Told after each of the `total` kernel calls of a forward, backward, update or step that `done` are
-/// done, by the thread that called or one that it waits for. Anything but 0 asks to stop. It must return;
-/// it may call the library, but not for this trainer, which is busy.
+/// done, by the thread that called or one that it waits for. Anything but 0 asks to stop. It may call the library,
+/// but not for this trainer, which is busy.
+///
+/// It must return. Left by longjmp, in a trainer of one thread, the trainer stays busy for good: end it by
+/// `nunatak_trainer_forget`; with more threads the program is lost. A C++ exception that leaves it ends the
+/// program; `nunatak.hpp` carries them past the library.
 pub type nunatak_progress_callback = Option<extern "C" fn(user: *mut c_void, done: usize, total: usize) -> c_int>;
 
 /// A clock: any unit, may wrap around.
@@ -20,6 +24,12 @@ pub type nunatak_clock_callback = Option<extern "C" fn(user: *mut c_void) -> u64
 /// Told how many ticks a kernel call took: what it was (a `nunatak_call`) and its number, for
 /// `nunatak_trainer_call_name`. As for progress, but it can't stop.
 pub type nunatak_tick_callback = Option<extern "C" fn(user: *mut c_void, kind: u32, number: usize, ticks: u64)>;
+
+/// Told what a kernel call wrote: what it was (a `nunatak_call`) and its number, for `nunatak_trainer_call_name`; a
+/// hash of the bits; the sum of the numbers and of their absolute values, for machines that round otherwise. The
+/// numbers are the result of a forward call and its running statistics, the gradients of a backward call, the parameter
+/// and momentum of an update, as they lie in memory. As for progress, but it can't stop.
+pub type nunatak_digest_callback = Option<extern "C" fn(user: *mut c_void, kind: u32, number: usize, hash: u32, sum: f32, magnitude: f32)>;
 
 /// Kinds of kernel calls.
 #[repr(u32)]
@@ -36,16 +46,22 @@ pub enum nunatak_call {
     NUNATAK_CALL_UPDATE = 4,
     /// The gradient of an operation's weight, its update and the input's gradient, in one pass over the weight.
     NUNATAK_CALL_BACKWARD_STEP = 5,
+    /// The gradient of a parameter is added to its momentum.
+    NUNATAK_CALL_SUM = 6,
 }
 
 type Progress = extern "C" fn(*mut c_void, usize, usize) -> c_int;
 type Clock = extern "C" fn(*mut c_void) -> u64;
 type Tick = extern "C" fn(*mut c_void, u32, usize, u64);
+type TakeDigest = fn(&Written) -> Digest;
+type Wrote = extern "C" fn(*mut c_void, u32, usize, u32, f32, f32);
 
 /// What a trainer's steps are reported to.
 pub(crate) struct Watcher {
     progress: Cell<Option<(Progress, *mut c_void)>>,
     ticks: Cell<Option<(Clock, Tick, *mut c_void)>>,
+    /// Who is told, and how a digest is taken: a function, so that programs which ask for none need not have it.
+    digests: Cell<Option<(Wrote, *mut c_void, TakeDigest)>>,
     done: Cell<usize>,
     total: Cell<usize>,
     stop: Cell<bool>,
@@ -57,7 +73,14 @@ unsafe impl Sync for Watcher {}
 
 impl Watcher {
     pub(crate) const fn new() -> Watcher {
-        Watcher { progress: Cell::new(None), ticks: Cell::new(None), done: Cell::new(0), total: Cell::new(0), stop: Cell::new(false) }
+        Watcher {
+            progress: Cell::new(None),
+            ticks: Cell::new(None),
+            digests: Cell::new(None),
+            done: Cell::new(0),
+            total: Cell::new(0),
+            stop: Cell::new(false),
+        }
     }
 
     /// A call from C begins, of so many kernel calls.
@@ -68,7 +91,20 @@ impl Watcher {
     }
 
     fn wanted(&self) -> bool {
-        self.progress.get().is_some() || self.ticks.get().is_some()
+        self.progress.get().is_some() || self.ticks.get().is_some() || self.digests.get().is_some()
+    }
+}
+
+/// What C is told of a call.
+fn numbers(event: Event) -> (nunatak_call, usize) {
+    match event {
+        Event::Input(v) => (nunatak_call::NUNATAK_CALL_INPUT, v.index()),
+        Event::Forward(v) => (nunatak_call::NUNATAK_CALL_FORWARD, v.index()),
+        Event::BackwardWeight(v) => (nunatak_call::NUNATAK_CALL_BACKWARD_WEIGHT, v.index()),
+        Event::BackwardInput(v) => (nunatak_call::NUNATAK_CALL_BACKWARD_INPUT, v.index()),
+        Event::BackwardStep(v) => (nunatak_call::NUNATAK_CALL_BACKWARD_STEP, v.index()),
+        Event::Update(id) => (nunatak_call::NUNATAK_CALL_UPDATE, id.index()),
+        Event::Sum(id) => (nunatak_call::NUNATAK_CALL_SUM, id.index()),
     }
 }
 
@@ -77,23 +113,23 @@ impl Watch for Watcher {
         self.ticks.get().map_or(0, |(clock, _, user)| clock(user))
     }
 
-    fn called(&self, call: Call, ticks: u64) {
-        let (kind, number) = match call {
-            Call::Input(v) => (nunatak_call::NUNATAK_CALL_INPUT, v.index()),
-            Call::Forward(v) => (nunatak_call::NUNATAK_CALL_FORWARD, v.index()),
-            Call::BackwardWeight(v) => (nunatak_call::NUNATAK_CALL_BACKWARD_WEIGHT, v.index()),
-            Call::BackwardInput(v) => (nunatak_call::NUNATAK_CALL_BACKWARD_INPUT, v.index()),
-            Call::BackwardStep(v) => (nunatak_call::NUNATAK_CALL_BACKWARD_STEP, v.index()),
-            Call::Update(id) => (nunatak_call::NUNATAK_CALL_UPDATE, id.index()),
-        };
+    fn called(&self, event: Event, ticks: u64) {
+        let (kind, number) = numbers(event);
         if let Some((_, report, user)) = self.ticks.get() {
             report(user, kind as u32, number, ticks);
         }
-        if let (Some((progress, user)), false) = (self.progress.get(), matches!(call, Call::Input(_))) {
+        if let (Some((progress, user)), false) = (self.progress.get(), matches!(event, Event::Input(_))) {
             self.done.set(self.done.get() + 1);
             if progress(user, self.done.get(), self.total.get()) != 0 {
                 self.stop.set(true);
             }
+        }
+    }
+
+    fn wrote(&self, event: Event, written: &Written) {
+        if let Some((report, user, take)) = self.digests.get() {
+            let ((kind, number), digest) = (numbers(event), take(written));
+            report(user, kind as u32, number, digest.hash, digest.sum, digest.magnitude);
         }
     }
 
@@ -106,7 +142,7 @@ impl nunatak_trainer {
     /// A call from C begins: how many kernel calls it makes is told by `parts`.
     pub(crate) fn begin(&self, parts: impl FnOnce(CallCounts) -> usize) {
         if self.watcher.wanted() {
-            self.watcher.begin(parts(call_counts(self.trainer.blueprint())));
+            self.watcher.begin(parts(call_counts(self.trainer.program())));
         }
     }
 
@@ -116,11 +152,24 @@ impl nunatak_trainer {
     }
 }
 
+/// The call of a kind and number, if the program makes it.
+fn event_of(program: &Program, kind: u32, number: u32) -> Option<Event> {
+    let mut found = None;
+    let mut find = |event: Event| {
+        let (of, at) = numbers(event);
+        if (of as u32, at) == (kind, number as usize) {
+            found = Some(event);
+        }
+    };
+    each_call(program, &mut find);
+    program.values().for_each(|value| find(Event::Input(ValueId(value.node()))));
+    found
+}
+
 /// Sets who is told of progress; a NULL callback ends it. `user` is handed to every call; it may be NULL.
 ///
-/// A stop is `NUNATAK_STOPPED`. In a forward, normalisations may have moved their running statistics; in a
-/// backward all gradients are forgotten; no weight has changed. An update, and a backward walk that
-/// updates, are not stopped halfway. No error but those of every call.
+/// A stop is `NUNATAK_STOPPED`. In a forward nothing has changed; in a backward all gradients are forgotten; no
+/// weight has changed. An update, and a backward walk that updates, are not stopped halfway. No error but those of every call.
 ///
 /// Any thread, one call at a time on a trainer.
 #[unsafe(no_mangle)]
@@ -129,7 +178,7 @@ pub extern "C" fn nunatak_trainer_on_progress(
     callback: nunatak_progress_callback,
     user: *mut c_void,
 ) -> nunatak_status {
-    call(|| {
+    call(|_| {
         let mut t = Entered::new(trainer)?;
         t.watcher.progress.set(callback.map(|callback| (callback, user)));
         t.watch();
@@ -148,7 +197,7 @@ pub extern "C" fn nunatak_trainer_on_tick(
     callback: nunatak_tick_callback,
     user: *mut c_void,
 ) -> nunatak_status {
-    call(|| {
+    call(|_| {
         let mut t = Entered::new(trainer)?;
         let ticks = match (clock, callback) {
             (Some(clock), Some(callback)) => Some((clock, callback, user)),
@@ -157,6 +206,26 @@ pub extern "C" fn nunatak_trainer_on_tick(
             (_, None) => return Err(fail!(NUNATAK_NULL_POINTER, "callback is NULL, clock is not")),
         };
         t.watcher.ticks.set(ticks);
+        t.watch();
+        Ok(())
+    })
+}
+
+/// Sets who is told what each kernel call wrote; a NULL callback ends it. `user` is handed to every call. It is for
+/// comparing a board with another machine call by call: digests take some additions for every number. No error but
+/// those of every call.
+///
+/// Any thread, one call at a time on a trainer.
+#[unsafe(no_mangle)]
+pub extern "C" fn nunatak_trainer_on_digest(
+    trainer: *mut nunatak_trainer,
+    callback: nunatak_digest_callback,
+    user: *mut c_void,
+) -> nunatak_status {
+    call(|_| {
+        let mut t = Entered::new(trainer)?;
+        let take: TakeDigest = |written| written.digest();
+        t.watcher.digests.set(callback.map(|callback| (callback, user, take)));
         t.watch();
         Ok(())
     })
@@ -173,24 +242,19 @@ pub extern "C" fn nunatak_trainer_on_tick(
 /// `name` is NULL, or `bytes` bytes can be written there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nunatak_trainer_call_name(
-    trainer: *mut nunatak_trainer,
+    trainer: *const nunatak_trainer,
     kind: u32,
     number: usize,
     name: *mut c_char,
     bytes: usize,
 ) -> nunatak_status {
-    call(|| {
+    call(|args| {
         let t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let out = unsafe { slice_mut(t.own(), name.cast::<u8>(), bytes, "name")? };
-        let blueprint = t.trainer.blueprint();
-        let known = if kind == nunatak_call::NUNATAK_CALL_UPDATE as u32 {
-            blueprint.network().param_ids().nth(number).map(Call::Update)
-        } else {
-            let value = blueprint.tape().values().nth(number).map(Call::Forward);
-            value.filter(|_| kind <= nunatak_call::NUNATAK_CALL_BACKWARD_STEP as u32)
-        };
+        let out = unsafe { slice_mut(args, name.cast::<u8>(), bytes, "name")? };
+        let program = t.trainer.program();
+        let known = u32::try_from(number).ok().and_then(|number| event_of(program, kind, number));
         let known = known.ok_or_else(|| fail!(NUNATAK_UNKNOWN_NAME, "there is no call of kind {kind} with number {number}"))?;
-        put_text(call_name(blueprint, known), out, "the name")
+        put_text(call_name(program, known), out, "the name")
     })
 }

@@ -1,14 +1,11 @@
 //! Recipes and configurations: plain structs.
 
-use crate::boundary::{Out, Own, call, copy, slice, text};
-use crate::status::{Failure, fail, nunatak_status};
-use crate::threads;
+use crate::boundary::{Args, call};
+use crate::status::nunatak_status;
+use crate::versions::{OutStruct, Versioned, read};
 use core::ffi::{c_char, c_void};
-use nunatak_nn::params::Network;
-use nunatak_nn::recipe::{MAX_LAYERS, Stem};
-use nunatak_nn::{
-    Blueprint, CrossEntropyOptions, Level, Loss, Memory, Mode, Native, NormPolicy, Options, ParamSet, Recipe, Reduction, Setup, Update,
-};
+use nunatak_nn::Recipe;
+use nunatak_nn::models::MAX_LAYERS;
 
 /// Layers (groups of blocks) that a recipe can have.
 pub const NUNATAK_MAX_LAYERS: usize = 8;
@@ -17,10 +14,12 @@ const _: () = assert!(NUNATAK_MAX_LAYERS == MAX_LAYERS);
 /// A residual network of basic blocks, as torchvision's ResNet18. Fill it by `nunatak_recipe_resnet18`
 /// and its like, or by hand. Layer i has `blocks[i]` blocks of `widths[i]` channels; the first block of
 /// every layer but the first has stride 2. The stem is a convolution to `widths[0]` channels with
-/// normalisation and relu, followed by MaxPool2d(3, 2, 1) where `stem_pool` is not 0.
+/// normalisation and relu, followed by MaxPool2d(3, 2, 1) where `stem_pool` is 1.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct nunatak_recipe {
+    /// sizeof(nunatak_recipe), as for `nunatak_config`.
+    pub struct_bytes: usize,
     /// Layers in use: 1 to 8.
     pub layers: usize,
     /// Blocks of each layer: 1 to 64.
@@ -39,6 +38,8 @@ pub struct nunatak_recipe {
     pub in_channels: usize,
     /// Outputs of the head `fc`; 0 for a network without one, whose predictions are its features.
     pub classes: usize,
+    /// For later versions, so that a recipe never gets longer: 0.
+    pub reserved: [usize; 4],
 }
 
 /// PyTorch's `train()` and `eval()`.
@@ -93,9 +94,11 @@ pub enum nunatak_memory {
     NUNATAK_MEMORY_FAST = 0,
     /// Those that need little scratch memory.
     NUNATAK_MEMORY_SMALL = 1,
+    /// For boards: 16 kB of scratch in a call of `gemm`.
+    NUNATAK_MEMORY_TINY = 2,
 }
 
-/// When parameters are updated. The numbers are the same either way.
+/// When parameters are updated. The numbers are the same after the walk and during it.
 #[repr(u32)]
 pub enum nunatak_update {
     /// After the backward walk: gradients are kept, can be read, accumulated and clipped.
@@ -104,6 +107,11 @@ pub enum nunatak_update {
     /// weight is updated as its gradient arises, which then lies nowhere. Gradients can't be read, set,
     /// accumulated or clipped: `NUNATAK_NOT_PLANNED`.
     NUNATAK_UPDATE_DURING = 1,
+    /// After several micro-batches, whose gradients are added up in the momentum: by `nunatak_trainer_accumulate` and
+    /// `nunatak_trainer_update`, or `nunatak_trainer_step`. A buffer less for every trained parameter than after the walk;
+    /// sums are rounded otherwise. Gradients can't be read, set or clipped, nor is Nesterov's step possible:
+    /// `NUNATAK_NOT_PLANNED`.
+    NUNATAK_UPDATE_SUMMED = 2,
 }
 
 /// Everything that is decided before a step. `nunatak_config_default` fills it; change what you want.
@@ -111,8 +119,10 @@ pub enum nunatak_update {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct nunatak_config {
-    /// sizeof(nunatak_config), set by `nunatak_config_default`: tells a config that was not filled, or
-    /// a program that was built with another version's header.
+    /// sizeof(nunatak_config), which `nunatak_config_default` is told and sets. So a program that was built with
+    /// an older header works with a newer library: members that it does not know have their defaults. One that was
+    /// built with a newer header works with an older library as long as the members that this does not know are 0.
+    /// A size that can't be is NUNATAK_BAD_CONFIG. The other structs that begin with their size work alike.
     pub struct_bytes: usize,
     /// The network.
     pub recipe: nunatak_recipe,
@@ -145,6 +155,9 @@ pub struct nunatak_config {
     /// 1 for a momentum buffer beside every trained parameter; 0 where the optimiser's momentum is 0.
     /// Default: 1.
     pub momentum: u32,
+    /// 1 where convolutions and linear layers use the one algorithm that a library without the feature `algorithms`
+    /// has: a program planned so runs on a board with such a library. 0 for the best ones. Default: 0.
+    pub gemm_only: u32,
     /// Threads that work on a step. Default: 1, the caller's own. More must have been started by
     /// `nunatak_threads_start` before `nunatak_trainer_init`. Results are the same bits for any number.
     pub threads: usize,
@@ -153,28 +166,17 @@ pub struct nunatak_config {
     /// A native file (`NUNATAK_NATIVE`, `nunatak convert`) whose frozen part is used where it lies: in flash,
     /// or mapped. It must begin at a multiple of 64, and stay as it is until the trainer is released. What is
     /// trained, and running statistics that move, are copied into the trainer's memory; a head of another
-    /// size is zero until it is drawn. Only the head of the file is checked: see `nunatak_file_verify`.
+    /// size has no weights until it is drawn, loaded or set. Only the head of the file is checked: see `nunatak_file_verify`.
     /// Default: NULL, everything is in the trainer's memory.
     pub weights: *const c_void,
     /// Its length.
     pub weights_bytes: usize,
 }
 
-/// A planned step in Rust's terms.
-pub(crate) struct Planned {
-    pub(crate) setup: Setup,
-    pub(crate) level: Level,
-    /// What is used in place.
-    pub(crate) weights: Option<Native<'static>>,
-}
-
-fn choice<T: Copy>(value: u32, of: &[T], what: &str) -> Result<T, Failure> {
-    of.get(value as usize).copied().ok_or_else(|| fail!(NUNATAK_BAD_CONFIG, "{what} is {value}, expected 0 to {}", of.len() - 1))
-}
-
 impl nunatak_recipe {
     pub(crate) fn of(recipe: &Recipe) -> nunatak_recipe {
         let mut plain = nunatak_recipe {
+            struct_bytes: size_of::<nunatak_recipe>(),
             layers: recipe.layers(),
             blocks: [0; MAX_LAYERS],
             widths: [0; MAX_LAYERS],
@@ -184,187 +186,38 @@ impl nunatak_recipe {
             stem_pool: recipe.stem.pool.into(),
             in_channels: recipe.in_channels,
             classes: recipe.classes,
+            reserved: [0; 4],
         };
         for i in 0..recipe.layers() {
             (plain.blocks[i], plain.widths[i]) = (recipe.blocks(i), recipe.width(i));
         }
         plain
     }
+}
 
-    pub(crate) fn recipe(&self) -> Result<Recipe, Failure> {
-        let pool = choice(self.stem_pool, &[false, true], "stem_pool")?;
-        let stem = Stem { kernel: self.stem_kernel, stride: self.stem_stride, pad: self.stem_pad, pool };
-        let (Some(blocks), Some(widths)) = (self.blocks.get(..self.layers), self.widths.get(..self.layers)) else {
-            return Err(fail!(NUNATAK_BAD_CONFIG, "a network has 1 to {MAX_LAYERS} layers, got {}", self.layers));
-        };
-        Ok(Recipe::new(blocks, widths, stem, self.in_channels, self.classes)?)
+// SAFETY: `#[repr(C)]`, the size is first, and all members are numbers.
+unsafe impl Versioned for nunatak_recipe {
+    const NAME: &'static str = "nunatak_recipe";
+    // It lies in the middle of a config, so it never gets longer.
+    const OLDEST: usize = size_of::<nunatak_recipe>();
+    fn defaults() -> Self {
+        nunatak_recipe::of(&Recipe::resnet18(0))
     }
 }
 
-/// The parameters that a text names.
-pub(crate) fn param_set(network: &Network, names: &str) -> Result<ParamSet, Failure> {
-    match names {
-        "all" => return Ok(network.all()),
-        "none" => return Ok(ParamSet::EMPTY),
-        "head" => return Ok(network.head()),
-        _ => {}
+// SAFETY: `#[repr(C)]`, the size is first, and all members are numbers and raw pointers.
+unsafe impl Versioned for nunatak_config {
+    const NAME: &'static str = "nunatak_config";
+    const OLDEST: usize = core::mem::offset_of!(nunatak_config, mode);
+    fn defaults() -> Self {
+        nunatak_config::of(nunatak_recipe::defaults(), [0; 3])
     }
-    let mut set = ParamSet::EMPTY;
-    for name in names.split(',').map(str::trim) {
-        let part = network.by_prefix(name);
-        let part = part.map_err(|_| fail!(NUNATAK_UNKNOWN_NAME, "no parameter has the name \"{name}\", or begins with it and a dot"))?;
-        part.iter().for_each(|id| set.insert(id));
-    }
-    Ok(set)
 }
 
 impl nunatak_config {
-    /// # Safety
-    /// The texts are NULL or end with a zero; `weights` is NULL or `weights_bytes` bytes can be read there, as
-    /// long as the result is used.
-    pub(crate) unsafe fn planned(&self) -> Result<Planned, Failure> {
-        if self.struct_bytes != size_of::<nunatak_config>() {
-            return Err(fail!(
-                NUNATAK_BAD_CONFIG,
-                "struct_bytes is {}, expected {}: fill the config by nunatak_config_default, and use the header of this library's version",
-                self.struct_bytes,
-                size_of::<nunatak_config>()
-            ));
-        }
-        let recipe = self.recipe.recipe()?;
-        let trainable = if self.trainable.is_null() {
-            "all"
-        } else {
-            // SAFETY: the caller's promise.
-            unsafe { text(self.trainable, "trainable")? }
-        };
-        let level = if self.level.is_null() {
-            Level::detect()
-        } else {
-            // SAFETY: the caller's promise.
-            let name = unsafe { text(self.level, "level")? };
-            Level::by_name(name).map_err(|e| fail!(NUNATAK_UNSUPPORTED, "{e}"))?
-        };
-        if !(0.0..=1.0).contains(&self.label_smoothing) {
-            return Err(fail!(NUNATAK_BAD_CONFIG, "label_smoothing is {}, expected 0 to 1", self.label_smoothing));
-        }
-        let cross_entropy = CrossEntropyOptions {
-            label_smoothing: self.label_smoothing,
-            ignore_index: self.ignore_index,
-            reduction: choice(self.reduction, &[Reduction::Mean, Reduction::Sum], "reduction")?,
-        };
-        let losses = [
-            Loss::None,
-            Loss::Sum,
-            Loss::MeanSquaredError,
-            Loss::CrossEntropy(cross_entropy),
-            Loss::CrossEntropyProbabilities(cross_entropy),
-            Loss::Outside,
-        ];
-        let loss = choice(self.loss, &losses, "loss")?;
-        let network = Network::new(recipe)?;
-        let trainable = if let Loss::None = loss { ParamSet::EMPTY } else { param_set(&network, trainable)? };
-        let weights = if self.weights.is_null() {
-            None
-        } else {
-            // SAFETY: the caller's promise.
-            let bytes = unsafe { slice(Own::NOTHING, self.weights.cast::<u8>(), self.weights_bytes, "weights")? };
-            Some(Native::parse(bytes).map_err(nunatak_nn::Error::from)?)
-        };
-        let options = Options {
-            threads: threads::checked(self.threads)?,
-            memory: choice(self.memory, &[Memory::Fast, Memory::Small], "memory")?,
-            update: choice(self.update, &[Update::After, Update::During], "update")?,
-            momentum: choice(self.momentum, &[false, true], "momentum")?,
-            fuse: true,
-            in_place: weights.is_some(),
-        };
-        let setup = Setup {
-            recipe,
-            batch: self.batch,
-            height: self.height,
-            width: self.width,
-            mode: choice(self.mode, &[Mode::Train, Mode::Eval], "mode")?,
-            norm_policy: choice(self.statistics, &[NormPolicy::Updating, NormPolicy::Fixed], "statistics")?,
-            trainable,
-            loss,
-            options,
-            algorithms: [None; 3],
-        };
-        Ok(Planned { setup, level, weights })
-    }
-}
-
-impl Planned {
-    /// The plan; its bytes are numbers that exist.
-    pub(crate) fn blueprint(&self) -> Result<(Blueprint, nunatak_nn::setup::Values), Failure> {
-        let (blueprint, _, values) = self.setup.plan()?;
-        Ok((blueprint, values))
-    }
-}
-
-/// # Safety
-/// `out` is NULL, or a recipe can be written there.
-unsafe fn preset(recipe: impl FnOnce(usize) -> Recipe, classes: usize, out: *mut nunatak_recipe) -> nunatak_status {
-    call(|| {
-        // SAFETY: the caller's promise.
-        let out = unsafe { Out::new(Own::NOTHING, out, "recipe")? };
-        out.put(nunatak_recipe::of(&recipe(classes)));
-        Ok(())
-    })
-}
-
-/// ResNet18, for images of ImageNet's kind (some 32 to 1024 pixels wide), of 3 channels. `classes` are the
-/// outputs of its head; 0 for none. Only the pointer is checked here. Any thread.
-///
-/// # Safety
-/// `recipe` is NULL, or a `nunatak_recipe` can be written there.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn nunatak_recipe_resnet18(classes: usize, recipe: *mut nunatak_recipe) -> nunatak_status {
-    // SAFETY: the caller's promise.
-    unsafe { preset(Recipe::resnet18, classes, recipe) }
-}
-
-/// ResNet34, for the same images, of 3 channels. `classes` are the outputs of its head; 0 for none. Only
-/// the pointer is checked here. Any thread.
-///
-/// # Safety
-/// `recipe` is NULL, or a `nunatak_recipe` can be written there.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn nunatak_recipe_resnet34(classes: usize, recipe: *mut nunatak_recipe) -> nunatak_status {
-    // SAFETY: the caller's promise.
-    unsafe { preset(Recipe::resnet34, classes, recipe) }
-}
-
-/// ResNet-8 of MLPerf Tiny's shape, for images of 32 x 32, of 3 channels. `classes` are the outputs of its
-/// head; 0 for none. Only the pointer is checked here. Any thread.
-///
-/// # Safety
-/// `recipe` is NULL, or a `nunatak_recipe` can be written there.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn nunatak_recipe_resnet8(classes: usize, recipe: *mut nunatak_recipe) -> nunatak_status {
-    // SAFETY: the caller's promise.
-    unsafe { preset(Recipe::resnet8, classes, recipe) }
-}
-
-/// Fills a config with the defaults that stand at its members, for batches of `batch` images of
-/// `height` x `width` pixels. Only pointers are checked here: whether a step can be planned is told by
-/// `nunatak_trainer_required_bytes`. Any thread.
-///
-/// # Safety
-/// `recipe` is NULL or can be read; `config` is NULL or can be written.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn nunatak_config_default(
-    recipe: *const nunatak_recipe,
-    batch: usize,
-    height: usize,
-    width: usize,
-    config: *mut nunatak_config,
-) -> nunatak_status {
-    call(|| {
-        // SAFETY: the caller's promise.
-        let (recipe, out) = unsafe { (copy(recipe, "recipe")?, Out::new(Own::NOTHING, config, "config")?) };
-        out.put(nunatak_config {
+    /// The defaults for batches of so many images of so many lines and columns.
+    fn of(recipe: nunatak_recipe, [batch, height, width]: [usize; 3]) -> nunatak_config {
+        nunatak_config {
             struct_bytes: size_of::<nunatak_config>(),
             recipe,
             batch,
@@ -380,11 +233,78 @@ pub unsafe extern "C" fn nunatak_config_default(
             memory: nunatak_memory::NUNATAK_MEMORY_FAST as u32,
             update: nunatak_update::NUNATAK_UPDATE_AFTER as u32,
             momentum: 1,
+            gemm_only: 0,
             threads: 1,
             level: core::ptr::null(),
             weights: core::ptr::null(),
             weights_bytes: 0,
-        });
+        }
+    }
+}
+
+/// # Safety
+/// `out` is NULL, or so many bytes can be written there.
+unsafe fn preset(recipe: impl FnOnce(usize) -> Recipe, classes: usize, bytes: usize, out: *mut nunatak_recipe) -> nunatak_status {
+    call(|args| {
+        // SAFETY: the caller's promise.
+        let out = unsafe { OutStruct::new(args, out, bytes, "recipe")? };
+        out.put(&nunatak_recipe::of(&recipe(classes)));
+        Ok(())
+    })
+}
+
+/// ResNet18, for images of ImageNet's kind (some 32 to 1024 pixels wide), of 3 channels. `classes` are the
+/// outputs of its head; 0 for none. `struct_bytes` is sizeof(nunatak_recipe), else `NUNATAK_BAD_CONFIG`. Any thread.
+///
+/// # Safety
+/// `recipe` is NULL, or `struct_bytes` bytes can be written there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nunatak_recipe_resnet18(classes: usize, struct_bytes: usize, recipe: *mut nunatak_recipe) -> nunatak_status {
+    // SAFETY: the caller's promise.
+    unsafe { preset(Recipe::resnet18, classes, struct_bytes, recipe) }
+}
+
+/// ResNet34, for the same images, of 3 channels. `classes` are the outputs of its head; 0 for none.
+/// `struct_bytes` is sizeof(nunatak_recipe), else `NUNATAK_BAD_CONFIG`. Any thread.
+///
+/// # Safety
+/// `recipe` is NULL, or `struct_bytes` bytes can be written there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nunatak_recipe_resnet34(classes: usize, struct_bytes: usize, recipe: *mut nunatak_recipe) -> nunatak_status {
+    // SAFETY: the caller's promise.
+    unsafe { preset(Recipe::resnet34, classes, struct_bytes, recipe) }
+}
+
+/// ResNet-8 of MLPerf Tiny's shape, for images of 32 x 32, of 3 channels. `classes` are the outputs of its
+/// head; 0 for none. `struct_bytes` is sizeof(nunatak_recipe), else `NUNATAK_BAD_CONFIG`. Any thread.
+///
+/// # Safety
+/// `recipe` is NULL, or `struct_bytes` bytes can be written there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nunatak_recipe_resnet8(classes: usize, struct_bytes: usize, recipe: *mut nunatak_recipe) -> nunatak_status {
+    // SAFETY: the caller's promise.
+    unsafe { preset(Recipe::resnet8, classes, struct_bytes, recipe) }
+}
+
+/// Fills a config with the defaults that stand at its members, for batches of `batch` images of
+/// `height` x `width` pixels. `struct_bytes` is sizeof(nunatak_config), else `NUNATAK_BAD_CONFIG`. Whether a step can be planned is told by
+/// `nunatak_trainer_required_bytes`. Any thread.
+///
+/// # Safety
+/// `recipe` is NULL or can be read; `config` is NULL, or `struct_bytes` bytes can be written there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nunatak_config_default(
+    recipe: *const nunatak_recipe,
+    batch: usize,
+    height: usize,
+    width: usize,
+    struct_bytes: usize,
+    config: *mut nunatak_config,
+) -> nunatak_status {
+    call(|args: &Args| {
+        // SAFETY: the caller's promise.
+        let (recipe, out) = unsafe { (read(args, recipe, "recipe")?, OutStruct::new(args, config, struct_bytes, "config")?) };
+        out.put(&nunatak_config::of(recipe, [batch, height, width]));
         Ok(())
     })
 }

@@ -10,6 +10,10 @@ fn labels_of(t: &nunatak_trainer) -> Result<ValueId, Failure> {
     t.values.labels.ok_or_else(|| fail!(NUNATAK_NOT_PLANNED, "the config's loss takes no labels"))
 }
 
+fn data_of(t: &nunatak_trainer) -> Result<ValueId, Failure> {
+    t.values.data.ok_or_else(|| fail!(NUNATAK_NOT_PLANNED, "the program has no input with the name \"data\""))
+}
+
 /// An input of the other kind.
 fn of_other_kind(e: Error, other: &str) -> Failure {
     match e {
@@ -28,11 +32,11 @@ fn of_other_kind(e: Error, other: &str) -> Failure {
 /// `images` is NULL, or `count` floats can be read there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nunatak_trainer_set_images(trainer: *mut nunatak_trainer, images: *const f32, count: usize) -> nunatak_status {
-    call(|| {
+    call(|args| {
         let mut t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let images = unsafe { slice(t.own(), images, count, "images")? };
-        let data = t.values.data;
+        let images = unsafe { slice(args, images, count, "images")? };
+        let data = data_of(&t)?;
         Ok(t.trainer.set_input(data, images)?)
     })
 }
@@ -42,7 +46,7 @@ pub unsafe extern "C" fn nunatak_trainer_set_images(trainer: *mut nunatak_traine
 /// Normalize; `mean` and `deviation` have a float for each channel (ImageNet's are .485 .456 .406 and
 /// .229 .224 .225; for byte / 255 alone pass zeros and ones). Else as `nunatak_trainer_set_images`.
 ///
-/// `NUNATAK_BAD_SETTING` for a deviation that is 0 or not finite.
+/// `NUNATAK_BAD_SETTING` for a deviation that is not above 0 or not finite, and a mean that is not finite.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -57,18 +61,20 @@ pub unsafe extern "C" fn nunatak_trainer_set_images_u8(
     mean: *const f32,
     deviation: *const f32,
 ) -> nunatak_status {
-    call(|| {
+    call(|args| {
         let mut t = Entered::new(trainer)?;
-        let channels = t.trainer.blueprint().network().recipe().in_channels;
+        let data = data_of(&t)?;
+        let channels = t.trainer.program().value_of_node(data.0).map_or(0, |(_, value)| value.shape()[1]);
         // SAFETY: the caller's promise.
         let (pixels, mean, deviation) = unsafe {
-            let own = t.own();
-            (slice(own, pixels, count, "pixels")?, slice(own, mean, channels, "mean")?, slice(own, deviation, channels, "deviation")?)
+            (slice(args, pixels, count, "pixels")?, slice(args, mean, channels, "mean")?, slice(args, deviation, channels, "deviation")?)
         };
-        if let Some(bad) = deviation.iter().find(|v| !(v.is_finite() && **v != 0.0)) {
-            return Err(fail!(NUNATAK_BAD_SETTING, "a deviation is {bad}; it must be a number other than 0"));
+        if let Some(bad) = deviation.iter().find(|v| !(v.is_finite() && **v > 0.0)) {
+            return Err(fail!(NUNATAK_BAD_SETTING, "a deviation is {bad}; it must be a finite number above 0"));
         }
-        let data = t.values.data;
+        if let Some(bad) = mean.iter().find(|v| !v.is_finite()) {
+            return Err(fail!(NUNATAK_BAD_SETTING, "a mean is {bad}; it must be a finite number"));
+        }
         Ok(t.trainer.set_input_bytes(data, pixels, mean, deviation)?)
     })
 }
@@ -83,10 +89,10 @@ pub unsafe extern "C" fn nunatak_trainer_set_images_u8(
 /// `labels` is NULL, or `count` int64_t can be read there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nunatak_trainer_set_labels(trainer: *mut nunatak_trainer, labels: *const i64, count: usize) -> nunatak_status {
-    call(|| {
+    call(|args| {
         let mut t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let labels = unsafe { slice(t.own(), labels, count, "labels")? };
+        let labels = unsafe { slice(args, labels, count, "labels")? };
         let place = labels_of(&t)?;
         t.trainer.set_labels(place, labels).map_err(|e| of_other_kind(e, "targets: nunatak_trainer_set_targets"))
     })
@@ -102,10 +108,10 @@ pub unsafe extern "C" fn nunatak_trainer_set_labels(trainer: *mut nunatak_traine
 /// `targets` is NULL, or `count` floats can be read there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nunatak_trainer_set_targets(trainer: *mut nunatak_trainer, targets: *const f32, count: usize) -> nunatak_status {
-    call(|| {
+    call(|args| {
         let mut t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let targets = unsafe { slice(t.own(), targets, count, "targets")? };
+        let targets = unsafe { slice(args, targets, count, "targets")? };
         let place = labels_of(&t)?;
         t.trainer.set_input(place, targets).map_err(|e| of_other_kind(e, "class indices: nunatak_trainer_set_labels"))
     })

@@ -97,6 +97,78 @@ mod constant {
     }
 }
 
+mod numbers {
+    use core::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
+
+    /// The two numbers that disagreed, if there were two.
+    pub(super) struct Numbers {
+        there: AtomicBool,
+        expected: AtomicIsize,
+        got: AtomicIsize,
+    }
+
+    impl Numbers {
+        const fn new() -> Numbers {
+            Numbers { there: AtomicBool::new(false), expected: AtomicIsize::new(0), got: AtomicIsize::new(0) }
+        }
+        pub(super) fn set(&self, numbers: Option<(isize, isize)>) {
+            let (expected, got) = numbers.unwrap_or((0, 0));
+            self.expected.store(expected, Ordering::Relaxed);
+            self.got.store(got, Ordering::Relaxed);
+            self.there.store(numbers.is_some(), Ordering::Relaxed);
+        }
+        pub(super) fn get(&self) -> Option<(isize, isize)> {
+            let there = self.there.load(Ordering::Relaxed);
+            there.then(|| (self.expected.load(Ordering::Relaxed), self.got.load(Ordering::Relaxed)))
+        }
+    }
+
+    #[cfg(feature = "std")]
+    std::thread_local! {
+        static NUMBERS: Numbers = const { Numbers::new() };
+    }
+    #[cfg(not(feature = "std"))]
+    static NUMBERS: Numbers = Numbers::new();
+
+    pub(super) fn with<R>(then: impl FnOnce(&Numbers) -> R) -> R {
+        #[cfg(feature = "std")]
+        return NUMBERS.with(then);
+        #[cfg(not(feature = "std"))]
+        then(&NUMBERS)
+    }
+}
+
+/// The error that is on its way out tells no two numbers.
+pub(crate) fn no_numbers() {
+    numbers::with(|numbers| numbers.set(None));
+}
+
+/// The two numbers of the error that is on its way out.
+pub(crate) fn set_numbers(expected: isize, got: isize) {
+    numbers::with(|numbers| numbers.set(Some((expected, got))));
+}
+
+/// The two numbers of the last call that failed, where two disagreed: `expected` gets what was due (elements,
+/// bytes that are needed, classes that there are), `got` what came. Returns 1, or 0 where that error has no such
+/// numbers, or an argument is NULL: then nothing is written. It leaves the last error as it is. Each thread has
+/// its own, as for `nunatak_last_error`.
+///
+/// # Safety
+/// Both are NULL or can be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nunatak_last_error_numbers(expected: *mut i64, got: *mut i64) -> u32 {
+    if expected.is_null() || got.is_null() || !expected.is_aligned() || !got.is_aligned() {
+        return 0;
+    }
+    let Some((due, came)) = numbers::with(|numbers| numbers.get()) else { return 0 };
+    // SAFETY: not NULL, aligned, the rest is the caller's promise.
+    unsafe {
+        expected.write(due as i64);
+        got.write(came as i64);
+    }
+    1
+}
+
 /// What went wrong in the last call that failed, in English, with the numbers that disagreed; empty
 /// before the first. Never NULL. The text stays as it is until another call fails.
 ///

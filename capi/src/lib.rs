@@ -5,6 +5,8 @@
 
 mod boundary;
 mod handles;
+mod plan;
+mod versions;
 
 // In the order in which the header is to be read.
 pub mod version;
@@ -14,7 +16,13 @@ pub mod status;
 
 pub mod config;
 
+pub mod memory;
 pub mod trainer;
+
+pub mod program;
+
+pub mod bundle;
+pub mod routines;
 
 pub mod random;
 pub mod weights;

@@ -50,7 +50,7 @@ mod handler {
 /// `NUNATAK_UNSUPPORTED`: with it, such a mistake is the status `NUNATAK_PANICKED`.
 #[unsafe(no_mangle)]
 pub extern "C" fn nunatak_on_panic(callback: nunatak_panic_callback) -> nunatak_status {
-    call(|| {
+    call(|_| {
         #[cfg(all(not(feature = "std"), feature = "panic-handler"))]
         {
             handler::set(callback);

@@ -4,8 +4,8 @@ use crate::last_error;
 use core::ffi::c_char;
 use core::fmt;
 use nunatak_nn::Error;
-use nunatak_nn::checkpoint::native::NativeErrorKind;
-use nunatak_nn::heapless::FileError;
+use nunatak_nn::files::heapless::FileError;
+use nunatak_nn::files::native::NativeErrorKind;
 
 /// What a call returns. The numbers are fixed: one that is taken is never given another meaning.
 /// After anything but `NUNATAK_OK`, `nunatak_last_error` tells the numbers that disagreed, and no
@@ -13,8 +13,8 @@ use nunatak_nn::heapless::FileError;
 ///
 /// Some come from every call that has such an argument, and are not named at each: with any pointer
 /// `NUNATAK_NULL_POINTER`, `NUNATAK_MISALIGNED` and `NUNATAK_OVERLAP`; with a trainer `NUNATAK_BAD_HANDLE`,
-/// `NUNATAK_BUSY` and `NUNATAK_PANICKED`; with a count `NUNATAK_WRONG_LENGTH`; with a text
-/// `NUNATAK_BAD_TEXT`.
+/// and `NUNATAK_BUSY`; with a count `NUNATAK_WRONG_LENGTH`; with a text `NUNATAK_BAD_TEXT`; with a struct `NUNATAK_BAD_CONFIG`, where
+/// its `struct_bytes` can't be; and from every call `NUNATAK_PANICKED`.
 #[repr(i32)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum nunatak_status {
@@ -34,7 +34,7 @@ pub enum nunatak_status {
     NUNATAK_BUFFER_TOO_SMALL = 6,
     /// A count is not what its place asks for.
     NUNATAK_WRONG_LENGTH = 7,
-    /// A recipe or configuration that describes nothing.
+    /// A recipe or configuration that describes nothing, or another network than the trainer's.
     NUNATAK_BAD_CONFIG = 8,
     /// A text that is too long or not UTF-8.
     NUNATAK_BAD_TEXT = 9,
@@ -42,7 +42,7 @@ pub enum nunatak_status {
     NUNATAK_UNKNOWN_NAME = 10,
     /// Another call must come before this one.
     NUNATAK_WRONG_ORDER = 11,
-    /// Weights must be loaded, drawn or set first.
+    /// Weights must be loaded, drawn or set first; or the program reads weights in place, and none were given.
     NUNATAK_NO_WEIGHTS = 12,
     /// The configuration did not provide for this: no loss, gradients not kept, no momentum, …
     NUNATAK_NOT_PLANNED = 13,
@@ -58,7 +58,7 @@ pub enum nunatak_status {
     NUNATAK_BAD_FILE = 18,
     /// The file's tensors are not this network's.
     NUNATAK_WRONG_FILE = 19,
-    /// This build or this processor can't do that.
+    /// This build or this processor can't do that, or the program is for another machine.
     NUNATAK_UNSUPPORTED = 20,
     /// The progress callback asked to stop.
     NUNATAK_STOPPED = 21,
@@ -70,14 +70,21 @@ pub enum nunatak_status {
     NUNATAK_NO_THREADS = 24,
     /// The library found a mistake of its own. The trainer can only be released.
     NUNATAK_PANICKED = 25,
-    /// A buffer lies in the trainer's own memory, or in another argument's.
+    /// A buffer that is written lies over another argument, or any buffer in the memory of a trainer that was not
+    /// released, or one that is written in such a trainer's program or weights.
     NUNATAK_OVERLAP = 26,
+    /// The bytes are no program, a damaged one, or one of another version of the library.
+    NUNATAK_BAD_PROGRAM = 27,
+    /// A gradient, or running statistics, are NaN or infinite.
+    NUNATAK_NOT_FINITE = 28,
+    /// The system gave no memory.
+    NUNATAK_OUT_OF_MEMORY = 29,
 }
 
 use nunatak_status::*;
 
 impl nunatak_status {
-    const ALL: [(nunatak_status, &core::ffi::CStr); 27] = [
+    const ALL: [(nunatak_status, &core::ffi::CStr); 30] = [
         (NUNATAK_OK, c"NUNATAK_OK"),
         (NUNATAK_NULL_POINTER, c"NUNATAK_NULL_POINTER"),
         (NUNATAK_MISALIGNED, c"NUNATAK_MISALIGNED"),
@@ -105,6 +112,9 @@ impl nunatak_status {
         (NUNATAK_NO_THREADS, c"NUNATAK_NO_THREADS"),
         (NUNATAK_PANICKED, c"NUNATAK_PANICKED"),
         (NUNATAK_OVERLAP, c"NUNATAK_OVERLAP"),
+        (NUNATAK_BAD_PROGRAM, c"NUNATAK_BAD_PROGRAM"),
+        (NUNATAK_NOT_FINITE, c"NUNATAK_NOT_FINITE"),
+        (NUNATAK_OUT_OF_MEMORY, c"NUNATAK_OUT_OF_MEMORY"),
     ];
 
     #[cfg(not(feature = "messages"))]
@@ -125,9 +135,18 @@ pub extern "C" fn nunatak_status_name(status: i32) -> *const c_char {
 /// A status on its way out. Whoever makes one has left the text.
 pub(crate) struct Failure(pub(crate) nunatak_status);
 
+impl Failure {
+    /// Leaves the two numbers that disagreed, too.
+    pub(crate) fn numbers(self, expected: usize, got: usize) -> Failure {
+        last_error::set_numbers(expected as isize, got as isize);
+        self
+    }
+}
+
 /// Leaves a text and gives the status.
 #[inline]
 pub(crate) fn failure(status: nunatak_status, text: fmt::Arguments) -> Failure {
+    last_error::no_numbers();
     #[cfg(feature = "messages")]
     last_error::set(text);
     #[cfg(not(feature = "messages"))]
@@ -147,29 +166,96 @@ pub(crate) use fail;
 
 impl From<Error> for Failure {
     fn from(e: Error) -> Self {
-        use nunatak_core::Error as Core;
         let status = match e {
-            Error::Core(Core::ArenaTooSmall { .. }) => NUNATAK_MEMORY_TOO_SMALL,
-            Error::Core(Core::Overlap { .. }) => NUNATAK_PANICKED,
-            Error::Core(_) | Error::Recipe(_) | Error::TooManyParameters { .. } | Error::OneValuePerChannel { .. } => NUNATAK_BAD_CONFIG,
-            Error::UpdateDuring(_) | Error::OtherNetwork | Error::OtherGraph => NUNATAK_BAD_CONFIG,
-            Error::UnknownName => NUNATAK_UNKNOWN_NAME,
+            Error::Core(e) => of_core(e),
+            // A recording or a plan that can't be.
+            Error::Recipe(_) | Error::Threads { .. } | Error::OneValuePerChannel { .. } => NUNATAK_BAD_CONFIG,
+            Error::NameTaken { .. } | Error::BadName { .. } | Error::Init { .. } | Error::Norm { .. } => NUNATAK_BAD_CONFIG,
+            Error::Window { .. } | Error::LabelSmoothing { .. } | Error::Probability { .. } => NUNATAK_BAD_CONFIG,
+            Error::OtherNetwork | Error::OtherGraph => NUNATAK_BAD_CONFIG,
+            Error::Region { .. } => NUNATAK_MEMORY_TOO_SMALL,
+            Error::UnknownName { .. } => NUNATAK_UNKNOWN_NAME,
+            Error::Program(_) | Error::Bundle(_) | Error::Misfit(_) => NUNATAK_BAD_PROGRAM,
+            Error::OtherTarget(_) => NUNATAK_UNSUPPORTED,
             Error::Length { .. } => NUNATAK_WRONG_LENGTH,
-            Error::InputNotSet { .. } | Error::BackwardBeforeForward => NUNATAK_WRONG_ORDER,
-            Error::NoGradients => NUNATAK_NO_GRADIENT,
-            Error::NotKept | Error::NotAnInput | Error::NothingToTrain => NUNATAK_NOT_PLANNED,
-            Error::GradientsNotKept | Error::NoMomentum => NUNATAK_NOT_PLANNED,
+            Error::NotAnInput => NUNATAK_NOT_PLANNED,
+            Error::SumsInMomentum(what) => return fail!(NUNATAK_NOT_PLANNED, "this program adds gradients up in the momentum: {what}"),
             Error::UpdateIsDuring => return fail!(NUNATAK_NOT_PLANNED, "this config updates during the walk; call nunatak_trainer_step"),
+            Error::GradientsNotKept => {
+                return fail!(
+                    NUNATAK_NOT_PLANNED,
+                    "this config updates during the walk, which keeps no gradients; plan with NUNATAK_UPDATE_AFTER"
+                );
+            }
+            Error::NoMomentum => {
+                return fail!(
+                    NUNATAK_NOT_PLANNED,
+                    "the settings have a momentum, or one is to be set, but the config has none: set its momentum to 1"
+                );
+            }
+            Error::NoGradients => return fail!(NUNATAK_NO_GRADIENT, "there are no gradients: call nunatak_trainer_backward first"),
+            Error::InputNotSet { .. } => {
+                return fail!(NUNATAK_WRONG_ORDER, "images or labels were not set since the last forward; set both before each forward");
+            }
+            Error::BackwardBeforeForward => {
+                return fail!(
+                    NUNATAK_WRONG_ORDER,
+                    "there was no forward since: each forward serves one backward, and setting images or labels ends it"
+                );
+            }
+            Error::NothingToTrain => {
+                return fail!(NUNATAK_NOT_PLANNED, "the config trains nothing: it has no loss, or no trainable parameter takes part");
+            }
+            Error::NotKept => return fail!(NUNATAK_NOT_PLANNED, "the program does not keep this value"),
+            Error::ReadOnly { name } => {
+                return fail!(
+                    NUNATAK_NOT_PLANNED,
+                    "{name} is read in place from the config's weights and can't be written; make it trainable, or plan without weights"
+                );
+            }
+            Error::HeldInBlock { name } => {
+                return fail!(
+                    NUNATAK_NOT_PLANNED,
+                    "{name} lies in the trainer's memory, where it may have been trained; plan it trainable, or without weights"
+                );
+            }
+            Error::NeedsWeights => {
+                return fail!(NUNATAK_NO_WEIGHTS, "the program reads weights in place, and there are none: hand over its native file");
+            }
             Error::LossNotFinite { .. } => NUNATAK_LOSS_NOT_FINITE,
+            Error::GradientNotFinite { .. } | Error::StatisticsNotFinite { .. } => NUNATAK_NOT_FINITE,
             Error::TargetOutOfRange { .. } => NUNATAK_LABEL_OUT_OF_RANGE,
             Error::Sgd(_) | Error::MaxNorm { .. } => NUNATAK_BAD_SETTING,
             Error::Stopped => NUNATAK_STOPPED,
             Error::Native(e) if matches!(e.kind, NativeErrorKind::Misaligned { .. }) => NUNATAK_MISALIGNED,
             Error::Native(_) => NUNATAK_BAD_FILE,
             Error::NotInWeights { .. } | Error::NotInNetwork { .. } | Error::WrongBase { .. } => NUNATAK_WRONG_FILE,
-            Error::NeedsWeights | Error::ReadOnly { .. } | Error::Delta(_) => NUNATAK_NOT_PLANNED,
+            Error::Delta(_) => NUNATAK_NOT_PLANNED,
+            // Rust asks for this line, since nn may get further errors: what it can't do, this build can't.
+            _ => NUNATAK_UNSUPPORTED,
         };
-        failure(status, format_args!("{e}"))
+        let failure = failure(status, format_args!("{e}"));
+        match e {
+            Error::Length { expected, got, .. } => failure.numbers(expected, got),
+            Error::TargetOutOfRange { target, classes, .. } => failure.numbers(classes, target as usize),
+            Error::Core(nunatak_core::Error::ArenaTooSmall { needed, given }) | Error::Region { needed, given, .. } => {
+                failure.numbers(needed, given)
+            }
+            _ => failure,
+        }
+    }
+}
+
+/// Errors of sizes, recordings, plans and memory.
+fn of_core(e: nunatak_core::Error) -> nunatak_status {
+    use nunatak_core::Error as Core;
+    match e {
+        Core::ArenaTooSmall { .. } | Core::RegionFull { .. } => NUNATAK_MEMORY_TOO_SMALL,
+        Core::Overlap { .. } => NUNATAK_PANICKED,
+        Core::ZeroDimension { .. } | Core::TooLarge { .. } | Core::ShapeMismatch { .. } => NUNATAK_BAD_CONFIG,
+        Core::WindowTooLarge { .. } | Core::PadTooLarge { .. } | Core::TooManyCells { .. } | Core::ZeroWindow => NUNATAK_BAD_CONFIG,
+        Core::Groups { .. } | Core::UnknownValue { .. } | Core::ListFull { .. } => NUNATAK_BAD_CONFIG,
+        _ => NUNATAK_BAD_CONFIG,
     }
 }
 
@@ -181,6 +267,10 @@ impl From<FileError> for Failure {
             FileError::Missing { .. } | FileError::Unexpected { .. } | FileError::Misshapen { .. } => NUNATAK_WRONG_FILE,
             FileError::Room { .. } => NUNATAK_BUFFER_TOO_SMALL,
         };
-        failure(status, format_args!("{e}"))
+        let failure = failure(status, format_args!("{e}"));
+        match e {
+            FileError::Room { needed, given } => failure.numbers(needed, given),
+            _ => failure,
+        }
     }
 }

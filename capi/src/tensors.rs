@@ -4,8 +4,10 @@ use crate::boundary::{Out, call, put_text, slice, slice_mut, text};
 use crate::handles::Entered;
 use crate::status::{Failure, fail, nunatak_status};
 use crate::trainer::nunatak_trainer;
+use crate::versions::{OutStruct, Versioned};
 use core::ffi::c_char;
-use nunatak_nn::{Entry, ParamId};
+use nunatak_nn::record::in_scope;
+use nunatak_nn::{EntryId, EntryKind, Error};
 
 /// Bytes that hold the name of any tensor, its zero included.
 pub const NUNATAK_NAME_BYTES: usize = 64;
@@ -14,30 +16,55 @@ pub const NUNATAK_NAME_BYTES: usize = 64;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct nunatak_shape {
+    /// sizeof(nunatak_shape), as for `nunatak_config`.
+    pub struct_bytes: usize,
     /// Number of dimensions: 0 to 4.
     pub rank: usize,
     /// The sizes; those past `rank` are 1, so that their product is the number of elements.
     pub sizes: [usize; 4],
 }
 
+// SAFETY: `#[repr(C)]`, the size is first, and all members are numbers.
+unsafe impl Versioned for nunatak_shape {
+    const NAME: &'static str = "nunatak_shape";
+    const OLDEST: usize = size_of::<nunatak_shape>();
+    fn defaults() -> Self {
+        nunatak_shape { struct_bytes: size_of::<Self>(), rank: 0, sizes: [1; 4] }
+    }
+}
+
 impl nunatak_trainer {
-    fn entry_of(&self, name: &str) -> Result<Entry, Failure> {
-        let network = self.trainer.blueprint().network();
-        let found = network.entries().find(|entry| network.entry_name(*entry).as_str() == name);
-        found.ok_or_else(|| fail!(NUNATAK_UNKNOWN_NAME, "no tensor has the name \"{name}\""))
+    fn entry_of(&self, name: &str) -> Result<EntryId, Failure> {
+        self.trainer.entry_named(name).map_err(|_| fail!(NUNATAK_UNKNOWN_NAME, "no tensor has the name \"{name}\""))
     }
 
-    fn param_of(&self, name: &str) -> Result<ParamId, Failure> {
-        match self.entry_of(name)? {
-            Entry::Param(id) => Ok(id),
-            _ => Err(fail!(NUNATAK_UNKNOWN_NAME, "{name} is no parameter: it has neither gradient nor momentum")),
+    fn kind(&self, id: EntryId) -> EntryKind {
+        self.trainer.program().entry(id).kind()
+    }
+
+    pub(crate) fn param_of(&self, name: &str) -> Result<EntryId, Failure> {
+        let id = self.entry_of(name)?;
+        match self.kind(id) {
+            EntryKind::Parameter => Ok(id),
+            EntryKind::RunningMean | EntryKind::RunningVar | EntryKind::Count => {
+                Err(fail!(NUNATAK_UNKNOWN_NAME, "{name} is no parameter: it has neither gradient nor momentum"))
+            }
         }
     }
 
-    fn check_numbers(&self, entry: Entry, got: usize) -> Result<(), Failure> {
-        let network = self.trainer.blueprint().network();
-        let due = network.entry_shape(entry).0.iter().product::<usize>();
-        if got == due { Ok(()) } else { Err(fail!(NUNATAK_WRONG_LENGTH, "{} has {due} numbers, got {got}", network.entry_name(entry))) }
+    fn count_of(&self, name: &str, other: &str) -> Result<EntryId, Failure> {
+        let id = self.entry_of(name)?;
+        if self.kind(id) == EntryKind::Count { Ok(id) } else { Err(fail!(NUNATAK_UNKNOWN_NAME, "{name} is no count: {other}")) }
+    }
+
+    fn check_numbers(&self, id: EntryId, got: usize) -> Result<(), Failure> {
+        let entry = self.trainer.program().entry(id);
+        let due = entry.numbers();
+        if got == due {
+            Ok(())
+        } else {
+            Err(fail!(NUNATAK_WRONG_LENGTH, "{} has {due} numbers, got {got}", entry.name()).numbers(due, got))
+        }
     }
 }
 
@@ -49,12 +76,12 @@ impl nunatak_trainer {
 /// # Safety
 /// `count` is NULL or can be written.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nunatak_trainer_tensor_count(trainer: *mut nunatak_trainer, count: *mut usize) -> nunatak_status {
-    call(|| {
+pub unsafe extern "C" fn nunatak_trainer_tensor_count(trainer: *const nunatak_trainer, count: *mut usize) -> nunatak_status {
+    call(|args| {
         let t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let out = unsafe { Out::new(t.own(), count, "count")? };
-        out.put(t.trainer.blueprint().network().entries().count());
+        let out = unsafe { Out::new(args, count, "count")? };
+        out.put(t.trainer.program().entry_count());
         Ok(())
     })
 }
@@ -69,42 +96,42 @@ pub unsafe extern "C" fn nunatak_trainer_tensor_count(trainer: *mut nunatak_trai
 /// `name` is NULL, or `bytes` bytes can be written there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nunatak_trainer_tensor_name(
-    trainer: *mut nunatak_trainer,
+    trainer: *const nunatak_trainer,
     index: usize,
     name: *mut c_char,
     bytes: usize,
 ) -> nunatak_status {
-    call(|| {
+    call(|args| {
         let t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let out = unsafe { slice_mut(t.own(), name.cast::<u8>(), bytes, "name")? };
-        let network = t.trainer.blueprint().network();
-        let entry = network.entries().nth(index);
-        let entry =
-            entry.ok_or_else(|| fail!(NUNATAK_UNKNOWN_NAME, "there are {} tensors, not number {index}", network.entries().count()))?;
-        put_text(network.entry_name(entry), out, "the name")
+        let out = unsafe { slice_mut(args, name.cast::<u8>(), bytes, "name")? };
+        let program = t.trainer.program();
+        let id = program.entries().nth(index);
+        let id = id.ok_or_else(|| fail!(NUNATAK_UNKNOWN_NAME, "there are {} tensors, not number {index}", program.entry_count()))?;
+        put_text(program.entry(id).name(), out, "the name")
     })
 }
 
-/// A tensor's shape, as in PyTorch: conv1.weight is 64 x 3 x 7 x 7, num_batches_tracked has rank 0.
-/// `NUNATAK_UNKNOWN_NAME`.
+/// A tensor's shape, as in PyTorch: conv1.weight is 64 x 3 x 7 x 7, num_batches_tracked has rank 0. `struct_bytes`
+/// is sizeof(nunatak_shape). `NUNATAK_UNKNOWN_NAME`.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
 /// # Safety
-/// `name` is NULL or ends with a zero; `shape` is NULL or can be written.
+/// `name` is NULL or ends with a zero; `shape` is NULL, or `struct_bytes` bytes can be written there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nunatak_trainer_tensor_shape(
-    trainer: *mut nunatak_trainer,
+    trainer: *const nunatak_trainer,
     name: *const c_char,
+    struct_bytes: usize,
     shape: *mut nunatak_shape,
 ) -> nunatak_status {
-    call(|| {
+    call(|args| {
         let t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let (name, out) = unsafe { (text(name, "name")?, Out::new(t.own(), shape, "shape")?) };
-        let (sizes, rank) = t.trainer.blueprint().network().entry_shape(t.entry_of(name)?);
-        out.put(nunatak_shape { rank, sizes });
+        let (name, out) = unsafe { (text(args, name, "name")?, OutStruct::new(args, shape, struct_bytes, "shape")?) };
+        let (sizes, rank) = t.trainer.program().entry(t.entry_of(name)?).shape();
+        out.put(&nunatak_shape { rank, sizes, ..nunatak_shape::defaults() });
         Ok(())
     })
 }
@@ -118,17 +145,17 @@ pub unsafe extern "C" fn nunatak_trainer_tensor_shape(
 /// `name` is NULL or ends with a zero; `out` is NULL, or `count` floats can be written there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nunatak_trainer_get_tensor(
-    trainer: *mut nunatak_trainer,
+    trainer: *const nunatak_trainer,
     name: *const c_char,
     out: *mut f32,
     count: usize,
 ) -> nunatak_status {
-    call(|| {
+    call(|args| {
         let t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let (name, out) = unsafe { (text(name, "name")?, slice_mut(t.own(), out, count, "out")?) };
+        let (name, out) = unsafe { (text(args, name, "name")?, slice_mut(args, out, count, "out")?) };
         let entry = t.entry_of(name)?;
-        if let Entry::NumBatchesTracked(_) = entry {
+        if t.kind(entry) == EntryKind::Count {
             return Err(fail!(NUNATAK_UNKNOWN_NAME, "{name} is a count: nunatak_trainer_get_batches"));
         }
         t.check_numbers(entry, count)?;
@@ -136,20 +163,11 @@ pub unsafe extern "C" fn nunatak_trainer_get_tensor(
     })
 }
 
-/// What is read in place has no room.
-fn copy_to(to: &mut [f32], numbers: &[f32], name: &str) -> Result<(), Failure> {
-    if to.len() != numbers.len() {
-        return Err(fail!(NUNATAK_NOT_PLANNED, "{name} is read where the config's weights lie, and can't be set"));
-    }
-    to.copy_from_slice(numbers);
-    Ok(())
-}
-
 /// Sets a parameter, running_mean or running_var, given in PyTorch's order. Its gradient and momentum stay.
 /// From the first one on the trainer has weights: what is not set is zero.
 ///
-/// `NUNATAK_UNKNOWN_NAME`, also for num_batches_tracked; `NUNATAK_BAD_SETTING` for a negative running_var;
-/// `NUNATAK_NOT_PLANNED` for what is read in place.
+/// `NUNATAK_UNKNOWN_NAME`, also for num_batches_tracked; `NUNATAK_BAD_SETTING` for a running_var that is
+/// negative or not finite, and a running_mean that is not finite; `NUNATAK_NOT_PLANNED` for what is read in place.
 ///
 /// Any thread, one call at a time on a trainer.
 ///
@@ -162,23 +180,29 @@ pub unsafe extern "C" fn nunatak_trainer_set_tensor(
     numbers: *const f32,
     count: usize,
 ) -> nunatak_status {
-    call(|| {
+    call(|args| {
         let mut t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let (name, numbers) = unsafe { (text(name, "name")?, slice(t.own(), numbers, count, "numbers")?) };
+        let (name, numbers) = unsafe { (text(args, name, "name")?, slice(args, numbers, count, "numbers")?) };
         let entry = t.entry_of(name)?;
         t.check_numbers(entry, count)?;
-        match entry {
-            Entry::Param(id) => t.trainer.set_param(id, numbers)?,
-            Entry::RunningMean(id) => copy_to(t.trainer.running_mean_mut(id), numbers, name)?,
-            Entry::RunningVar(id) => {
-                if let Some(bad) = numbers.iter().find(|v| **v < 0.0) {
+        match t.kind(entry) {
+            EntryKind::Count => return Err(fail!(NUNATAK_UNKNOWN_NAME, "{name} is a count: nunatak_trainer_set_batches")),
+            EntryKind::RunningVar => {
+                if let Some(bad) = numbers.iter().find(|v| !(v.is_finite() && **v >= 0.0)) {
                     return Err(fail!(NUNATAK_BAD_SETTING, "{name}: a variance can't be {bad}"));
                 }
-                copy_to(t.trainer.running_var_mut(id), numbers, name)?;
             }
-            Entry::NumBatchesTracked(_) => return Err(fail!(NUNATAK_UNKNOWN_NAME, "{name} is a count: nunatak_trainer_set_batches")),
+            EntryKind::RunningMean => {
+                if let Some(bad) = numbers.iter().find(|v| !v.is_finite()) {
+                    return Err(fail!(NUNATAK_BAD_SETTING, "{name}: a mean can't be {bad}"));
+                }
+            }
+            EntryKind::Parameter => {}
         }
+        t.trainer.set_entry(entry, numbers)?;
+        // Who begins by hand sets everything by hand.
+        t.headed |= !t.ready || in_scope(name, t.trainer.program().head());
         t.ready = true;
         Ok(())
     })
@@ -193,18 +217,16 @@ pub unsafe extern "C" fn nunatak_trainer_set_tensor(
 /// `name` is NULL or ends with a zero; `batches` is NULL or can be written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nunatak_trainer_get_batches(
-    trainer: *mut nunatak_trainer,
+    trainer: *const nunatak_trainer,
     name: *const c_char,
     batches: *mut i64,
 ) -> nunatak_status {
-    call(|| {
+    call(|args| {
         let t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let (name, out) = unsafe { (text(name, "name")?, Out::new(t.own(), batches, "batches")?) };
-        let Entry::NumBatchesTracked(id) = t.entry_of(name)? else {
-            return Err(fail!(NUNATAK_UNKNOWN_NAME, "{name} is no count: nunatak_trainer_get_tensor"));
-        };
-        out.put(t.trainer.num_batches_tracked(id));
+        let (name, out) = unsafe { (text(args, name, "name")?, Out::new(args, batches, "batches")?) };
+        let id = t.count_of(name, "nunatak_trainer_get_tensor")?;
+        out.put(t.trainer.count(id));
         Ok(())
     })
 }
@@ -218,17 +240,15 @@ pub unsafe extern "C" fn nunatak_trainer_get_batches(
 /// `name` is NULL or ends with a zero.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nunatak_trainer_set_batches(trainer: *mut nunatak_trainer, name: *const c_char, batches: i64) -> nunatak_status {
-    call(|| {
+    call(|args| {
         let mut t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let name = unsafe { text(name, "name")? };
-        let Entry::NumBatchesTracked(id) = t.entry_of(name)? else {
-            return Err(fail!(NUNATAK_UNKNOWN_NAME, "{name} is no count: nunatak_trainer_set_tensor"));
-        };
+        let name = unsafe { text(args, name, "name")? };
+        let id = t.count_of(name, "nunatak_trainer_set_tensor")?;
         if batches < 0 {
             return Err(fail!(NUNATAK_BAD_SETTING, "{name}: a number of batches can't be {batches}"));
         }
-        t.trainer.set_num_batches_tracked(id, batches);
+        t.trainer.set_count(id, batches);
         Ok(())
     })
 }
@@ -245,18 +265,21 @@ pub unsafe extern "C" fn nunatak_trainer_set_batches(trainer: *mut nunatak_train
 /// `name` is NULL or ends with a zero; `out` is NULL, or `count` floats can be written there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nunatak_trainer_get_gradient(
-    trainer: *mut nunatak_trainer,
+    trainer: *const nunatak_trainer,
     name: *const c_char,
     out: *mut f32,
     count: usize,
 ) -> nunatak_status {
-    call(|| {
+    call(|args| {
         let t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let (name, out) = unsafe { (text(name, "name")?, slice_mut(t.own(), out, count, "out")?) };
+        let (name, out) = unsafe { (text(args, name, "name")?, slice_mut(args, out, count, "out")?) };
         let id = t.param_of(name)?;
-        t.check_numbers(Entry::Param(id), count)?;
-        Ok(t.trainer.gradient(id, out)?)
+        t.check_numbers(id, count)?;
+        match t.trainer.gradient(id, out) {
+            Err(Error::NothingToTrain) => Err(fail!(NUNATAK_NO_GRADIENT, "{name} is frozen, or takes no part: it has no gradient")),
+            result => Ok(result?),
+        }
     })
 }
 
@@ -275,12 +298,12 @@ pub unsafe extern "C" fn nunatak_trainer_set_gradient(
     numbers: *const f32,
     count: usize,
 ) -> nunatak_status {
-    call(|| {
+    call(|args| {
         let mut t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let (name, numbers) = unsafe { (text(name, "name")?, slice(t.own(), numbers, count, "numbers")?) };
+        let (name, numbers) = unsafe { (text(args, name, "name")?, slice(args, numbers, count, "numbers")?) };
         let id = t.param_of(name)?;
-        t.check_numbers(Entry::Param(id), count)?;
+        t.check_numbers(id, count)?;
         Ok(t.trainer.set_gradient(id, numbers)?)
     })
 }
@@ -294,21 +317,19 @@ pub unsafe extern "C" fn nunatak_trainer_set_gradient(
 /// `name` is NULL or ends with a zero; `out` is NULL, or `count` floats can be written there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nunatak_trainer_get_momentum(
-    trainer: *mut nunatak_trainer,
+    trainer: *const nunatak_trainer,
     name: *const c_char,
     out: *mut f32,
     count: usize,
 ) -> nunatak_status {
-    call(|| {
+    call(|args| {
         let t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let (name, out) = unsafe { (text(name, "name")?, slice_mut(t.own(), out, count, "out")?) };
+        let (name, out) = unsafe { (text(args, name, "name")?, slice_mut(args, out, count, "out")?) };
         let id = t.param_of(name)?;
-        t.check_numbers(Entry::Param(id), count)?;
+        t.check_numbers(id, count)?;
         match t.trainer.momentum(id, out) {
-            Err(nunatak_nn::Error::NoMomentum) => {
-                Err(fail!(NUNATAK_NO_GRADIENT, "{name} has no momentum: it gets one at its first update"))
-            }
+            Err(Error::NoMomentum) => Err(fail!(NUNATAK_NO_GRADIENT, "{name} has no momentum: it gets one at its first update")),
             result => Ok(result?),
         }
     })
@@ -328,12 +349,12 @@ pub unsafe extern "C" fn nunatak_trainer_set_momentum(
     numbers: *const f32,
     count: usize,
 ) -> nunatak_status {
-    call(|| {
+    call(|args| {
         let mut t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let (name, numbers) = unsafe { (text(name, "name")?, slice(t.own(), numbers, count, "numbers")?) };
+        let (name, numbers) = unsafe { (text(args, name, "name")?, slice(args, numbers, count, "numbers")?) };
         let id = t.param_of(name)?;
-        t.check_numbers(Entry::Param(id), count)?;
+        t.check_numbers(id, count)?;
         Ok(t.trainer.set_momentum(id, numbers)?)
     })
 }

@@ -1,26 +1,26 @@
 //! The plan and the instruction set as text.
 
-use crate::boundary::{Out, Own, call, put_text, slice_mut, text_bytes};
+use crate::boundary::{Out, call, put_text, slice_mut, text_bytes};
 use crate::config::nunatak_config;
 use crate::handles::Entered;
+use crate::plan::planned;
 use crate::status::nunatak_status;
-use crate::trainer::{nunatak_trainer, planned};
+use crate::trainer::nunatak_trainer;
 use core::ffi::c_char;
 use nunatak_nn::Level;
-use nunatak_nn::summary::Summary;
+use nunatak_nn::step::Summary;
 
-/// How many bytes `nunatak_plan_text` needs for this config, the zero at the end included. Errors and stack
+/// How many bytes `nunatak_plan_text` needs for this config, the zero at the end included. Errors and heap
 /// as for `nunatak_trainer_required_bytes`. Any thread.
 ///
 /// # Safety
 /// As for `nunatak_trainer_required_bytes`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nunatak_plan_text_bytes(config: *const nunatak_config, bytes: *mut usize) -> nunatak_status {
-    call(|| {
+    call(|args| {
         // SAFETY: the caller's promise.
-        let (planned, out) = unsafe { (planned(config)?, Out::new(Own::NOTHING, bytes, "bytes")?) };
-        let (blueprint, slots, _) = planned.setup.plan()?;
-        out.put(text_bytes(Summary::new(&blueprint, &slots)));
+        let (out, planned) = unsafe { (Out::new(args, bytes, "bytes")?, planned(args, config)?) };
+        out.put(text_bytes(Summary(&planned.program(&|_| false)?)));
         Ok(())
     })
 }
@@ -34,11 +34,10 @@ pub unsafe extern "C" fn nunatak_plan_text_bytes(config: *const nunatak_config, 
 /// there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nunatak_plan_text(config: *const nunatak_config, text: *mut c_char, bytes: usize) -> nunatak_status {
-    call(|| {
+    call(|args| {
         // SAFETY: the caller's promise.
-        let (planned, out) = unsafe { (planned(config)?, slice_mut(Own::NOTHING, text.cast::<u8>(), bytes, "text")?) };
-        let (blueprint, slots, _) = planned.setup.plan()?;
-        put_text(Summary::new(&blueprint, &slots), out, "the plan's text")
+        let (out, planned) = unsafe { (slice_mut(args, text.cast::<u8>(), bytes, "text")?, planned(args, config)?) };
+        put_text(Summary(&planned.program(&|_| false)?), out, "the plan's text")
     })
 }
 
@@ -55,11 +54,11 @@ fn name_of(level: Level) -> *const c_char {
 /// # Safety
 /// `level` is NULL or can be written.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nunatak_trainer_level(trainer: *mut nunatak_trainer, level: *mut *const c_char) -> nunatak_status {
-    call(|| {
+pub unsafe extern "C" fn nunatak_trainer_level(trainer: *const nunatak_trainer, level: *mut *const c_char) -> nunatak_status {
+    call(|args| {
         let t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
-        let out = unsafe { Out::new(t.own(), level, "level")? };
+        let out = unsafe { Out::new(args, level, "level")? };
         out.put(name_of(t.trainer.level()));
         Ok(())
     })

@@ -12,11 +12,18 @@ pub const NUNATAK_MAX_THREADS: usize = 256;
 #[cfg(feature = "std")]
 const POOLS: usize = 16;
 
+/// Threads, and the process that they are in: a fork does not take them along.
 #[cfg(feature = "std")]
-static STARTED: std::sync::Mutex<[Option<Threads>; POOLS]> = std::sync::Mutex::new([const { None }; POOLS]);
+struct Pool {
+    threads: Threads,
+    process: u32,
+}
 
 #[cfg(feature = "std")]
-fn started() -> std::sync::MutexGuard<'static, [Option<Threads>; POOLS]> {
+static STARTED: std::sync::Mutex<[Option<Pool>; POOLS]> = std::sync::Mutex::new([const { None }; POOLS]);
+
+#[cfg(feature = "std")]
+fn started() -> std::sync::MutexGuard<'static, [Option<Pool>; POOLS]> {
     // Nothing that panics leaves the table halfway.
     STARTED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -36,22 +43,28 @@ pub(crate) fn of(count: usize) -> Result<Threads, Failure> {
         return Ok(Threads::serial());
     }
     #[cfg(feature = "std")]
-    if let Some(threads) = started().iter().flatten().find(|threads| threads.count() == count) {
-        return Ok(threads.clone());
+    if let Some(pool) = started().iter().flatten().find(|pool| pool.threads.count() == count) {
+        return Ok(pool.threads.clone());
     }
     Err(fail!(NUNATAK_NO_THREADS, "{count} threads were not started; call nunatak_threads_start({count}) first"))
 }
 
 #[cfg(feature = "std")]
 fn start(count: usize) -> Result<(), Failure> {
-    let mut table = started();
-    if table.iter().flatten().any(|threads| threads.count() == count) {
+    let (mut table, process) = (started(), std::process::id());
+    let same = table.iter().position(|place| place.as_ref().is_some_and(|pool| pool.threads.count() == count));
+    if same.and_then(|at| table[at].as_ref()).is_some_and(|pool| pool.process == process) {
         return Ok(());
     }
-    let Some(place) = table.iter_mut().find(|place| place.is_none()) else {
+    // Those of the process that this one was forked from are not here: they make room.
+    let Some(at) = same.or_else(|| table.iter().position(|place| place.is_none())) else {
         return Err(fail!(NUNATAK_TOO_MANY, "{POOLS} different counts of threads are started already; stop one first"));
     };
-    *place = Some(Threads::new(count).map_err(|e| fail!(NUNATAK_NO_THREADS, "{e}"))?);
+    if !nunatak_heap::has((count + 16) << 12) {
+        return Err(fail!(NUNATAK_OUT_OF_MEMORY, "the system gave no memory for {count} threads"));
+    }
+    let threads = Threads::new(count).map_err(|e| fail!(NUNATAK_NO_THREADS, "{e}"))?;
+    table[at] = Some(Pool { threads, process });
     Ok(())
 }
 
@@ -65,10 +78,10 @@ fn start(_: usize) -> Result<(), Failure> {
 /// while no trainer works. Allocates memory.
 ///
 /// `NUNATAK_BAD_CONFIG` for another count, `NUNATAK_NO_THREADS` where the system gave none, `NUNATAK_TOO_MANY`
-/// (at most 16 different counts), `NUNATAK_UNSUPPORTED` in a library without the standard library. Any thread.
+/// (at most 16 different counts), `NUNATAK_OUT_OF_MEMORY`, `NUNATAK_UNSUPPORTED` in a library without the standard library. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn nunatak_threads_start(count: usize) -> nunatak_status {
-    call(|| match checked(count)? {
+    call(|_| match checked(count)? {
         1 => Ok(()),
         count => start(count),
     })
@@ -76,17 +89,28 @@ pub extern "C" fn nunatak_threads_start(count: usize) -> nunatak_status {
 
 /// Lets `count` threads go: they end when the last trainer that has them is released.
 /// `NUNATAK_NO_THREADS` where they were not started, `NUNATAK_BAD_CONFIG` for a count that can't be. Any thread.
+///
+/// After fork() the child has no threads but the one that forked. Trainers that were made with more compute alone
+/// there, with the same bits. Stopping the parent's threads is NUNATAK_OK there, and starting starts new ones.
 #[unsafe(no_mangle)]
 pub extern "C" fn nunatak_threads_stop(count: usize) -> nunatak_status {
-    call(|| {
-        let count = checked(count)?;
-        if count == 1 {
-            return Ok(());
-        }
-        // They are joined after the table is free again.
-        let _threads = of(count)?;
-        #[cfg(feature = "std")]
-        started().iter_mut().filter(|place| place.as_ref().is_some_and(|t| t.count() == count)).for_each(|place| *place = None);
-        Ok(())
+    call(|_| match checked(count)? {
+        1 => Ok(()),
+        count => stop(count),
     })
+}
+
+#[cfg(feature = "std")]
+fn stop(count: usize) -> Result<(), Failure> {
+    let pool = started().iter_mut().find_map(|place| place.take_if(|pool| pool.threads.count() == count));
+    // They are joined here, after the table is free again.
+    match pool {
+        Some(_) => Ok(()),
+        None => of(count).map(|_| ()),
+    }
+}
+
+#[cfg(not(feature = "std"))]
+fn stop(count: usize) -> Result<(), Failure> {
+    of(count).map(|_| ())
 }

@@ -9,7 +9,7 @@ place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 
 $CARGO cinstall --manifest-path capi/Cargo.toml --profile "$PROFILE" --prefix="$place/usr" --libdir="$place/usr/lib"
-for file in lib/libnunatak.a lib/libnunatak.so include/nunatak.h lib/pkgconfig/nunatak.pc; do
+for file in lib/libnunatak.a lib/libnunatak.so include/nunatak.h include/nunatak.hpp share/nunatak/nunatak.supp lib/pkgconfig/nunatak.pc; do
   [ -s "$place/usr/$file" ] || { echo "cargo cinstall left no $file"; exit 1; }
 done
 cmp capi/include/nunatak.h "$place/usr/include/nunatak.h"

@@ -15,12 +15,27 @@ const WORTH_IT: usize = 8 << 20;
 /// # Errors
 /// [`Failure`] where the machine has not so much memory, with advice.
 pub fn reserve(bytes: usize) -> Result<MmapMut, Failure> {
+    reserve_beside(bytes, 0)
+}
+
+/// The same, where the run takes `beside` bytes more elsewhere: images on their way, copies while saving. They are not
+/// reserved here, but they must be there.
+///
+/// # Errors
+/// As for [`reserve`].
+pub fn reserve_beside(bytes: usize, beside: usize) -> Result<MmapMut, Failure> {
+    let whole = bytes.saturating_add(beside);
+    let parts = match beside {
+        0 => String::new(),
+        _ => format!(" ({} for the step, {} for images and for saving)", human_bytes(bytes), human_bytes(beside)),
+    };
     let too_much = |there: &str| {
-        Failure::Failed(format!("this takes {}{there}; take a smaller --batch or --size, or --memory small", human_bytes(bytes)))
+        let whole = human_bytes(whole);
+        Failure::Failed(format!("this takes {whole} of memory{parts}{there}; take a smaller --batch or --size, or --memory small"))
     };
     // Linux promises memory that it does not have and later kills whoever uses it.
-    if let Some(available) = available_memory().filter(|&a| (bytes as u64) > a) {
-        return Err(too_much(&format!(", and {} are free", human_bytes(available as usize))));
+    if let Some((free, of)) = limits().into_iter().filter(|(free, _)| whole as u64 > *free).min() {
+        return Err(too_much(&format!(", and {} are free {of}", human_bytes(free as usize))));
     }
     let block = MmapMut::map_anon(bytes.max(1)).map_err(|_| too_much(", more than the system gives"))?;
     // A wish: where it is not granted, everything works all the same.
@@ -31,9 +46,52 @@ pub fn reserve(bytes: usize) -> Result<MmapMut, Failure> {
     Ok(block)
 }
 
-/// What Linux says could be had without swapping.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+/// Bytes that could still be had, and what sets that limit: the machine, the container, the shell's `ulimit -v`. Only
+/// Linux tells.
+fn limits() -> Vec<(u64, &'static str)> {
+    let text = |path: &str| std::fs::read_to_string(path).ok();
+    let machine = || kilobytes(&text("/proc/meminfo")?, "MemAvailable:");
+    let address_space = || {
+        let limits = text("/proc/self/limits")?;
+        let most =
+            limits.lines().find_map(|line| line.strip_prefix("Max address space"))?.split_whitespace().next()?.parse::<u64>().ok()?;
+        Some(most.saturating_sub(kilobytes(&text("/proc/self/status")?, "VmSize:")?))
+    };
+    let found =
+        [(machine(), "on this machine"), (container(), "in this container"), (address_space(), "under this shell's limit (ulimit -v)")];
+    found.into_iter().filter_map(|(free, of)| Some((free?, of))).collect()
+}
+
+/// What the control group of this process may still take: its limit, less what it uses and could not give back.
+fn container() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    // Inside a container its own group is the root; outside it lies below.
+    [format!("/sys/fs/cgroup/{own}"), "/sys/fs/cgroup".into()].iter().find_map(|folder| {
+        let number = |file: &str| std::fs::read_to_string(format!("{folder}/{file}")).ok()?.trim().parse::<u64>().ok();
+        let most = number("memory.max")?;
+        let stat = std::fs::read_to_string(format!("{folder}/memory.stat")).unwrap_or_default();
+        let cache = stat.lines().find_map(|line| line.strip_prefix("inactive_file ")?.trim().parse::<u64>().ok()).unwrap_or(0);
+        Some(most.saturating_sub(number("memory.current")?.saturating_sub(cache)))
+    })
+}
+
+/// The number of a line such as `MemAvailable:   1234 kB`, in bytes.
+fn kilobytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kb| kb * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_machine_has_not_is_refused_with_its_number() {
+        assert_eq!(kilobytes("MemTotal: 5 kB\nMemAvailable:   1234 kB\n", "MemAvailable:"), Some(1234 * 1024));
+        assert_eq!(reserve(100).map(|block| block.len()).ok(), Some(100));
+        let error = reserve_beside(1 << 20, 1 << 55).map(drop);
+        let text = "this takes 36028797.02 GB of memory (1.0 MB for the step, 36028797.02 GB for images and for saving)";
+        assert!(matches!(&error, Err(Failure::Failed(e)) if cfg!(not(target_os = "linux")) || e.starts_with(text)), "{error:?}");
+    }
 }

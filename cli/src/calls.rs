@@ -1,8 +1,8 @@
 //! The kernel calls of a planned step, by the names that people know.
 
-use nunatak_core::Operation;
-use nunatak_nn::summary::{call_algorithm, call_name, each_call};
-use nunatak_nn::{Blueprint, Call as Of, ParamId, ValueId};
+use nunatak_core::program::{Call as Kernel, Flags};
+use nunatak_nn::step::{call_algorithm, call_name, call_of, call_operation, call_reads, each_call};
+use nunatak_nn::{EntryId, EntryKind, Event, Program, ValueId};
 
 /// A kernel call of a step.
 #[derive(Clone, PartialEq)]
@@ -20,124 +20,128 @@ pub struct Call {
 }
 
 /// Every kernel call of the step, in order.
-pub fn calls(blueprint: &Blueprint) -> Vec<Call> {
+pub fn calls(program: &Program) -> Vec<Call> {
     let mut list = Vec::new();
-    each_call(blueprint, |call| {
-        let name = call_name(blueprint, call).to_string();
+    each_call(program, |event| {
         list.push(Call {
-            name,
-            op: op(blueprint, call),
-            pass: call.pass(),
-            algorithm: call_algorithm(blueprint, call),
-            bytes: writes(blueprint, call),
+            name: call_name(program, event).to_string(),
+            op: call_operation(program, event),
+            pass: event.pass(),
+            algorithm: call_algorithm(program, event),
+            bytes: writes(program, event),
         });
     });
     list
 }
 
-fn op(blueprint: &Blueprint, call: Of) -> &'static str {
-    match call {
-        Of::Update(_) => "sgd",
-        Of::Input(v) | Of::Forward(v) | Of::BackwardWeight(v) | Of::BackwardInput(v) | Of::BackwardStep(v) => {
-            blueprint.tape().node(v).map_or("", |node| node.op.name())
-        }
-    }
+/// Numbers of an entry as it lies.
+fn entry_len(program: &Program, id: EntryId) -> usize {
+    program.entry(id).place().len()
+}
+
+/// Numbers of a value that comes from outside.
+fn input_len(program: &Program, v: ValueId) -> usize {
+    program.value_of_node(v.0).map_or(0, |(_, value)| value.place().len())
+}
+
+/// Numbers of the input gradients that a call computes.
+fn gradients(call: &Kernel) -> usize {
+    (0..call.inputs()).map(|i| call.dx(i).len()).sum()
+}
+
+/// Numbers of the parameters whose gradients a call computes apart from one pass over the weight.
+fn trained(call: &Kernel) -> usize {
+    (0..2).filter(|i| wants_apart(call, *i)).map(|i| call.param(i).len()).sum()
+}
+
+/// Whether the gradient of a parameter is computed, and not in one pass with its update.
+fn wants_apart(call: &Kernel, position: usize) -> bool {
+    call.wants_weight(position) && !(position == 0 && call.is_one_pass())
 }
 
 /// Bytes that a call writes, and its scratch.
-fn writes(blueprint: &Blueprint, call: Of) -> usize {
-    let (tape, plan) = (blueprint.tape(), blueprint.plan());
-    let len = |v: ValueId| tape.node(v).map_or(0, |n| n.shape.len());
-    let param = |id: ParamId| blueprint.network().param_at(id).len();
-    let inputs = |v: ValueId| {
-        let need = blueprint.needs().at(v);
-        tape.node(v).map_or(0, |n| n.inputs().filter(|&(i, _)| need.dx[i]).map(|(_, x)| len(x)).sum::<usize>())
+fn writes(program: &Program, event: Event) -> usize {
+    let numbers = match (event, call_of(program, event)) {
+        (Event::Input(v), _) => input_len(program, v),
+        (Event::Sum(id) | Event::Update(id), _) => entry_len(program, id),
+        (_, None) => 0,
+        (Event::Forward(_), Some(call)) => call.y().len() + call.saved().len() + call.scratch().len(),
+        (Event::BackwardWeight(_), Some(call)) => trained(&call) + call.scratch().len(),
+        (Event::BackwardInput(_), Some(call)) => gradients(&call) + call.scratch().len(),
+        (Event::BackwardStep(_), Some(call)) => call.param(0).len() + gradients(&call) + call.scratch().len(),
     };
-    let params = |v: ValueId| {
-        let need = blueprint.need_apart(v);
-        tape.node(v).map_or(0, |n| n.op.trained(need.dw).map(param).sum::<usize>())
-    };
-    4 * match call {
-        Of::Input(v) => len(v),
-        Of::Forward(v) => len(v) + plan.saved(v).len() + plan.forward_scratch(v).len(),
-        Of::BackwardWeight(v) => params(v) + plan.backward_scratch(v).len(),
-        Of::BackwardInput(v) => inputs(v) + plan.backward_scratch(v).len(),
-        Of::BackwardStep(v) => blueprint.one_pass(v).map_or(0, |(_, id)| param(id)) + inputs(v) + plan.backward_scratch(v).len(),
-        Of::Update(id) => param(id),
-    }
+    4 * numbers
 }
 
 /// Bytes that a call can't do without: every tensor that it reads or writes, once. Whatever scratch it
 /// uses on the way stays in the caches if it is well made.
-pub fn traffic(blueprint: &Blueprint, call: Of) -> u64 {
-    let numbers = |v: ValueId| blueprint.tape().node(v).map_or(0, |n| n.shape.len());
-    let param = |id: nunatak_nn::ParamId| blueprint.network().param_at(id).len();
-    let (Of::Forward(v) | Of::BackwardWeight(v) | Of::BackwardInput(v) | Of::BackwardStep(v) | Of::Input(v)) = call else {
-        let Of::Update(id) = call else { return 0 };
-        // The parameter and its momentum are read and written, the gradient is read.
-        let passes = if blueprint.options().momentum { 5 } else { 3 };
-        return 4 * (passes * param(id)) as u64;
-    };
-    let Ok(node) = blueprint.tape().node(v) else { return 0 };
-    let params = || node.op.params().into_iter().flatten().map(param).sum::<usize>();
-    let inputs = |which: &dyn Fn(usize) -> bool| node.inputs().filter(|(i, _)| which(*i)).map(|(_, x)| numbers(x)).sum::<usize>();
-    let saved = blueprint.plan().saved(v).len();
-    let need = blueprint.needs().at(v);
-    let read = |reads: nunatak_core::Reads| {
-        inputs(&|i| reads.x[i]) + if reads.y { numbers(v) } else { 0 } + if reads.saved { saved } else { 0 } + numbers(v)
-    };
-    let total = match call {
-        Of::Input(_) => 2 * numbers(v),
-        Of::Forward(_) => inputs(&|_| true) + params() + numbers(v) + saved,
-        Of::BackwardWeight(_) => {
+pub fn traffic(program: &Program, event: Event) -> u64 {
+    let momentum = program.flags().has(Flags::MOMENTUM);
+    let numbers = match (event, call_of(program, event)) {
+        (Event::Input(v), _) => 2 * input_len(program, v),
+        // The momentum is read and written, the gradient is read; of an update the parameter is too.
+        (Event::Sum(id), _) => 3 * entry_len(program, id),
+        (Event::Update(id), _) => (if momentum { 5 } else { 3 }) * entry_len(program, id),
+        (_, None) => 0,
+        (Event::Forward(_), Some(call)) => {
+            let inputs: usize = (0..call.inputs()).map(|i| call.x(i).len()).sum();
+            inputs + parameters(&call) + call.y().len() + call.saved().len()
+        }
+        (Event::BackwardWeight(_), Some(call)) => {
             // A bias alone asks for no input.
-            let apart = blueprint.need_apart(v).dw;
-            let reads = if apart[0] == need.dw[0] { read(node.op.backward_weight_reads()) } else { numbers(v) };
-            reads + node.op.trained(apart).map(param).sum::<usize>()
+            let alone = !wants_apart(&call, 0) && call.is_one_pass();
+            trained(&call) + if alone { call.dy().len() } else { reads(program, event, &call) }
         }
-        Of::BackwardStep(_) => {
-            // The weight and its momentum are read and written.
-            let weight = if blueprint.options().momentum { 4 } else { 2 } * node.op.params()[0].map_or(0, param);
-            read(node.op.backward_weight_reads()) + weight + inputs(&|i| need.dx[i])
+        (Event::BackwardInput(_), Some(call)) => reads(program, event, &call) + parameters(&call) + gradients(&call),
+        // The weight and its momentum are read and written.
+        (Event::BackwardStep(_), Some(call)) => {
+            reads(program, event, &call) + if momentum { 4 } else { 2 } * call.param(0).len() + gradients(&call)
         }
-        _ => read(node.op.backward_input_reads()) + params() + inputs(&|i| need.dx[i]),
     };
-    4 * total as u64
+    4 * numbers as u64
+}
+
+/// Numbers of the parameters that a call reads.
+fn parameters(call: &Kernel) -> usize {
+    let entries = (0..call.entry_count()).map(|i| call.program().entry(call.entry(i)));
+    entries.filter(|entry| entry.kind() == EntryKind::Parameter).map(|entry| entry.place().len()).sum()
+}
+
+/// Numbers that a backward call reads besides parameters, the gradient of its result among them.
+fn reads(program: &Program, event: Event, call: &Kernel) -> usize {
+    let reads = call_reads(program, event);
+    let inputs: usize = (0..call.inputs()).filter(|i| reads.x >> i & 1 == 1).map(|i| call.x(i).len()).sum();
+    inputs + if reads.y { call.y().len() } else { 0 } + if reads.saved { call.saved().len() } else { 0 } + call.dy().len()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nunatak_nn::{Loss, Network, Options, Recipe, Setup, Update};
+    use crate::setup::{Network, Setup};
+    use nunatak_nn::{Loss, Mode, Recipe, Update};
 
     /// What one pass over a weight does is counted there, and not again at the bias beside it.
     #[test]
     fn a_weight_is_counted_once() {
-        let recipe = Recipe::resnet18(1000);
         let setup = Setup {
-            trainable: Network::new(recipe).expect("a network").all(),
-            mode: nunatak_nn::Mode::Train,
+            trainable: "all".into(),
+            mode: Mode::Train,
             loss: Loss::Sum,
-            options: Options { update: Update::During, ..Options::default() },
-            ..Setup::inference(recipe, 1, 64, 64)
+            update: Update::During,
+            momentum: true,
+            ..Setup::inference(Network::Recipe(Recipe::resnet18(1000)), 1, 64)
         };
-        let (blueprint, ..) = setup.plan().expect("a plan");
-        let of = |pass: &str| calls(&blueprint).into_iter().find(|c| c.name == "fc" && c.pass == pass).expect("a call");
+        let program = setup.plan().expect("a plan").program;
+        let head = program.head();
+        let of = |pass: &str| calls(&program).into_iter().find(|c| c.name == head && c.pass == pass).expect("a call");
         let (weight, bias) = (of("backward_step"), of("backward_weight"));
         assert_eq!((weight.algorithm, bias.algorithm), ("stream", "-"));
-        let scratch = 4 * blueprint
-            .plan()
-            .backward_scratch(blueprint.tape().values().rev().find(|v| blueprint.one_pass(*v).is_some()).expect("fc"))
-            .len();
+        let is_linear = |call: &Kernel| call.is_one_pass() && call.entry_count() == 2;
+        let call = program.backward().find(is_linear).expect("the head");
+        let scratch = 4 * call.scratch().len();
         assert_eq!(bias.bytes - scratch, 4 * 1000);
         // Rows of outputs are padded to whole lines.
         assert_eq!(weight.bytes - scratch, 4 * (512 * 1008 + 512));
-        let mut bias_traffic = None;
-        each_call(&blueprint, |call| {
-            if matches!(call, Of::BackwardWeight(v) if blueprint.one_pass(v).is_some()) {
-                bias_traffic = Some(traffic(&blueprint, call));
-            }
-        });
-        assert_eq!(bias_traffic, Some(4 * 2 * 1000));
+        assert_eq!(traffic(&program, Event::BackwardWeight(ValueId(call.node()))), 4 * 2 * 1000);
     }
 }

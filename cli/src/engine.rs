@@ -2,55 +2,47 @@
 //!
 //! All plans share one block, which is made for the largest of them.
 
-use crate::args::Compute;
-use crate::block::reserve;
-use crate::dataset::{Batch, Evaluation, Loader, LoaderOptions, Normalize, Preset, Sample, sequential};
+use crate::args::{Compute, Reading};
+use crate::block::reserve_beside;
 use crate::failure::Failure;
-use crate::model::{Model, ModelFile, View, printable};
-use nunatak_nn::state::Head;
-use nunatak_nn::{Blueprint, Error, Native, Options, Setup, Trainer, setup::Values};
+use crate::model::{Model, ModelFile, View};
+use crate::output::printable;
+use crate::output::say;
+use crate::setup::{Plan, Setup};
+use nunatak_data::{Batch, Evaluation, Loader, LoaderOptions, Normalize, Preset, Sample, decode, sequential};
+use nunatak_nn::files::Head;
+use nunatak_nn::{Error, Native, Trainer, Usual};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// One kind of step at many batch sizes.
-pub struct Plans {
-    setup: Setup,
-    /// What this plan keeps in the block, these do too.
-    held: Option<Box<Blueprint>>,
-    ready: BTreeMap<usize, (Box<Blueprint>, Values)>,
+pub struct Plans<'f> {
+    setup: Setup<'f>,
+    ready: BTreeMap<usize, Plan>,
 }
 
 /// Plans that are kept. Two sizes are usual; others come from broken images.
 const KEPT: usize = 16;
 
-impl Plans {
+impl<'f> Plans<'f> {
     /// Plans that differ from `setup` in the batch alone.
-    pub fn new(setup: Setup) -> Plans {
-        Plans { setup, held: None, ready: BTreeMap::new() }
-    }
-
-    /// The same, and every plan keeps in the block what `other` does.
-    pub fn holding(self, other: Blueprint) -> Plans {
-        Plans { held: Some(Box::new(other)), ..self }
+    pub fn new(setup: Setup<'f>) -> Plans<'f> {
+        Plans { setup, ready: BTreeMap::new() }
     }
 
     /// The plan for `n` images.
     ///
     /// # Errors
     /// Those of [`Setup::plan`].
-    pub fn get(&mut self, n: usize) -> Result<(Box<Blueprint>, Values), Error> {
-        if let Some((blueprint, values)) = self.ready.get(&n) {
-            return Ok((blueprint.clone(), *values));
+    pub fn get(&mut self, n: usize) -> Result<Plan, Error> {
+        if let Some(plan) = self.ready.get(&n) {
+            return Ok(plan.clone());
         }
-        let (mut blueprint, _, values) = Setup { batch: n, ..self.setup }.plan()?;
-        if let Some(other) = &self.held {
-            blueprint.hold(other)?;
-        }
-        let blueprint = Box::new(blueprint);
+        let plan = self.setup.with_batch(n).plan()?;
         if self.ready.len() < KEPT {
-            self.ready.insert(n, (blueprint.clone(), values));
+            self.ready.insert(n, plan.clone());
         }
-        Ok((blueprint, values))
+        Ok(plan)
     }
 
     /// Bytes of the block that batches of these sizes need, and smaller ones too: broken images are left
@@ -62,14 +54,12 @@ impl Plans {
     /// Those of [`Setup::plan`] for `sizes`.
     pub fn bytes(&mut self, sizes: &[usize]) -> Result<usize, Error> {
         let sizes = || sizes.iter().copied().filter(|&n| n > 0);
-        let mut most = sizes().try_fold(0, |most, n| Ok::<_, Error>(most.max(self.get(n)?.0.bytes())))?;
+        let mut most = sizes().try_fold(0, |most, n| Ok::<_, Error>(most.max(Trainer::bytes(&self.get(n)?.program))))?;
         let largest = sizes().max().unwrap_or(0);
         for n in (1..largest).filter(|n| *n <= 32 || n + 4 >= largest) {
             // One image may be too few to train on: then it is refused when it comes.
-            if let Ok((mut blueprint, ..)) = (Setup { batch: n, ..self.setup }).plan()
-                && self.held.as_ref().is_none_or(|other| blueprint.hold(other).is_ok())
-            {
-                most = most.max(blueprint.bytes());
+            if let Ok(plan) = self.setup.with_batch(n).plan() {
+                most = most.max(Trainer::bytes(&plan.program));
             }
         }
         Ok(most)
@@ -85,7 +75,10 @@ pub fn batch_sizes(images: usize, batch: usize) -> [usize; 2] {
 pub struct Engine<'m> {
     /// The trainer.
     pub trainer: Trainer<'m>,
-    plans: Vec<Plans>,
+    plans: Vec<Plans<'m>>,
+    classes: usize,
+    /// Images of which logits are computed at a time, at most.
+    pub at_once: usize,
     /// Which plan it has now.
     now: Option<(usize, usize)>,
 }
@@ -97,32 +90,58 @@ impl<'m> Engine<'m> {
     /// # Errors
     /// [`Failure`] where a plan can't be made or the block is too small.
     pub fn new(
-        mut plans: Vec<Plans>,
+        mut plans: Vec<Plans<'m>>,
         n: usize,
         memory: &'m mut [u8],
         compute: &Compute,
         weights: Option<Native<'m>>,
     ) -> Result<Self, Failure> {
         let Some(first) = plans.first_mut() else { return Err(Failure::Failed("no plan".into())) };
-        let (blueprint, _) = first.get(n)?;
+        let (program, classes) = (first.get(n)?.program, first.setup.network.classes());
         let (level, threads) = (compute.level()?, compute.start_threads()?);
         let trainer = match weights {
-            Some(file) => Trainer::with_weights(*blueprint, memory, file, level, threads)?,
-            None => Trainer::new(*blueprint, memory, level, threads)?,
+            Some(file) => Trainer::with_weights(program, memory, file, level, threads)?,
+            None => Trainer::new(program, memory, level, threads)?,
         };
-        Ok(Engine { trainer, plans, now: Some((0, n)) })
+        Ok(Engine { trainer, plans, classes, at_once: usize::MAX, now: Some((0, n)) })
     }
 
     /// Goes to the plan of `role`, an index into the plans, for `n` images.
     ///
     /// # Errors
     /// [`Error`] where it can't be made or does not fit.
-    pub fn enter(&mut self, role: usize, n: usize) -> Result<Values, Error> {
-        let (blueprint, values) = self.plans[role].get(n)?;
+    pub fn enter(&mut self, role: usize, n: usize) -> Result<Usual, Error> {
+        let Plan { program, values } = self.plans[role].get(n)?;
         if self.now != Some((role, n)) {
-            self.trainer.switch(*blueprint)?;
+            self.trainer.switch(program)?;
             self.now = Some((role, n));
         }
+        Ok(values)
+    }
+
+    /// The plan of `role` for `n` images.
+    ///
+    /// # Errors
+    /// [`Error`] where it can't be made.
+    pub fn plan(&mut self, role: usize, n: usize) -> Result<Plan, Error> {
+        self.plans[role].get(n)
+    }
+
+    /// Goes to the plan of `role` for `n` images, which keeps the gradients that are there: another plan has them elsewhere.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn enter_with_gradients(&mut self, role: usize, n: usize) -> Result<Usual, Error> {
+        let mut carried = Vec::new();
+        if self.now != Some((role, n)) && !self.trainer.updates_during() && !self.trainer.sums_in_momentum() {
+            for id in self.trainer.gradients() {
+                let mut gradient = vec![0.0; self.trainer.program().entry(id).numbers()];
+                self.trainer.gradient(id, &mut gradient)?;
+                carried.push((id, gradient));
+            }
+        }
+        let values = self.enter(role, n)?;
+        carried.iter().try_for_each(|(id, gradient)| self.trainer.set_gradient(*id, gradient))?;
         Ok(values)
     }
 
@@ -131,12 +150,16 @@ impl<'m> Engine<'m> {
     /// # Errors
     /// [`Error`].
     pub fn logits(&mut self, role: usize, batch: &Batch, out: &mut Vec<f32>) -> Result<(), Error> {
-        let values = self.enter(role, batch.labels.len())?;
-        self.trainer.set_input(values.data, &batch.images)?;
-        self.trainer.forward()?;
-        let classes = self.trainer.blueprint().network().recipe().classes;
-        out.resize(batch.labels.len() * classes, 0.0);
-        self.trainer.value(values.prediction, out)
+        let n = batch.labels.len();
+        out.resize(n * self.classes, 0.0);
+        let (at_once, pixels) = (self.at_once.min(n).max(1), batch.pixels.len() / n.max(1));
+        for (logits, pixels) in out.chunks_mut(at_once * self.classes).zip(batch.pixels.chunks(at_once * pixels)) {
+            let values = self.enter(role, logits.len() / self.classes)?;
+            self.trainer.set_input_bytes(values.data, pixels, &batch.normalize.mean, &batch.normalize.std)?;
+            self.trainer.forward()?;
+            self.trainer.value(values.prediction, logits)?;
+        }
+        Ok(())
     }
 }
 
@@ -149,6 +172,12 @@ pub struct Showing {
     /// Shorter side after resizing, before the square is cut out; as it was trained, or size · 256 / 224
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16384))]
     pub resize: Option<u32>,
+    /// Turn pictures as their EXIF orientation says; as it was trained, where not given
+    #[arg(long)]
+    pub exif: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub reading: Reading,
     /// Images that are computed at once
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch: u32,
@@ -158,6 +187,9 @@ pub struct Showing {
     /// Of a delta: the .nunatak that it was made over; the file of that name beside it where not given
     #[arg(long, value_name = "FILE")]
     pub base: Option<PathBuf>,
+    /// Of a file with several state dicts: the keys that lead to the one that is meant, with dots between
+    #[arg(long, value_name = "NAME")]
+    pub key: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub compute: Compute,
@@ -169,13 +201,30 @@ impl Showing {
     /// # Errors
     /// [`Failure`] that names the file.
     pub fn open(&self, path: &Path) -> Result<ModelFile, Failure> {
-        ModelFile::open(path, self.base.as_deref(), self.in_place)
+        Ok(ModelFile::open(path, self.base.as_deref(), self.in_place)?.with_key(self.key.clone()))
     }
 
     fn view(&self, model: &Model) -> View {
         let trained = model.view.unwrap_or(View::of(224));
         let view = self.size.filter(|&size| size != trained.size).map_or(trained, View::of);
-        View { resize: self.resize.unwrap_or(view.resize), ..view }
+        View { resize: self.resize.unwrap_or(view.resize), exif: self.exif || trained.exif, ..view }
+    }
+
+    /// Says what the model's file does not tell and is assumed here.
+    fn say_assumed(&self, model: &Model, view: View) {
+        let mut assumed: Vec<String> = model.assumed.iter().cloned().collect();
+        if model.view.is_none() && self.size.is_none() {
+            assumed.push(format!(
+                "images are shown as {0} x {0}, cut out of a shorter side of {1} (--size, --resize)",
+                view.size, view.resize
+            ));
+        }
+        if model.is_taken_for_imagenet() {
+            assumed.push("the 1000 classes are ImageNet's".into());
+        }
+        if !assumed.is_empty() {
+            say(format_args!("assumed, for {} does not tell: {}", model.path.display(), assumed.join("; ")));
+        }
     }
 }
 
@@ -184,9 +233,10 @@ pub fn evaluation(view: View) -> Evaluation {
     Evaluation { resize: view.resize as usize, crop: view.size as usize, normalize: Normalize::IMAGENET }
 }
 
-/// How a loader with this preset works beside the computation.
-pub fn loader_options(batch: usize, preset: Preset, seed: u64, threads: usize) -> LoaderOptions {
-    LoaderOptions { seed, threads: threads.max(1), ahead: 2 * batch, ..LoaderOptions::new(batch, preset) }
+/// How a loader with this preset works beside the computation. `exif`: see [`View`].
+pub fn loader_options(batch: usize, preset: Preset, exif: bool, seed: u64, threads: usize) -> LoaderOptions {
+    let decode = decode::Options::new().with_exif(exif);
+    LoaderOptions { decode, seed, threads: threads.max(1), ahead: 2 * batch, ..LoaderOptions::new(batch, preset) }
 }
 
 /// Shows images to a model. `each` gets every batch, its logits, and what had to be left out.
@@ -204,26 +254,27 @@ pub fn show(
     let compute = &showing.compute;
     let (count, batch) = (samples.len(), showing.batch as usize);
     let view = showing.view(model);
+    showing.say_assumed(model, view);
     let side = view.size as usize;
-    let mut setup = Setup::inference(model.recipe, batch, side, side);
-    setup.options = Options { threads: compute.thread_count(), in_place: showing.in_place, ..setup.options };
     let weights = model.weights().filter(|_| showing.in_place || model.delta().is_some());
     if showing.in_place && weights.is_none() {
         return Err(in_place_needs_native(&model.path));
     }
     let sizes = batch_sizes(count, batch);
-    let mut plans = Plans::new(setup);
-    if let Some(delta) = model.delta() {
-        let (mut blueprint, ..) = Setup { batch: 1, ..setup }.plan()?;
-        blueprint.hold_delta(delta)?;
-        plans = plans.holding(blueprint);
-    }
-    let mut memory = reserve(plans.bytes(&sizes)?)?;
+    let mut plans = Plans::new(Setup {
+        threads: compute.thread_count(),
+        in_place: weights.filter(|_| showing.in_place),
+        hold: model.delta().iter().flat_map(|delta| delta.tensors()).map(|tensor| tensor.name().to_string()).collect(),
+        ..Setup::inference(model.network, batch, side)
+    });
+    // Decoded images wait in the loader, and one batch of them is on its way.
+    let images = 3 * side * side * (4 * batch.min(count) + compute.thread_count());
+    let mut memory = reserve_beside(plans.bytes(&sizes)?, images)?;
     let mut engine = Engine::new(vec![plans], sizes[0], &mut memory, compute, weights)?;
     model.load(&mut engine.trainer, Head::Load)?;
 
     let preset = Preset::Evaluation(evaluation(view));
-    let loader = Loader::new(samples, loader_options(batch, preset, 0, compute.thread_count())).map_err(failed)?;
+    let loader = Loader::new(samples, loader_options(batch, preset, view.exif, 0, compute.thread_count())).map_err(failed)?;
     let mut logits = Vec::new();
     for batch in loader.epoch(sequential(count), 0, 0).map_err(failed)? {
         logits.clear();
@@ -231,14 +282,14 @@ pub fn show(
             engine.logits(0, &batch, &mut logits)?;
         }
         if let Some(at) = logits.iter().position(|v| !v.is_finite()) {
-            let image = &loader.samples()[batch.indices[at / model.recipe.classes]].path;
+            let image = &loader.samples()[batch.indices[at / model.network.classes()]].path;
             return Err(Failure::with(
                 printable(&image.to_string_lossy()),
                 format_args!(
                     "{} gives {} for class {}: its weights or statistics are too large or broken; train it anew, with a lower rate",
                     model.path.display(),
                     logits[at],
-                    at % model.recipe.classes,
+                    at % model.network.classes(),
                 ),
             ));
         }

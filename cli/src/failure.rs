@@ -1,5 +1,6 @@
 //! How a command ends when it does not succeed, and with which exit code.
 
+use crate::output::say;
 use std::fmt::Display;
 use std::process::ExitCode;
 
@@ -10,8 +11,8 @@ pub enum Failure {
     Usage(String),
     /// What was asked could not be done: exit code 1.
     Failed(String),
-    /// Ctrl-C, after everything was saved: exit code 130.
-    Interrupted,
+    /// A signal ended it, after everything was saved: exit code 128 and the signal's number, 130 for Ctrl-C.
+    Interrupted(i32),
     /// Whoever read our output has gone: exit code 1, without a word.
     OutputClosed,
 }
@@ -25,18 +26,26 @@ impl Failure {
     pub fn with(what: impl Display, why: impl Display) -> Failure {
         Failure::Failed(format!("{what}: {why}"))
     }
+    /// The same failure, of the file or folder `what`.
+    pub fn of(self, what: impl Display) -> Failure {
+        match self {
+            Failure::Usage(text) => Failure::Usage(format!("{what}: {text}")),
+            Failure::Failed(text) => Failure::Failed(format!("{what}: {text}")),
+            ended => ended,
+        }
+    }
     /// Prints the message to stderr and gives the exit code.
     pub fn report(&self) -> ExitCode {
         match self {
             Failure::Usage(text) => {
-                eprintln!("error: {text}");
+                say(format_args!("error: {text}"));
                 ExitCode::from(2)
             }
             Failure::Failed(text) => {
-                eprintln!("error: {text}");
+                say(format_args!("error: {text}"));
                 ExitCode::from(1)
             }
-            Failure::Interrupted => ExitCode::from(130),
+            Failure::Interrupted(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
             Failure::OutputClosed => ExitCode::from(1),
         }
     }
@@ -48,8 +57,8 @@ impl From<nunatak_nn::Error> for Failure {
     }
 }
 
-impl From<nunatak_nn::state::StateError> for Failure {
-    fn from(e: nunatak_nn::state::StateError) -> Failure {
+impl From<nunatak_nn::files::state::StateError> for Failure {
+    fn from(e: nunatak_nn::files::state::StateError) -> Failure {
         Failure::Failed(e.to_string())
     }
 }

@@ -1,8 +1,12 @@
 //! The program `nunatak`: fine-tunes, evaluates and inspects ResNets at a prompt.
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
-use clap::{Parser, Subcommand};
-use nunatak_cli::commands::{convert, demo, evaluate, finetune, inspect, measure, plan, predict, profile, step};
+use clap::{CommandFactory, Parser, Subcommand};
+use nunatak_cli::commands::{
+    completions, convert, demo, evaluate, export, finetune, inspect, lr_find, man, measure, plan, predict, profile, step,
+};
+use nunatak_cli::output::say;
 use std::process::ExitCode;
 
 /// Train and fine-tune ResNet18 and its kin on CPUs.
@@ -19,6 +23,8 @@ enum Command {
     Demo(demo::Args),
     /// Fine-tune a pretrained network on a folder of images
     Finetune(Box<finetune::Args>),
+    /// Search the learning rate that a fine-tuning could be started with
+    LrFind(Box<lr_find::Args>),
     /// Accuracy of a model on a folder of images
     Evaluate(evaluate::Args),
     /// What a model sees in images
@@ -29,26 +35,52 @@ enum Command {
     Measure(measure::Args),
     /// What a step computes, and where its memory goes
     Plan(plan::Args),
+    /// A network as a folder for the firmware of a board: programs, weights, numbers, a self-test
+    Export(Box<export::Args>),
     /// Where the time of a step goes, call by call
     Profile(profile::Args),
     /// What a weights file holds
     Inspect(inspect::Args),
     /// From one weights format to another
     Convert(convert::Args),
+    /// What a shell proposes when Tab is pressed
+    Completions(completions::Args),
+    /// Pages of the manual
+    Man(man::Args),
 }
 
 fn main() -> ExitCode {
-    let result = match &Cli::parse().command {
+    let given: Vec<_> = std::env::args_os().collect();
+    let words = match finetune::config::expand(given.clone()) {
+        Ok(words) => words,
+        Err(failure) => return failure.report(),
+    };
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        // Help and the version come this way too. That nobody could read them is a failure.
+        Err(e) => {
+            if let Some(path) = finetune::config::named(&given) {
+                say(format_args!("(with the options of --config {})", path.display()));
+            }
+            let code = if e.print().is_ok() || e.use_stderr() { e.exit_code() } else { 1 };
+            return ExitCode::from(u8::try_from(code).unwrap_or(2));
+        }
+    };
+    let result = match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Finetune(args) => finetune::run(args),
+        Command::LrFind(args) => lr_find::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Step(args) => step::run(args),
         Command::Measure(args) => measure::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Export(args) => export::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Completions(args) => completions::run(args, &mut Cli::command()),
+        Command::Man(args) => man::run(args, Cli::command()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

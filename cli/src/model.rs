@@ -1,39 +1,32 @@
 //! Model files: opening one, what stands in its metadata, saving one.
 //!
-//! A model file holds exactly the entries of PyTorch's `state_dict`. What a program needs besides
-//! them lies in the metadata of a `.safetensors` or `.nunatak`:
+//! A model file holds exactly the entries of PyTorch's `state_dict`. What a program needs besides them is told
+//! by [`About`]. Two more keys of the metadata are not of the model but of the file:
 //!
 //! | key | what |
 //! |---|---|
-//! | `nunatak.classes` | the names of the classes, a list in JSON |
-//! | `nunatak.view` | how images were shown to it: the square's side, the shorter side before |
-//! | `nunatak.recipe` | the stem, which leaves no trace in a state dict |
 //! | `nunatak.training` | only in `FILE.last`: where the run stands, in JSON |
 //! | `nunatak.base` | only in a delta: the name of the file that it is laid over, which is looked for beside it |
-//!
-//! A `.pth` has no room for metadata: names and view then lie beside it, in `FILE.classes.json`.
 
+use crate::about::About;
+pub use crate::about::View;
 use crate::failure::Failure;
-use crate::weights::Backbone;
-use nunatak_nn::checkpoint::{Checkpoint, write_pth, write_safetensors};
-use nunatak_nn::state::{Head, State, recipe_metadata, recipe_of};
-use nunatak_nn::{Native, Recipe, Save, Trainer};
-use serde::{Deserialize, Serialize};
+use crate::published::{IMAGENET_CLASSES, address_for, imagenet_class};
+use crate::setup::{Asked, Found, Network};
+use crate::weights::{self, Backbone};
+use nunatak_nn::files::save::Save;
+use nunatak_nn::files::state::State;
+use nunatak_nn::files::{Checkpoint, Head, atomic, write_pth, write_safetensors};
+use nunatak_nn::{Native, Stem, Trainer};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The key of the metadata under which the names of the classes are saved.
-pub const CLASSES_KEY: &str = "nunatak.classes";
-/// The key of the metadata under which the view is saved.
-pub const VIEW_KEY: &str = "nunatak.view";
 /// The key of the metadata under which a delta names its base.
 pub const BASE_KEY: &str = "nunatak.base";
 /// The largest file that is read, in bytes: hundreds of times what ResNet34 takes.
 pub(crate) const MAX_FILE: u64 = 1 << 35;
-/// The largest list of class names that is read, in bytes.
-const MAX_SIDECAR: u64 = 1 << 28;
 
 /// The bytes of a model file, and where they came from.
 pub struct ModelFile {
@@ -41,6 +34,8 @@ pub struct ModelFile {
     bytes: Bytes,
     /// Of a delta: what it is laid over.
     base: Option<(PathBuf, Backbone)>,
+    /// Of a file with several state dicts: the name of one.
+    key: Option<String>,
 }
 
 /// The bytes of a model file.
@@ -74,12 +69,15 @@ impl ModelFile {
     /// # Errors
     /// [`Failure`] that names the file.
     pub fn open(path: &Path, base: Option<&Path>, in_place: bool) -> Result<ModelFile, Failure> {
+        if matches!(path.try_exists(), Ok(false)) {
+            return Err(Failure::with(path.display(), format_args!("can't be read: there is no such file; {}", address_for(path))));
+        }
         let bytes = if in_place { Bytes::Mapped(Backbone::open(path)?) } else { Bytes::Read(read_at_most(path, MAX_FILE)?) };
         Self::with_base(path, bytes, base)
     }
 
     fn with_base(path: &Path, bytes: Bytes, base: Option<&Path>) -> Result<ModelFile, Failure> {
-        let mut file = ModelFile { path: path.to_owned(), bytes, base: None };
+        let mut file = ModelFile { path: path.to_owned(), bytes, base: None, key: None };
         // What is no native file is no delta; what is wrong with it is said when it is parsed.
         let Some(delta) = Native::parse(file.bytes.as_slice()).ok().filter(|native| native.base().is_some()) else {
             return match base {
@@ -100,16 +98,19 @@ impl ModelFile {
         Ok(file)
     }
 
-    /// What the bytes hold.
+    /// The same file, of whose state dicts `key` names one.
+    pub fn with_key(self, key: Option<String>) -> ModelFile {
+        ModelFile { key, ..self }
+    }
+
+    /// What the bytes hold; of the network, what they do not tell is as it is asked for. What was assumed about the
+    /// file is said on stderr.
     ///
     /// # Errors
     /// [`Failure`] that names the file, the place and the cause.
-    pub fn parse(&self) -> Result<Model<'_>, Failure> {
-        let checkpoint = Checkpoint::parse(self.bytes.as_slice()).map_err(|e| Failure::with(self.path.display(), e))?;
-        let recipe = match (&self.base, checkpoint.native()) {
-            (Some(_), Some(delta)) => *delta.recipe(),
-            _ => recipe_of(&checkpoint).map_err(|e| Failure::with(self.path.display(), e))?,
-        };
+    pub fn parse(&self, asked: Asked) -> Result<Model<'_>, Failure> {
+        let checkpoint = weights::parse(&self.path, self.bytes.as_slice(), self.key.as_deref())?;
+        weights::remark(&self.path, &checkpoint);
         let base = match &self.base {
             None => None,
             Some((path, file)) => {
@@ -122,60 +123,29 @@ impl ModelFile {
                 Some(native)
             }
         };
-        let (classes, view) = self.about(&checkpoint)?;
-        if let Some(names) = classes.as_ref().filter(|names| names.len() != recipe.classes) {
+        let about = About::of(&self.path, &checkpoint)?;
+        let Found { network, assumed } = self.network(&checkpoint, about.stem(&self.path)?, asked)?;
+        let About { classes, view, .. } = about;
+        if let Some(names) = classes.as_ref().filter(|names| names.len() != network.classes()) {
             return Err(Failure::with(
                 self.path.display(),
-                format_args!("comes with {} class names, but `fc` tells {} classes apart", names.len(), recipe.classes),
+                format_args!("comes with {} class names, but the network tells {} classes apart", names.len(), network.classes()),
             ));
         }
-        Ok(Model { path: self.path.clone(), checkpoint, base, recipe, classes, view })
+        Ok(Model { path: self.path.clone(), checkpoint, base, network, assumed, classes, view })
     }
 
-    /// What is known besides the tensors: from the metadata, or from the file beside.
-    fn about(&self, checkpoint: &Checkpoint) -> Result<(Option<Vec<String>>, Option<View>), Failure> {
-        let fail = |path: &Path, e: serde_json::Error| Failure::with(path.display(), format_args!("class names and view: {e}"));
-        let metadata = checkpoint.metadata();
-        if !metadata.is_empty() {
-            let classes = metadata.get(CLASSES_KEY).map(|text| serde_json::from_str(text)).transpose();
-            let view = metadata.get(VIEW_KEY).map(|text| serde_json::from_str::<View>(text)).transpose();
-            let view = view.map_err(|e| fail(&self.path, e))?;
-            return Ok((classes.map_err(|e| fail(&self.path, e))?, view.map(View::within)));
+    /// The network that the file is of; of a delta, with what it is laid over.
+    fn network(&self, checkpoint: &Checkpoint, stem: Option<Stem>, asked: Asked) -> Result<Found, Failure> {
+        let base = match &self.base {
+            None => None,
+            Some((path, file)) => Some(Checkpoint::parse(file.bytes()).map_err(|e| Failure::with(path.display(), e))?),
+        };
+        if let (Some(_), Some(recipe)) = (&base, checkpoint.native().and_then(Native::recipe)) {
+            return Ok(Found { network: Network::Recipe(*recipe), assumed: None });
         }
-        let beside = sidecar(&self.path);
-        if !beside.is_file() {
-            return Ok((None, None));
-        }
-        let about: About = serde_json::from_slice(&read_at_most(&beside, MAX_SIDECAR)?).map_err(|e| fail(&beside, e))?;
-        Ok((Some(about.classes), about.view.map(View::within)))
+        Network::find(checkpoint, base.as_ref(), stem, asked).map_err(|e| e.of(self.path.display()))
     }
-}
-
-/// How images are shown to a network.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct View {
-    /// Side of the square that it sees.
-    pub size: u32,
-    /// Shorter side after resizing, before the square is cut out.
-    pub resize: u32,
-}
-
-impl View {
-    /// The usual view of a size.
-    pub fn of(size: u32) -> View {
-        View { size, resize: (u64::from(size) * 256 / 224).max(1) as u32 }
-    }
-    /// What a file says may be any number: kept to what the options allow.
-    fn within(self) -> View {
-        View { size: self.size.clamp(1, 8192), resize: self.resize.clamp(1, 16384) }
-    }
-}
-
-/// What lies beside a `.pth`.
-#[derive(Serialize, Deserialize)]
-struct About {
-    classes: Vec<String>,
-    view: Option<View>,
 }
 
 pub(crate) fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, Failure> {
@@ -188,7 +158,13 @@ pub(crate) fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, Failure> {
     if meta.len() > most {
         return Err(Failure::with(path.display(), format_args!("has {} bytes; at most {most} are read", meta.len())));
     }
-    std::fs::read(path).map_err(fail)
+    std::fs::read(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::OutOfMemory => Failure::with(
+            path.display(),
+            format_args!("can't be read: its {} are more memory than there is", human_bytes(meta.len() as usize)),
+        ),
+        _ => fail(e),
+    })
 }
 
 /// A network in a file.
@@ -200,7 +176,9 @@ pub struct Model<'f> {
     /// Of a delta: the weights that it is laid over.
     pub base: Option<Native<'f>>,
     /// The network that they are of.
-    pub recipe: Recipe,
+    pub network: Network,
+    /// What was taken for granted of the network, for which the file has no words.
+    pub assumed: Option<String>,
     /// The names of its classes, if they are known.
     pub classes: Option<Vec<String>>,
     /// How images were shown to it, if that is known.
@@ -226,7 +204,7 @@ impl<'f> Model<'f> {
         if let Some(delta) = self.delta() {
             return trainer.load_delta(delta).map_err(|e| Failure::with(self.path.display(), e));
         }
-        if trainer.blueprint().borrows() {
+        if trainer.program().weights_hash().is_some() {
             return Ok(()); // the trainer was made with the weights
         }
         let loaded = trainer.load(&self.checkpoint, head).map_err(|e| Failure::with(self.path.display(), e))?;
@@ -244,7 +222,7 @@ impl<'f> Model<'f> {
     /// # Errors
     /// [`Failure`] where the network does not take three colours.
     pub fn takes_images(&self) -> Result<(), Failure> {
-        let channels = self.recipe.in_channels;
+        let channels = self.network.in_channels();
         if channels == 3 {
             return Ok(());
         }
@@ -256,24 +234,30 @@ impl<'f> Model<'f> {
     /// # Errors
     /// [`Failure`] where it has no head.
     pub fn tells_classes(&self) -> Result<(), Failure> {
-        if self.recipe.classes > 0 {
+        if self.network.classes() > 0 {
             return Ok(());
         }
-        Err(Failure::with(self.path.display(), "the network has no head (fc); `nunatak finetune` gives it one"))
+        Err(Failure::with(self.path.display(), "the network has no head; `nunatak finetune` gives it one"))
     }
 
-    /// The name of a class, or its number where no names are known.
-    pub fn class(&self, index: usize) -> String {
-        match self.classes.as_ref().and_then(|names| names.get(index)) {
-            Some(name) => printable(name),
-            None => format!("class {index}"),
+    /// Whether the classes are taken for ImageNet's: they have no names, and there are as many.
+    pub fn is_taken_for_imagenet(&self) -> bool {
+        self.classes.is_none() && self.network.classes() == IMAGENET_CLASSES
+    }
+
+    /// The name of a class, if it is known.
+    pub fn class_name(&self, index: usize) -> Option<&str> {
+        match &self.classes {
+            Some(names) => names.get(index).map(String::as_str),
+            None if self.is_taken_for_imagenet() => imagenet_class(index),
+            None => None,
         }
     }
-}
 
-/// Where the class names of a `.pth` lie: `FILE.classes.json`.
-pub fn sidecar(path: &Path) -> PathBuf {
-    beside(path, ".classes.json")
+    /// The name of a class for people, or its number where no names are known.
+    pub fn class(&self, index: usize) -> String {
+        self.class_name(index).map_or(format!("class {index}"), crate::output::printable)
+    }
 }
 
 /// A file's name with something after it.
@@ -281,11 +265,6 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)
-}
-
-/// Text from a file or a folder, made fit for a terminal: control characters are escaped.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// The formats that are written.
@@ -315,11 +294,10 @@ impl OutFormat {
 }
 
 /// The metadata of a model.
-pub fn metadata(recipe: &Recipe, classes: &[String], view: View) -> BTreeMap<String, String> {
-    let mut metadata = recipe_metadata(recipe);
+pub fn metadata(about: &About) -> BTreeMap<String, String> {
+    let mut metadata = about.metadata();
+    // The mark by which Python's libraries know tensors of PyTorch.
     metadata.insert("format".into(), "pt".into());
-    metadata.insert(CLASSES_KEY.into(), serde_json::json!(classes).to_string());
-    metadata.insert(VIEW_KEY.into(), serde_json::json!(view).to_string());
     metadata
 }
 
@@ -328,23 +306,22 @@ pub fn metadata(recipe: &Recipe, classes: &[String], view: View) -> BTreeMap<Str
 ///
 /// # Errors
 /// [`Failure`] that names the file and says what the system refused.
-pub fn save(path: &Path, trainer: &Trainer, classes: &[String], view: View, delta_over: Option<&Path>) -> Result<(), Failure> {
-    let recipe = trainer.blueprint().network().recipe();
+pub fn save(path: &Path, trainer: &Trainer, about: &About, delta_over: Option<&Path>) -> Result<(), Failure> {
     match OutFormat::of(path)? {
-        OutFormat::Safetensors => save_safetensors(path, &trainer.state(), &metadata(recipe, classes, view)),
+        OutFormat::Safetensors => save_safetensors(path, &trainer.state(), &metadata(about)),
         OutFormat::Native => {
-            let (classes, view) = (serde_json::json!(classes).to_string(), serde_json::json!(view).to_string());
-            let base = delta_over.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-            let mut pairs = vec![(CLASSES_KEY, classes.as_str()), (VIEW_KEY, view.as_str())];
-            pairs.extend(base.as_deref().map(|name| (BASE_KEY, name)));
+            // The head of the file holds the recipe.
+            let mut metadata = About { recipe: None, ..about.clone() }.metadata();
+            metadata.extend(delta_over.and_then(Path::file_name).map(|name| (BASE_KEY.into(), name.to_string_lossy().into_owned())));
+            let pairs: Vec<(&str, &str)> = metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
             let what = if delta_over.is_some() { Save::Delta } else { Save::Network };
             trainer.saving(what, &pairs)?.save(path).map(drop).map_err(not_saved)
         }
         OutFormat::Pth => {
-            // The names first: a model without them would be taken for one of unknown classes.
-            let about = serde_json::json!(About { classes: classes.to_vec(), view: Some(view) });
-            replace_small(&sidecar(path), &about.to_string())?;
-            write_pth(path, &trainer.state().views()).map_err(not_saved)
+            // What lies beside comes first, for older readers: a model without it would be taken for one of unknown
+            // classes.
+            about.save_beside(path)?;
+            write_pth(path, &trainer.state().views(), &metadata(about)).map_err(not_saved)
         }
     }
 }
@@ -361,39 +338,23 @@ fn not_saved(e: impl std::fmt::Display) -> Failure {
     Failure::with("can't save", e)
 }
 
-fn replace_small(path: &Path, text: &str) -> Result<(), Failure> {
-    let fail = |e: std::io::Error| Failure::with("can't save", format_args!("{}: {e}; what stood there is unchanged", path.display()));
-    let mut file = temporary_beside(path).map_err(fail)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
-    file.persist(path).map_err(|e| fail(e.error))?;
-    Ok(())
+/// Writes a small file, atomically.
+///
+/// # Errors
+/// As for [`save`].
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    atomic::replace(path, |out| out.write_all(bytes)).map_err(not_saved)
 }
 
-fn temporary_beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".nunatak-").suffix(".tmp");
-    // Readable by others as the umask allows, not by the owner alone.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
-}
-
-/// Finds out now whether a file can be written later, when hours of work hang on it.
+/// Finds out now whether a file can be written later, when hours of work hang on it. What earlier programs left
+/// half written beside it is removed.
 ///
 /// # Errors
 /// [`Failure`] that names the file.
 pub fn check_writable(path: &Path) -> Result<(), Failure> {
-    let fail = |e: std::io::Error| Failure::with(path.display(), format_args!("can't be written: {e}; nothing was started"));
-    if path.file_name().is_none() || path.is_dir() {
-        return Err(Failure::with(path.display(), "can't be written: it is a folder; nothing was started"));
-    }
-    // A link is followed when saving: what it points to is what must be writable.
-    let target = match std::fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_symlink() => std::fs::canonicalize(path).map_err(fail)?,
-        _ => path.to_owned(),
-    };
-    temporary_beside(&target).map(drop).map_err(fail)
+    atomic::check(path).map_err(|e| Failure::Failed(format!("{e}; nothing was started")))?;
+    atomic::sweep(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")));
+    Ok(())
 }
 
 /// A number of bytes for people: 46.8 MB.
@@ -414,11 +375,5 @@ mod tests {
         assert_eq!(OutFormat::of(Path::new("a.safetensors")).ok(), Some(OutFormat::Safetensors));
         assert_eq!(OutFormat::of(Path::new("a.b.PTH")).ok(), Some(OutFormat::Pth));
         assert!(matches!(OutFormat::of(Path::new("a")), Err(Failure::Usage(_))));
-        assert_eq!(sidecar(Path::new("x/a.pth")), Path::new("x/a.pth.classes.json"));
-    }
-
-    #[test]
-    fn terminals_are_safe_from_names() {
-        assert_eq!(printable("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
     }
 }

@@ -1,4 +1,4 @@
-//! Printing to stdout without a panic when nobody reads any more.
+//! Printing without a panic where nobody reads any more, or the disk behind stdout or stderr is full.
 
 use crate::failure::Failure;
 use std::fmt;
@@ -15,8 +15,37 @@ pub fn write(text: fmt::Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Writes a line to stderr. Where that can't be done there is nobody left to tell.
+pub fn say(text: impl fmt::Display) {
+    // One write, so that lines of several threads are not mixed.
+    let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
+}
+
+/// Text from a file or a folder, made fit for a terminal: control characters and the like are escaped.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\'' | '\\' => out.push(c),
+            _ => out.extend(c.escape_debug()),
+        }
+    }
+    out
+}
+
 /// `println!` that returns an error instead of panicking.
 #[macro_export]
 macro_rules! outln {
     ($($part:tt)*) => { $crate::output::write(format_args!("{}\n", format_args!($($part)*))) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn names_cannot_command_the_terminal() {
+        assert_eq!(printable("layer1.0 \"Füße\" a\\b"), "layer1.0 \"Füße\" a\\b");
+        assert_eq!(printable("a\x1b[31m\u{202e}\nb"), "a\\u{1b}[31m\\u{202e}\\nb");
+    }
 }

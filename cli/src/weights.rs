@@ -1,8 +1,8 @@
 //! Weights files: reading one whole, with errors that name it.
 
 use crate::failure::Failure;
-use nunatak_nn::checkpoint::{Checkpoint, Entry, Mapped};
-use nunatak_nn::state::{Head, Loaded};
+use nunatak_nn::files::state::Loaded;
+use nunatak_nn::files::{Checkpoint, Entry, Head, Mapped};
 use nunatak_nn::{Native, Trainer};
 use std::path::{Path, PathBuf};
 
@@ -45,12 +45,23 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     crate::model::read_at_most(path, crate::model::MAX_FILE)
 }
 
-/// The checkpoint in the bytes of the file `path`.
+/// The checkpoint in the bytes of the file `path`: the state dict that `key` names, if one is named.
 ///
 /// # Errors
 /// [`Failure`] that names the file.
-pub fn parse<'f>(path: &Path, bytes: &'f [u8]) -> Result<Checkpoint<'f>, Failure> {
-    Checkpoint::parse(bytes).map_err(|e| Failure::with(path.display(), e))
+pub fn parse<'f>(path: &Path, bytes: &'f [u8], key: Option<&str>) -> Result<Checkpoint<'f>, Failure> {
+    let file = match key {
+        Some(key) => Checkpoint::parse_key(bytes, key),
+        None => Checkpoint::parse(bytes),
+    };
+    file.map_err(|e| Failure::with(path.display(), e))
+}
+
+/// Says on stderr what was assumed about a file, and what of it was left out.
+pub fn remark(path: &Path, file: &Checkpoint) {
+    for remark in file.remarks() {
+        crate::output::say(format_args!("note: {}: {}", path.display(), crate::output::printable(remark)));
+    }
 }
 
 /// Loads a checkpoint into a trainer; says on stderr where it holds numbers that are not finite.
@@ -58,9 +69,10 @@ pub fn parse<'f>(path: &Path, bytes: &'f [u8]) -> Result<Checkpoint<'f>, Failure
 /// # Errors
 /// [`Failure`] that names the file.
 pub fn load(trainer: &mut Trainer, path: &Path, file: &Checkpoint, head: Head) -> Result<Loaded, Failure> {
+    remark(path, file);
     let loaded = trainer.load(file, head).map_err(|e| Failure::with(path.display(), e))?;
     for (name, count) in &loaded.not_finite {
-        eprintln!("warning: {}: {name} holds {count} numbers that are NaN or infinite", path.display());
+        crate::output::say(format_args!("warning: {}: {name} holds {count} numbers that are NaN or infinite", path.display()));
     }
     Ok(loaded)
 }

@@ -13,9 +13,10 @@ pub const UNIT: usize = ALIGN / size_of::<f32>();
 /// so that no sum of lengths or bytes wraps around, on 32-bit processors either.
 pub const MOST_NUMBERS: usize = (isize::MAX as usize - ALIGN) / size_of::<f32>();
 
-/// Bytes that a block must have to hold `numbers` at an aligned place wherever it starts itself.
+/// Bytes that a block must have to hold `numbers` at an aligned place wherever it starts itself; `usize::MAX`,
+/// which no block has, where so many do not fit the address space.
 pub const fn block_bytes(numbers: usize) -> usize {
-    numbers * size_of::<f32>() + ALIGN - 1
+    numbers.saturating_mul(size_of::<f32>()).saturating_add(ALIGN - 1)
 }
 
 /// The caller's block as numbers, the first at a multiple of [`ALIGN`].
@@ -125,6 +126,16 @@ mod tests {
             let short = &mut memory[start..start + block_bytes(100) - 1];
             let given = short.len();
             assert_eq!(numbers(short, 100).err(), Some(Error::ArenaTooSmall { needed: given + 1, given }));
+        }
+    }
+
+    #[test]
+    fn more_numbers_than_there_are_addresses_are_refused() {
+        let mut memory = [0_u8; 256];
+        for count in [usize::MAX, usize::MAX / 2, usize::MAX / 4, usize::MAX / 4 + 1, usize::MAX / 4 + 2, MOST_NUMBERS + 1] {
+            let needed = block_bytes(count);
+            assert!(needed > isize::MAX as usize - ALIGN);
+            assert_eq!(numbers(&mut memory, count).err(), Some(Error::ArenaTooSmall { needed, given: 256 }));
         }
     }
 

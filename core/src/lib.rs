@@ -2,11 +2,19 @@
 #![forbid(unsafe_code)]
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "std")]
+extern crate alloc;
+
 pub mod arena;
+pub mod bundle;
 pub mod error;
+pub mod fnv;
+
 pub mod lifetime;
+pub mod list;
 pub mod needs;
 pub mod plan;
+pub mod program;
 pub mod rng;
 pub mod shape;
 mod sort;
@@ -15,8 +23,7 @@ pub mod tensor;
 
 pub use error::Error;
 pub use lifetime::Update;
-pub use needs::{Need, Needs, ParamSet};
-pub use plan::Plan;
+
+pub use list::List;
 pub use shape::Shape;
-pub use tape::{Node, Operation, ParamId, Reads, Tape, ValueId};
 pub use tensor::Tensor;

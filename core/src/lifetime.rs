@@ -5,8 +5,9 @@
 
 use crate::Error;
 use crate::arena::UNIT;
-use crate::needs::Needs;
-use crate::tape::{Operation, ParamId, Tape, ValueId};
+use crate::list::List;
+use crate::needs::{Need, Needs};
+use crate::tape::{EntryId, Operation, Tape, ValueId};
 
 /// What a buffer holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,10 +22,22 @@ pub enum Kind {
     ForwardScratch(ValueId),
     /// Dead after a node's backward calls.
     BackwardScratch(ValueId),
-    /// An input's gradient of a node that can't add to what is there.
+    /// The inputs' gradients of a node that can't add to what is there, one after the other.
     Addend(ValueId),
     /// A parameter's gradient.
-    ParamGradient(ParamId),
+    ParamGradient(EntryId),
+}
+
+impl Kind {
+    /// How often a call goes through such a buffer, in classes: scratch for every part of its work, values and
+    /// gradients for every tap and channel, a parameter's gradient once.
+    pub(crate) const fn reuse(self) -> u64 {
+        match self {
+            Kind::ForwardScratch(_) | Kind::BackwardScratch(_) => 2,
+            Kind::Value(_) | Kind::Gradient(_) | Kind::Saved(_) | Kind::Addend(_) => 1,
+            Kind::ParamGradient(_) => 0,
+        }
+    }
 }
 
 /// A buffer: what it holds, from when to when (both included), how large, where.
@@ -33,18 +46,21 @@ pub struct Slot {
     /// What it holds; a buffer that is reused in place goes by what it held first.
     pub kind: Kind,
     /// First time at which it is in use.
-    pub begin: u16,
+    pub begin: u32,
     /// Last time at which it is in use.
-    pub end: u16,
+    pub end: u32,
     /// Its size, in units of [`crate::arena::ALIGN`] bytes.
     pub units: u32,
-    /// Where it lies, in the same units; set by [`Slots::place`](crate::plan).
+    /// Where it lies, in the same units; set when the plan is made.
     pub offset: u32,
 }
 
 impl Slot {
+    /// Fills a slice that is to be lent.
+    pub const UNUSED: Slot = Slot { kind: Kind::Value(ValueId(0)), begin: 0, end: 0, units: 0, offset: 0 };
+
     /// Whether both are in use at some time.
-    pub fn meets(&self, other: &Slot) -> bool {
+    pub const fn meets(&self, other: &Slot) -> bool {
         self.begin <= other.end && other.begin <= self.end
     }
 }
@@ -57,184 +73,260 @@ pub enum Update {
     After,
     /// During the walk, as soon as the gradient is complete: its memory is used again.
     During,
+    /// After several walks: each gradient is added to the parameter's momentum as soon as it is complete, and its
+    /// memory is used again.
+    Summed,
 }
 
-/// All buffers of a step, at most `S`.
-#[derive(Clone)]
-pub struct Slots<const S: usize> {
-    slots: [Slot; S],
-    len: usize,
+/// What a plan is made from, besides the tape and its needs.
+pub struct Walk<'a, Op: Operation> {
+    /// The steps.
+    pub tape: &'a Tape<'a, Op>,
+    /// Which gradients exist.
+    pub needs: &'a Needs<'a>,
+    /// What sizes of scratch depend on.
+    pub context: &'a Op::Context,
+    /// Numbers of an entry of the state dict as it lies in memory.
+    pub entry_len: &'a dyn Fn(EntryId) -> usize,
+    /// Entries of the state dict.
+    pub entries: usize,
+    /// Values that stay readable after the walk.
+    pub keep: &'a [ValueId],
+    /// Values whose gradient stays readable after the walk.
+    pub keep_gradients: &'a [ValueId],
+    /// When parameters are updated.
+    pub update: Update,
 }
 
-/// Which slot serves which value of the tape.
-#[derive(Clone)]
-pub(crate) struct SlotOf<const N: usize> {
-    pub(crate) value: [u16; N],
-    pub(crate) gradient: [u16; N],
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// All buffers of a step.
+#[derive(Debug)]
+pub struct Slots<'s> {
+    pub(crate) list: List<'s, Slot>,
+    /// Which slot serves which value of the tape, and its gradient.
+    pub(crate) of: List<'s, SlotOf>,
+    /// Of each entry: where its uses stand.
+    pub(crate) uses: List<'s, Uses>,
 }
 
-pub(crate) const NONE: u16 = u16::MAX;
+/// The slots of a value and of its gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotOf {
+    pub(crate) value: u32,
+    pub(crate) gradient: u32,
+    /// The last time at which the value is read.
+    last: u32,
+}
+
+impl SlotOf {
+    /// Fills a slice that is to be lent.
+    pub const UNUSED: SlotOf = SlotOf { value: 0, gradient: 0, last: 0 };
+    /// No slots yet.
+    const NONE: SlotOf = SlotOf { value: NONE, gradient: NONE, last: 0 };
+}
+
+/// Where a parameter whose gradient is computed is used.
+#[derive(Clone, Copy, Debug)]
+pub struct Uses {
+    /// How many nodes compute its gradient.
+    pub count: u32,
+    /// The first of them on the tape, whose backward comes last: after it the gradient is complete.
+    pub first: u32,
+    pub(crate) slot: u32,
+}
+
+impl Uses {
+    /// Fills a slice that is to be lent.
+    pub const UNUSED: Uses = Uses { count: 0, first: 0, slot: 0 };
+    /// Not used yet.
+    const NONE: Uses = Uses { count: 0, first: NONE, slot: NONE };
+}
 
 /// Numbers to units, rounded up.
 fn units(numbers: usize) -> Result<u32, Error> {
     u32::try_from(numbers.div_ceil(UNIT)).map_err(|_| Error::TooLarge { shape: [1, 1, 1, numbers] })
 }
 
-impl<const S: usize> Slots<S> {
-    /// The buffers that the walk along `tape` needs.
-    ///
-    /// `param_len` gives the size of a parameter; `keep` names values that must stay readable after
-    /// the walk.
+impl<Op: Operation> Walk<'_, Op> {
+    fn len(&self) -> u32 {
+        self.tape.nodes().len() as u32
+    }
+    /// When backward at a node takes place.
+    fn backward(&self, v: ValueId) -> u32 {
+        self.len() + 2 * (self.len() - 1 - v.0)
+    }
+    /// After everything.
+    fn end(&self) -> u32 {
+        if self.needs.root().is_some() { 3 * self.len() } else { self.len() }
+    }
+}
+
+impl Slots<'_> {
+    /// Finds the buffers that a walk needs.
     ///
     /// # Errors
-    /// [`Error::PlanFull`], [`Error::TooLarge`], [`Error::ParameterUsedTwice`] (update during).
-    pub(crate) fn new<Op: Operation, const N: usize>(
-        tape: &Tape<Op, N>,
-        needs: &Needs<N>,
-        context: &Op::Context,
-        param_len: &dyn Fn(ParamId) -> usize,
-        keep: &[ValueId],
-        update: Update,
-    ) -> Result<(Self, SlotOf<N>), Error> {
-        let len = tape.nodes().len() as u16;
-        let walk_end = if needs.root().is_some() { 3 * len } else { len };
-        let backward = |v: ValueId| len + 2 * (len - 1 - v.0);
-
-        // The last time at which each value is read.
-        let mut last = [0_u16; N];
-        for v in tape.values() {
-            let node = tape.node(v)?;
-            let need = needs.at(v);
-            last[v.index()] = last[v.index()].max(v.0);
-            if need.backward() && need.reads.y {
-                last[v.index()] = backward(v);
-            }
-            for (position, x) in node.inputs() {
-                let read = if need.backward() && need.reads.x[position] { backward(v) } else { v.0 };
-                last[x.index()] = last[x.index()].max(read);
+    /// [`Error::ListFull`], [`Error::TooLarge`].
+    pub(crate) fn find<Op: Operation>(&mut self, walk: &Walk<Op>) -> Result<(), Error> {
+        if walk.tape.nodes().len() > u32::MAX as usize / 4 {
+            return Err(Error::ListFull { capacity: u32::MAX as usize / 4 });
+        }
+        self.list.clear();
+        self.of.refill(walk.tape.nodes().len(), SlotOf::NONE)?;
+        self.uses.refill(walk.entries, Uses::NONE)?;
+        self.last_reads(walk);
+        for v in walk.tape.values() {
+            self.forward(walk, v)?;
+        }
+        for v in walk.tape.values().rev() {
+            for id in trained(walk, v) {
+                let uses = &mut self.uses[id.index()];
+                (uses.count, uses.first) = (uses.count + 1, v.0);
             }
         }
-        keep.iter().for_each(|v| last[v.index()] = walk_end);
-
-        let empty = Slot { kind: Kind::ParamGradient(ParamId(0)), begin: 0, end: 0, units: 0, offset: 0 };
-        let mut slots = Slots { slots: [empty; S], len: 0 };
-        let mut of = SlotOf { value: [NONE; N], gradient: [NONE; N] };
-
-        for v in tape.values() {
-            let node = tape.node(v)?;
-            let need = *needs.at(v);
-            // In place where the input is read here for the last time, and nowhere else here.
-            let in_place = node.inputs().find(|&(position, x)| {
-                let only_here = node.inputs().all(|(other, y)| other == position || y != x);
-                let same_size = tape.nodes()[x.index()].shape.len() == node.shape.len();
-                node.op.overwrites(position) && last[x.index()] == v.0 && only_here && same_size
-            });
-            of.value[v.index()] = match in_place {
-                Some((_, x)) => {
-                    let slot = of.value[x.index()];
-                    slots.slots[slot as usize].end = last[v.index()];
-                    slot
-                }
-                None if node.is_absorbed() => NONE,
-                // Inputs are written before the walk begins.
-                None if node.inputs().next().is_none() => slots.push(Kind::Value(v), 0, last[v.index()], node.shape.len())?,
-                None => {
-                    let len = match node.op.attached_len() {
-                        0 => node.shape.len(),
-                        attached => node.shape.len().next_multiple_of(UNIT) + attached,
-                    };
-                    slots.push(Kind::Value(v), v.0, last[v.index()], len)?
-                }
-            };
-            let saved_until = if need.backward() && need.reads.saved { backward(v) } else { v.0 };
-            slots.push(Kind::Saved(v), v.0, saved_until, node.op.saved_len(context))?;
-            slots.push(Kind::ForwardScratch(v), v.0, v.0, node.op.forward_scratch_len(context))?;
+        for v in walk.tape.values().rev() {
+            self.backward(walk, v)?;
         }
+        Ok(())
+    }
 
-        // The backward walk. A gradient's buffer is made by whoever writes it first.
-        let mut used = crate::needs::ParamSet::EMPTY;
-        for v in tape.values().rev() {
-            let node = tape.node(v)?;
-            let need = *needs.at(v);
-            if needs.root() == Some(v) && need.gradient {
-                of.gradient[v.index()] = slots.push(Kind::Gradient(v), len, backward(v), node.shape.len())?;
+    /// The last time at which each value is read.
+    fn last_reads<Op: Operation>(&mut self, walk: &Walk<Op>) {
+        for v in walk.tape.values() {
+            let need = walk.needs.at(v);
+            let own = &mut self.of[v.index()].last;
+            *own = (*own).max(if need.backward() && need.reads.y { walk.backward(v) } else { v.0 });
+            for (position, x) in walk.tape.inputs(v).iter().enumerate() {
+                let read = if need.backward() && need.reads.x >> position & 1 == 1 { walk.backward(v) } else { v.0 };
+                let last = &mut self.of[x.index()].last;
+                *last = (*last).max(read);
             }
-            if !need.backward() {
+        }
+        for v in walk.keep {
+            self.of[v.index()].last = walk.end();
+        }
+    }
+
+    /// The buffers that begin at a node's forward.
+    fn forward<Op: Operation>(&mut self, walk: &Walk<Op>, v: ValueId) -> Result<(), Error> {
+        let (node, inputs) = (walk.tape.node(v)?, walk.tape.inputs(v));
+        let need = walk.needs.at(v);
+        let last = self.of[v.index()].last;
+        // In place where the input is read here for the last time, and nowhere else here. Behind the input there is
+        // no room for what is attached.
+        let in_place = inputs.iter().enumerate().find(|&(position, x)| {
+            let only_here = inputs.iter().enumerate().all(|(other, y)| other == position || y != x);
+            let same_size = walk.tape.nodes()[x.index()].shape.len() == node.shape.len();
+            let alone = node.op.overwrites(position) && node.op.attached_len() == 0;
+            alone && self.of[x.index()].last == v.0 && only_here && same_size
+        });
+        self.of[v.index()].value = match in_place {
+            Some((_, x)) => {
+                let slot = self.of[x.index()].value;
+                self.list[slot as usize].end = last;
+                slot
+            }
+            None if node.is_absorbed() => NONE,
+            // Inputs are written before the walk begins.
+            None if inputs.is_empty() => self.push(Kind::Value(v), 0, last, node.shape.len())?,
+            None => {
+                let len = match node.op.attached_len() {
+                    0 => node.shape.len(),
+                    attached => node.shape.len().next_multiple_of(UNIT) + attached,
+                };
+                self.push(Kind::Value(v), v.0, last, len)?
+            }
+        };
+        let saved_until = if need.backward() && need.reads.saved { walk.backward(v) } else { v.0 };
+        self.push(Kind::Saved(v), v.0, saved_until, node.op.saved_len(walk.context))?;
+        self.push(Kind::ForwardScratch(v), v.0, v.0, node.op.forward_scratch_len(walk.context))?;
+        Ok(())
+    }
+
+    /// The buffers that begin at a node's backward. A gradient's buffer is made by the step that writes it
+    /// first.
+    fn backward<Op: Operation>(&mut self, walk: &Walk<Op>, v: ValueId) -> Result<(), Error> {
+        let node = walk.tape.node(v)?;
+        let need = *walk.needs.at(v);
+        if walk.needs.root() == Some(v) && need.gradient {
+            self.of[v.index()].gradient = self.push(Kind::Gradient(v), walk.len(), self.gradient_end(walk, v), node.shape.len())?;
+        }
+        if !need.backward() {
+            return Ok(());
+        }
+        let now = walk.backward(v);
+        self.input_gradients(walk, v, &need)?;
+        let weight = need.dw != [false; 2];
+        let scratch = node.op.backward_scratch_len(walk.context, need.dx != 0, weight);
+        self.push(Kind::BackwardScratch(v), now, now, scratch)?;
+        for (position, param) in node.op.params().into_iter().enumerate() {
+            let (Some(id), true) = (param, need.dw[position]) else { continue };
+            let uses = self.uses[id.index()];
+            if uses.slot != NONE || walk.update == Update::During && uses.count == 1 && node.op.steps(position) {
                 continue;
             }
-            let now = backward(v);
-            let mut free = true; // the gradient of the result can still be written over
-            // A residual, the last input, first: its gradient is often dy as it is.
-            for (position, x) in node.inputs().rev().filter(|&(position, _)| need.dx[position]) {
-                let x_len = tape.nodes()[x.index()].shape.len();
-                // x + x: the second contribution reads dy too, which must not have become dx by then.
-                let once = node.inputs().all(|(other, y)| other == position || y != x || !need.dx[other]);
-                if need.dx_adds[position] {
-                    if !node.op.accumulates(position) {
-                        slots.push(Kind::Addend(v), now, now, x_len)?;
-                    }
-                } else if free && once && node.op.gradient_overwrites(position) && x_len == node.shape.len() {
-                    let slot = of.gradient[v.index()];
-                    slots.slots[slot as usize].end = backward(x);
-                    of.gradient[x.index()] = slot;
-                    free = false;
-                } else {
-                    of.gradient[x.index()] = slots.push(Kind::Gradient(x), now, backward(x), x_len)?;
+            let (begin, end) = match walk.update {
+                Update::After => (0, walk.end()),
+                Update::During | Update::Summed => (now, walk.backward(ValueId(uses.first)) + 1),
+            };
+            self.uses[id.index()].slot = self.push(Kind::ParamGradient(id), begin, end, (walk.entry_len)(id))?;
+        }
+        Ok(())
+    }
+
+    /// Until when a value's gradient is in use.
+    fn gradient_end<Op: Operation>(&self, walk: &Walk<Op>, v: ValueId) -> u32 {
+        if walk.keep_gradients.contains(&v) { walk.end() } else { walk.backward(v) }
+    }
+
+    fn input_gradients<Op: Operation>(&mut self, walk: &Walk<Op>, v: ValueId, need: &Need) -> Result<(), Error> {
+        let (node, inputs) = (walk.tape.node(v)?, walk.tape.inputs(v));
+        let now = walk.backward(v);
+        // Whether the gradient of the result can still be written over.
+        let mut free = !walk.keep_gradients.contains(&v);
+        // One buffer serves the inputs whose gradient can't be added to, one after the other.
+        let mut addend = 0;
+        // A residual, the last input, first: its gradient is often dy as it is.
+        for (position, x) in inputs.iter().enumerate().rev().filter(|&(position, _)| need.dx_at(position)) {
+            let x_len = walk.tape.nodes()[x.index()].shape.len();
+            // x + x: the second contribution reads dy too, which must not have become dx by then.
+            let once = inputs.iter().enumerate().all(|(other, y)| other == position || y != x || !need.dx_at(other));
+            if need.adds_at(position) {
+                if !node.op.accumulates(position) {
+                    addend = addend.max(x_len);
                 }
-            }
-            let weight = need.dw != [false; 2];
-            let scratch = node.op.backward_scratch_len(context, need.dx != [false; 2], weight);
-            slots.push(Kind::BackwardScratch(v), now, now, scratch)?;
-            for (position, (param, dw)) in node.op.params().into_iter().zip(need.dw).enumerate() {
-                let (Some(param), true) = (param, dw) else { continue };
-                let (begin, end) = match update {
-                    Update::After => (0, walk_end),
-                    Update::During => (now, now + 1),
-                };
-                if used.contains(param) {
-                    match update {
-                        Update::After => continue,
-                        Update::During => return Err(Error::ParameterUsedTwice { param: param.index() }),
-                    }
-                }
-                used.insert(param);
-                if update == Update::During && node.op.steps(position) {
-                    continue;
-                }
-                slots.push(Kind::ParamGradient(param), begin, end, param_len(param))?;
+            } else if free && once && node.op.gradient_overwrites(position) && x_len == node.shape.len() {
+                let slot = self.of[v.index()].gradient;
+                self.list[slot as usize].end = self.gradient_end(walk, *x);
+                self.of[x.index()].gradient = slot;
+                free = false;
+            } else {
+                self.of[x.index()].gradient = self.push(Kind::Gradient(*x), now, self.gradient_end(walk, *x), x_len)?;
             }
         }
-        Ok((slots, of))
+        self.push(Kind::Addend(v), now, now, addend)?;
+        Ok(())
     }
 
     /// Adds a buffer; one of no numbers needs no slot.
-    fn push(&mut self, kind: Kind, begin: u16, end: u16, numbers: usize) -> Result<u16, Error> {
+    fn push(&mut self, kind: Kind, begin: u32, end: u32, numbers: usize) -> Result<u32, Error> {
         if numbers == 0 {
             return Ok(NONE);
         }
-        if self.len == S {
-            return Err(Error::PlanFull { capacity: S });
-        }
-        self.slots[self.len] = Slot { kind, begin, end, units: units(numbers)?, offset: 0 };
-        self.len += 1;
-        Ok(self.len as u16 - 1)
-    }
-
-    /// The buffers.
-    pub fn as_slice(&self) -> &[Slot] {
-        &self.slots[..self.len]
-    }
-
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [Slot] {
-        &mut self.slots[..self.len]
+        self.list.push(Slot { kind, begin, end, units: units(numbers)?, offset: 0 })
     }
 
     /// The time at which most memory is in use, and how many units that is: no placement can do with
     /// less.
-    pub fn peak(&self) -> (u16, u64) {
-        let at =
-            |time: u16| -> u64 { self.as_slice().iter().filter(|s| s.begin <= time && time <= s.end).map(|s| u64::from(s.units)).sum() };
+    pub(crate) fn peak(&self) -> (u32, u64) {
+        let at = |time: u32| -> u64 { self.list.iter().filter(|s| s.begin <= time && time <= s.end).map(|s| u64::from(s.units)).sum() };
         // The sum only grows when a buffer begins.
-        self.as_slice().iter().map(|s| (s.begin, at(s.begin))).max_by_key(|&(time, sum)| (sum, core::cmp::Reverse(time))).unwrap_or((0, 0))
+        self.list.iter().map(|s| (s.begin, at(s.begin))).max_by_key(|&(time, sum)| (sum, core::cmp::Reverse(time))).unwrap_or((0, 0))
     }
+}
+
+/// The parameters whose gradient is computed at a node.
+fn trained<Op: Operation>(walk: &Walk<Op>, v: ValueId) -> impl Iterator<Item = EntryId> + use<Op> {
+    let (op, dw) = (walk.tape.nodes()[v.index()].op, walk.needs.at(v).dw);
+    op.params().into_iter().zip(dw).filter_map(|(id, wanted)| id.filter(|_| wanted))
 }

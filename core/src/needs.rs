@@ -4,66 +4,19 @@
 //! weight-gradient call; below the lowest trainable layer there is no input-gradient call; what only
 //! an absent call would have read is not kept.
 
-use crate::tape::{Operation, ParamId, Reads, Tape, ValueId};
-
-/// A set of parameters, as bits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ParamSet([u64; ParamSet::CAPACITY / 64]);
-
-impl ParamSet {
-    /// Parameters that a set can hold.
-    pub const CAPACITY: usize = 256;
-    /// No parameter.
-    pub const EMPTY: ParamSet = ParamSet([0; 4]);
-
-    /// The parameters 0 … `count` − 1.
-    pub fn first(count: usize) -> ParamSet {
-        let mut set = Self::EMPTY;
-        (0..count as u16).for_each(|i| set.insert(ParamId(i)));
-        set
-    }
-    /// Puts a parameter in.
-    ///
-    /// # Panics
-    /// If its number is not below [`ParamSet::CAPACITY`].
-    pub fn insert(&mut self, param: ParamId) {
-        self.0[param.index() / 64] |= 1 << (param.index() % 64);
-    }
-    /// Takes a parameter out.
-    pub fn remove(&mut self, param: ParamId) {
-        self.0[param.index() / 64] &= !(1 << (param.index() % 64));
-    }
-    /// Whether it is in.
-    pub fn contains(&self, param: ParamId) -> bool {
-        self.0.get(param.index() / 64).is_some_and(|word| word >> (param.index() % 64) & 1 == 1)
-    }
-    /// Whether no parameter is in.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::EMPTY
-    }
-    /// The parameters in it, in order.
-    pub fn iter(self) -> impl Iterator<Item = ParamId> {
-        (0..Self::CAPACITY as u16).map(ParamId).filter(move |&p| self.contains(p))
-    }
-    /// What is in either.
-    pub fn union(self, other: ParamSet) -> ParamSet {
-        ParamSet(core::array::from_fn(|i| self.0[i] | other.0[i]))
-    }
-    /// What is in both.
-    pub fn intersection(self, other: ParamSet) -> ParamSet {
-        ParamSet(core::array::from_fn(|i| self.0[i] & other.0[i]))
-    }
-}
+use crate::Error;
+use crate::list::List;
+use crate::tape::{EntryId, Inputs, Operation, Reads, Tape, ValueId};
 
 /// What the backward walk must compute at one node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Need {
     /// The gradient of the result exists.
     pub gradient: bool,
-    /// The gradient of each input is computed.
-    pub dx: [bool; 2],
-    /// The gradient of an input is added to what is there, not written over it.
-    pub dx_adds: [bool; 2],
+    /// The inputs whose gradient is computed.
+    pub dx: Inputs,
+    /// The inputs whose gradient is added to what is there, not written over it.
+    pub dx_adds: Inputs,
     /// The gradient of each parameter is computed.
     pub dw: [bool; 2],
     /// What the calls of this node read.
@@ -71,66 +24,127 @@ pub struct Need {
 }
 
 impl Need {
+    /// Fills a slice that is to be lent.
+    pub const UNUSED: Need = Need { gradient: false, dx: 0, dx_adds: 0, dw: [false; 2], reads: Reads { x: 0, y: false, saved: false } };
+
     /// Any backward call at all.
     pub fn backward(&self) -> bool {
-        self.dx != [false; 2] || self.dw != [false; 2]
+        self.dx != 0 || self.dw != [false; 2]
+    }
+    /// Whether the gradient of the input at this position is computed.
+    pub const fn dx_at(&self, position: usize) -> bool {
+        self.dx >> position & 1 == 1
+    }
+    /// Whether it is added to what is there.
+    pub const fn adds_at(&self, position: usize) -> bool {
+        self.dx_adds >> position & 1 == 1
     }
 }
 
 /// The backward calls of a tape, from a root value and a set of trainable parameters.
-#[derive(Clone)]
-pub struct Needs<const N: usize> {
-    nodes: [Need; N],
+#[derive(Debug)]
+pub struct Needs<'s> {
+    nodes: List<'s, Need>,
+    marks: List<'s, Mark>,
     root: Option<ValueId>,
 }
 
-impl<const N: usize> Needs<N> {
-    /// What the backward walk from `root` must compute so that every parameter of `trainable` that
-    /// takes part gets its gradient. Without a root there is no backward walk: inference.
-    pub fn new<Op: Operation>(tape: &Tape<Op, N>, root: Option<ValueId>, trainable: ParamSet) -> Self {
-        let mut needs = Needs { nodes: [Need::default(); N], root };
-        let Some(root) = root else { return needs };
-        let is_trainable = |p: Option<ParamId>| p.is_some_and(|p| trainable.contains(p));
+/// What is known of a value while needs are found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mark {
+    /// It depends on something whose gradient is wanted.
+    depends: bool,
+    /// A reader that comes earlier in the backward walk writes its gradient.
+    begun: bool,
+}
 
-        // Upwards: which values depend on a trainable parameter.
-        let mut depends = [false; N];
-        for (i, node) in tape.nodes().iter().enumerate() {
-            depends[i] = node.op.params().into_iter().any(is_trainable)
-                || node.inputs().any(|(position, x)| node.op.differentiable(position) && depends[x.index()]);
+impl Mark {
+    /// Fills a slice that is to be lent.
+    pub const UNUSED: Mark = Mark { depends: false, begun: false };
+}
+
+#[cfg(feature = "std")]
+impl Needs<'static> {
+    /// No needs, on the heap.
+    pub const fn new() -> Self {
+        Needs { nodes: List::new(), marks: List::new(), root: None }
+    }
+}
+
+#[cfg(feature = "std")]
+impl Default for Needs<'static> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'s> Needs<'s> {
+    /// No needs, in the caller's slices, one place for each node in each.
+    pub fn lent(nodes: &'s mut [Need], marks: &'s mut [Mark]) -> Self {
+        Needs { nodes: List::lent(nodes), marks: List::lent(marks), root: None }
+    }
+
+    /// Finds what the backward walk from `root` must compute so that every trainable parameter that takes
+    /// part gets its gradient, and every value that `wanted` names too. Without a root there is no
+    /// backward walk: inference.
+    ///
+    /// # Errors
+    /// [`Error::ListFull`].
+    pub fn find<Op: Operation>(
+        &mut self,
+        tape: &Tape<Op>,
+        root: Option<ValueId>,
+        trainable: &dyn Fn(EntryId) -> bool,
+        wanted: &[ValueId],
+    ) -> Result<(), Error> {
+        self.nodes.refill(tape.nodes().len(), Need::default())?;
+        self.marks.refill(tape.nodes().len(), Mark::default())?;
+        self.root = root;
+        let Some(root) = root else { return Ok(()) };
+        let is_trainable = |p: Option<EntryId>| p.is_some_and(trainable);
+
+        // Upwards: which values depend on something whose gradient is wanted.
+        for v in tape.values() {
+            let op = &tape.nodes()[v.index()].op;
+            let mut depends = wanted.contains(&v) || op.params().into_iter().any(is_trainable);
+            for (position, x) in tape.inputs(v).iter().enumerate() {
+                depends |= op.differentiable(position) && self.marks[x.index()].depends;
+            }
+            self.marks[v.index()].depends = depends;
         }
         // Downwards from the root: which of them the root depends on. The first visitor of a value
         // (the last of its readers on the tape) writes its gradient, the others add.
-        let mut begun = [false; N];
-        needs.nodes[root.index()].gradient = depends[root.index()];
-        begun[root.index()] = true;
-        for (i, node) in tape.nodes().iter().enumerate().take(root.index() + 1).rev() {
-            if !needs.nodes[i].gradient {
+        self.nodes[root.index()].gradient = self.marks[root.index()].depends;
+        self.marks[root.index()].begun = true;
+        for v in (0..=root.0).rev().map(ValueId) {
+            if !self.nodes[v.index()].gradient {
                 continue;
             }
-            let mut need = needs.nodes[i];
-            for (position, x) in node.inputs() {
-                if node.op.differentiable(position) && depends[x.index()] {
-                    need.dx[position] = true;
-                    need.dx_adds[position] = begun[x.index()];
-                    begun[x.index()] = true;
-                    needs.nodes[x.index()].gradient = true;
+            let op = &tape.nodes()[v.index()].op;
+            let mut need = self.nodes[v.index()];
+            for (position, x) in tape.inputs(v).iter().enumerate() {
+                if op.differentiable(position) && self.marks[x.index()].depends {
+                    need.dx |= 1 << position;
+                    need.dx_adds |= Inputs::from(self.marks[x.index()].begun) << position;
+                    self.marks[x.index()].begun = true;
+                    self.nodes[x.index()].gradient = true;
                 }
             }
-            need.dw = node.op.params().map(is_trainable);
+            need.dw = op.params().map(is_trainable);
             let mut reads = |r: Reads| {
-                need.reads.x = [need.reads.x[0] | r.x[0], need.reads.x[1] | r.x[1]];
+                need.reads.x |= r.x;
                 need.reads.y |= r.y;
                 need.reads.saved |= r.saved;
             };
-            if need.dx != [false; 2] {
-                reads(node.op.backward_input_reads());
+            if need.dx != 0 {
+                reads(op.backward_input_reads());
             }
             if need.dw != [false; 2] {
-                reads(node.op.backward_weight_reads());
+                reads(op.backward_weight_reads());
             }
-            needs.nodes[i] = need;
+            self.nodes[v.index()] = need;
         }
-        needs
+        Ok(())
     }
 
     /// Where the backward walk starts.
@@ -139,20 +153,15 @@ impl<const N: usize> Needs<N> {
     }
 
     /// What is to be done at the node that makes `value`.
+    ///
+    /// # Panics
+    /// If the needs were not found for a tape with this value.
     pub fn at(&self, value: ValueId) -> &Need {
         &self.nodes[value.index()]
     }
 
-    /// The parameters that get a gradient.
-    pub fn params<Op: Operation>(&self, tape: &Tape<Op, N>) -> ParamSet {
-        let mut set = ParamSet::EMPTY;
-        for (node, need) in tape.nodes().iter().zip(&self.nodes) {
-            for (param, dw) in node.op.params().into_iter().zip(need.dw) {
-                if let (Some(param), true) = (param, dw) {
-                    set.insert(param);
-                }
-            }
-        }
-        set
+    /// Whether there is a backward walk.
+    pub fn trains(&self) -> bool {
+        self.nodes.iter().any(Need::backward)
     }
 }

@@ -5,8 +5,9 @@ use core::ffi::c_char;
 use core::ptr::{null, null_mut};
 use libfuzzer_sys::fuzz_target;
 use nunatak::config::{nunatak_config, nunatak_config_default, nunatak_recipe, nunatak_recipe_resnet8};
+use nunatak::memory::nunatak_region;
 use nunatak::status::nunatak_status::NUNATAK_OK;
-use nunatak::{callbacks, images, optimizer, random, tensors, texts, trainer, weights};
+use nunatak::{callbacks, images, optimizer, program, random, tensors, texts, trainer, weights};
 
 /// Numbers from the input, zeros after its end.
 struct Input<'a>(&'a [u8]);
@@ -41,8 +42,8 @@ fn config(input: &mut Input) -> nunatak_config {
     let mut config = core::mem::MaybeUninit::<nunatak_config>::uninit();
     // SAFETY: both are written before they are read.
     let mut config = unsafe {
-        assert_eq!(nunatak_recipe_resnet8(4, recipe.as_mut_ptr()), NUNATAK_OK);
-        assert_eq!(nunatak_config_default(recipe.as_ptr(), 2, 12, 12, config.as_mut_ptr()), NUNATAK_OK);
+        assert_eq!(nunatak_recipe_resnet8(4, size_of::<nunatak_recipe>(), recipe.as_mut_ptr()), NUNATAK_OK);
+        assert_eq!(nunatak_config_default(recipe.as_ptr(), 2, 12, 12, size_of::<nunatak_config>(), config.as_mut_ptr()), NUNATAK_OK);
         config.assume_init()
     };
     config.recipe.widths[..3].copy_from_slice(&[4, 5, 6]);
@@ -74,6 +75,29 @@ fn config(input: &mut Input) -> nunatak_config {
     config
 }
 
+/// The program of a config, now and then changed at some places, with a checksum that fits.
+fn program_of(config: &nunatak_config, input: &mut Input) -> Option<Vec<u8>> {
+    let (mut bytes, mut size) = (Vec::new(), 0);
+    // SAFETY: the config is whole, and the buffer as long as is said.
+    unsafe {
+        program::nunatak_program_from_config(config, [0_u8; 1].as_mut_ptr().cast(), 0, &mut size);
+        if size > 0 {
+            bytes = vec![0_u8; size];
+            assert_eq!(program::nunatak_program_from_config(config, bytes.as_mut_ptr().cast(), size, &mut size), NUNATAK_OK);
+        }
+    }
+    let changes = if bytes.is_empty() { 0 } else { input.byte() % 4 };
+    for _ in 0..changes {
+        let at = (usize::from(input.byte()) * 256 + usize::from(input.byte())) % size;
+        bytes[at] ^= input.byte();
+    }
+    if changes > 0 {
+        let sum = nunatak_core::program::checksum(&bytes);
+        bytes[20..28].copy_from_slice(&sum.to_le_bytes());
+    }
+    (!bytes.is_empty()).then_some(bytes)
+}
+
 fuzz_target!(|bytes: &[u8]| {
     let mut input = Input(bytes);
     let mut t = null_mut();
@@ -81,11 +105,13 @@ fuzz_target!(|bytes: &[u8]| {
     let mut floats = vec![0.25_f32; 4096];
     let mut labels = [1_i64; 64];
     let mut file = vec![0_u8; 1 << 16];
+    // Programs stay where they are while a trainer has them: none of these is changed or dropped before the end.
+    let mut programs: Vec<Vec<u8>> = Vec::new();
     let (mut size, mut number) = (0, 0.0);
-    let mut state = random::nunatak_random { state: [0; 320] };
+    let mut state = random::nunatak_random { struct_bytes: 0, state: [0; 320] };
     // SAFETY: every pointer is NULL, or points to what the call is told.
     unsafe {
-        random::nunatak_random_seed(&mut state, 1);
+        random::nunatak_random_seed(&mut state, size_of::<random::nunatak_random>(), 1);
         while !input.0.is_empty() {
             let count = input.size().min(floats.len());
             let bytes = input.size().min(file.len());
@@ -127,6 +153,7 @@ fuzz_target!(|bytes: &[u8]| {
                 65 => drop(random::nunatak_trainer_draw_head(t, &mut state)),
                 66..=69 => {
                     let sgd = optimizer::nunatak_sgd {
+                        struct_bytes: size_of::<optimizer::nunatak_sgd>(),
                         lr: input.float(),
                         momentum: input.float(),
                         dampening: 0.0,
@@ -172,6 +199,26 @@ fuzz_target!(|bytes: &[u8]| {
                     let (kind, number) = (input.byte().into(), input.size());
                     callbacks::nunatak_trainer_call_name(t, kind, number, file.as_mut_ptr().cast(), bytes);
                 }
+                92..=99 => {
+                    let config = config(&mut input);
+                    if let Some(made) = program_of(&config, &mut input) {
+                        programs.push(made);
+                        let made = programs.last().expect("just pushed");
+                        let (at, len) = (made.as_ptr().cast(), made.len());
+                        if program::nunatak_program_required_bytes(at, len, &mut size) != NUNATAK_OK || size >= 1 << 24 {
+                            continue;
+                        }
+                        if input.byte() % 2 == 0 {
+                            program::nunatak_trainer_switch_program(t, at, len);
+                            continue;
+                        }
+                        trainer::nunatak_trainer_release(t);
+                        memory = vec![0xa5_u8; size];
+                        let region = nunatak_region { memory: memory.as_mut_ptr().cast(), bytes: size };
+                        program::nunatak_trainer_init_program(at, len, null(), 0, 1, null(), &region, 1, &mut t);
+                    }
+                }
+                100 => drop(program::nunatak_program_check(file.as_ptr().cast(), bytes)),
                 91 => drop(tensors::nunatak_trainer_set_batches(t, input.name(), i64::from(input.byte()) - 3)),
                 _ => drop(optimizer::nunatak_trainer_set_rate(null_mut(), 1.0)),
             };
@@ -179,6 +226,7 @@ fuzz_target!(|bytes: &[u8]| {
         trainer::nunatak_trainer_release(t);
     }
     drop(memory);
+    drop(programs);
 });
 
 /// Numbers of images that the configs above have.

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nunatak_nn::checkpoint::native::{Layout, Native};
+use nunatak_nn::files::native::{Layout, Native};
 use sha2::{Digest, Sha256};
 
 #[path = "read_all.rs"]

@@ -4,6 +4,9 @@
 //! Output line `i` is the mean of input lines ⌊i·h/out_h⌋ up to ⌈(i+1)·h/out_h⌉, columns likewise; so
 //! windows may overlap by one, and the gradient of a pixel is the sum of dy / cells over its windows.
 
+use crate::bounds::product;
+pub mod windows;
+
 use crate::isa::Isa;
 use crate::lanes::{load_padded, store_padded};
 use crate::{Cpu, Task, parallel::Chunks};
@@ -29,18 +32,24 @@ pub struct AdaptiveAvgPool {
 
 impl AdaptiveAvgPool {
     /// Numbers in x.
+    ///
+    /// # Panics
+    /// If they do not fit the address space; so in all that follows.
     pub const fn x_len(&self) -> usize {
-        self.n * self.h * self.w * self.c
+        product(&[self.n, self.h, self.w, self.c])
     }
     /// Numbers in y.
     pub const fn y_len(&self) -> usize {
-        self.n * self.out_h * self.out_w * self.c
+        product(&[self.n, self.out_h, self.out_w, self.c])
     }
 
-    fn check(&self, x: usize, y: usize) {
+    pub(crate) fn check(&self, x: usize, y: usize) {
         assert!(self.h > 0 && self.w > 0, "a mean over an image of {} x {}", self.h, self.w);
         assert_eq!(x, self.x_len(), "the input of {self:?}");
         assert_eq!(y, self.y_len(), "the output of {self:?}");
+        // Where windows begin is computed with these.
+        product(&[self.h, self.out_h]);
+        product(&[self.w, self.out_w]);
     }
 }
 
@@ -63,6 +72,9 @@ fn window(i: usize, len: usize, out: usize) -> Range<usize> {
 /// If a length is wrong or the image empty.
 pub fn forward(cpu: &Cpu, p: &AdaptiveAvgPool, x: &[f32], y: &mut [f32]) {
     p.check(x.len(), y.len());
+    if y.is_empty() {
+        return;
+    }
     cpu.run(Chunks::new(y, p.c, p.n * p.out_h * p.out_w), &mut [], 0, |i, y, _| {
         cpu.level.run(ForwardTask { p, x, output: i, y });
     });
@@ -80,9 +92,24 @@ pub fn forward(cpu: &Cpu, p: &AdaptiveAvgPool, x: &[f32], y: &mut [f32]) {
 /// # Panics
 /// If a length is wrong or the image empty.
 pub fn backward_input(cpu: &Cpu, p: &AdaptiveAvgPool, dy: &[f32], dx: &mut [f32]) {
+    backward(cpu, p, dy, dx, false);
+}
+
+/// As [`backward_input`], but added to what `dx` holds.
+///
+/// # Panics
+/// If a length is wrong or the image empty.
+pub fn backward_input_add(cpu: &Cpu, p: &AdaptiveAvgPool, dy: &[f32], dx: &mut [f32]) {
+    backward(cpu, p, dy, dx, true);
+}
+
+fn backward(cpu: &Cpu, p: &AdaptiveAvgPool, dy: &[f32], dx: &mut [f32], add: bool) {
     p.check(dx.len(), dy.len());
+    if dx.is_empty() || dy.is_empty() {
+        return dx.fill(0.0);
+    }
     cpu.run(Chunks::new(dx, p.w * p.c, p.n * p.h), &mut [], 0, |i, dx, _| {
-        cpu.level.run(BackwardTask { p, dy, line: i, dx });
+        cpu.level.run(BackwardTask { p, dy, line: i, dx, add });
     });
 }
 
@@ -129,6 +156,7 @@ struct BackwardTask<'a> {
     /// The line's number over all images.
     line: usize,
     dx: &'a mut [f32],
+    add: bool,
 }
 
 impl Task for BackwardTask<'_> {
@@ -136,7 +164,9 @@ impl Task for BackwardTask<'_> {
     fn run<I: Isa>(self, isa: I) {
         let p = self.p;
         let (n, y) = (self.line / p.h, self.line % p.h);
-        self.dx.fill(0.0);
+        if !self.add {
+            self.dx.fill(0.0);
+        }
         for oy in 0..p.out_h {
             let ys = window(oy, p.h, p.out_h);
             if !ys.contains(&y) {
@@ -190,6 +220,10 @@ mod tests {
                         let mut out = Offset::nan(p.x_len(), 15 - i);
                         backward_input(cpu, &p, &dy, &mut out);
                         assert_within(&out, &dx, 1e-6, "dx");
+                        let mut sum = out.to_vec();
+                        backward_input_add(cpu, &p, &dy, &mut sum);
+                        let twice: std::vec::Vec<f64> = dx.iter().map(|v| 2.0 * v).collect();
+                        assert_within(&sum, &twice, 1e-6, "dx added");
                     });
                 }
             }

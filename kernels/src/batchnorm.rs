@@ -28,6 +28,7 @@ pub mod pooled;
 mod sums;
 
 use crate::Cpu;
+use crate::bounds::{aligned, product, room};
 use crate::lanes::{as_f64, sqrt};
 use crate::parallel::Chunks;
 use fused::Then;
@@ -51,8 +52,9 @@ pub const CHUNKS: usize = 64;
 
 impl BatchNorm {
     /// Scratch in `f32` for any of this file's functions on so many threads (64-byte aligned).
+    /// `usize::MAX` where so many do not fit the address space.
     pub const fn scratch_len(&self, threads: usize) -> usize {
-        self.partial_len() + TABLES * self.period() + threads * self.thread_len()
+        room(&[&[self.partial_len()], &[TABLES, self.period()], &[threads, self.thread_len()]])
     }
 
     /// After so many numbers the channels repeat, and vectors are full.
@@ -62,7 +64,7 @@ impl BatchNorm {
             (a, b) = (b, a % b);
         }
         // gcd(0, 16) is 16.
-        self.channels / a * 16
+        room(&[&[self.channels / a, 16]])
     }
 
     /// Rows of which sums are taken in `f32`: about 64 KiB, 16 to 128.
@@ -89,16 +91,16 @@ impl BatchNorm {
 
     /// Two `f64` per channel and chunk, in `f32`, to the next 64 bytes.
     const fn partial_len(&self) -> usize {
-        (self.chunks() * self.channels * 4).next_multiple_of(16)
+        aligned(room(&[&[self.chunks(), self.channels, 4]]))
     }
 
     const fn thread_len(&self) -> usize {
-        3 * self.period()
+        room(&[&[3, self.period()]])
     }
 
     fn check(&self, tensors: &[usize], per_channel: &[usize], scratch: usize, threads: usize) {
         assert!(self.channels > 0, "a batchnorm of no channels");
-        let len = self.rows * self.channels;
+        let len = product(&[self.rows, self.channels]);
         for given in tensors {
             assert_eq!(*given, len, "an activation of {given} numbers for {} rows of {} channels", self.rows, self.channels);
         }

@@ -41,7 +41,7 @@ pub fn products(cpu: &Cpu, rounds: usize, results: &mut [f32]) {
 pub fn products_flops(cpu: &Cpu, rounds: usize, parts: usize) -> u64 {
     let mut lanes = 0;
     cpu.level.run(Lanes(&mut lanes));
-    2 * (CHAINS * lanes * rounds * parts) as u64
+    [CHAINS, lanes, rounds, parts].iter().fold(2, |flops: u64, n| flops.saturating_mul(*n as u64))
 }
 
 /// The measured peak: operations a second of [`products`], the fastest of 40 runs of some 50

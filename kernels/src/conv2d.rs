@@ -7,7 +7,7 @@
 //! | tensor | lies as | forward | backward_input | backward_weight |
 //! |---|---|---|---|---|
 //! | x | `[n][h][w][c]` | read | | read |
-//! | w | [`WeightLayout`] | read | read | |
+//! | w | [`WeightLayout`](crate::WeightLayout) | read | read | |
 //! | y | `[n][out_h][out_w][k]` | overwritten | | |
 //! | dy | as y | | read | read |
 //! | dx | as x | | overwritten or added to | |
@@ -15,55 +15,38 @@
 //!
 //! Scratch: [`Conv2d::scratch_len`]. Reference: [`crate::reference::conv2d`].
 
+mod add_up;
 mod backward_weight;
+mod depthwise;
 mod direct;
 pub mod finish;
+mod geometry;
+mod group;
+mod grouped;
+#[cfg(feature = "matrixmultiply")]
+mod im2col;
 mod nine;
 mod patches;
 mod product;
+mod rows;
+mod side;
 mod stem;
 mod stream;
 mod strided;
 mod thin;
 mod transposed;
+mod uniform;
 mod winograd;
 mod winograd2;
 mod winograd4;
 
 use crate::parallel::Cpu;
 use crate::sgd::Sgd;
-use crate::weights::WeightLayout;
 use core::fmt;
-use nunatak_core::Error;
-use nunatak_core::shape::windows;
 
-use nine::Nine;
-use strided::{Strided, StridedInput};
-use winograd2::Winograd2;
-use winograd4::Winograd4;
-
-pub use finish::{Finish, Normalise};
-
-/// A convolution's numbers: `n` images of `h` x `w` with `c` channels (channels last) to `k` channels.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Conv2d {
-    /// Images.
-    pub n: usize,
-    /// Input lines.
-    pub h: usize,
-    /// Input columns.
-    pub w: usize,
-    /// Input channels.
-    pub c: usize,
-    /// Output channels.
-    pub k: usize,
-    /// Height and width of the filter.
-    pub kernel: usize,
-    /// Step of the filter in both directions.
-    pub stride: usize,
-    /// Zeros around the input on every side.
-    pub pad: usize,
-}
+pub use finish::{Activation, Bias, Finish, Normalise};
+pub use geometry::{Conv2d, Window};
+use uniform::Uniform;
 
 /// The three passes of an operation with weights.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,6 +85,11 @@ pub enum Algorithm {
     /// Matrix products over patches that are gathered a piece at a time.
     #[default]
     Gemm,
+    /// Vectors along the channels, nothing copied: convolutions in which every channel has a filter of its own.
+    Depthwise,
+    /// Groups of a few channels: vectors along the output channels, with numbers of the input spread to the lanes that
+    /// read them.
+    Grouped,
     /// Neither patches nor packed panels: lines of the input are copied a few at a time, and broadcast
     /// from there.
     Direct,
@@ -127,12 +115,14 @@ pub enum Algorithm {
 impl Algorithm {
     /// Every algorithm of this build.
     #[cfg(not(feature = "algorithms"))]
-    pub const ALL: &[Algorithm] = &[Algorithm::Gemm];
+    pub const ALL: &[Algorithm] = &[Algorithm::Gemm, Algorithm::Depthwise];
 
     /// Every algorithm of this build.
     #[cfg(feature = "algorithms")]
     pub const ALL: &[Algorithm] = &[
         Algorithm::Gemm,
+        Algorithm::Depthwise,
+        Algorithm::Grouped,
         Algorithm::Direct,
         Algorithm::Polyphase,
         Algorithm::Winograd4,
@@ -146,13 +136,37 @@ impl Algorithm {
     /// The algorithm, where this build has it; else `gemm`. Without the feature `algorithms` the compiler
     /// sees that nothing else is ever called.
     const fn built(self) -> Algorithm {
-        if cfg!(feature = "algorithms") { self } else { Algorithm::Gemm }
+        if cfg!(feature = "algorithms") || matches!(self, Algorithm::Depthwise) { self } else { Algorithm::Gemm }
+    }
+
+    /// The number by which a program names it; none is used twice.
+    pub const fn code(self) -> u32 {
+        match self {
+            Algorithm::Gemm => 0,
+            Algorithm::Direct => 1,
+            Algorithm::Polyphase => 2,
+            Algorithm::Winograd4 => 3,
+            Algorithm::Winograd2 => 4,
+            Algorithm::Nine => 5,
+            Algorithm::Stream => 6,
+            #[cfg(feature = "matrixmultiply")]
+            Algorithm::Im2col => 7,
+            Algorithm::Depthwise => 8,
+            Algorithm::Grouped => 9,
+        }
+    }
+
+    /// The algorithm with a number, where this build has it.
+    pub fn of_code(code: u32) -> Option<Algorithm> {
+        Self::ALL.iter().copied().find(|algorithm| algorithm.code() == code)
     }
 
     /// The name by which it is asked for.
     pub const fn name(self) -> &'static str {
         match self {
             Algorithm::Gemm => "gemm",
+            Algorithm::Depthwise => "depthwise",
+            Algorithm::Grouped => "grouped",
             Algorithm::Direct => "direct",
             Algorithm::Polyphase => "polyphase",
             Algorithm::Winograd4 => "winograd4",
@@ -174,6 +188,8 @@ impl fmt::Display for Algorithm {
 /// What memory may be spent on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Memory {
+    /// For boards: 16 kB of scratch in a call of `gemm`, where it can do with so few.
+    Tiny,
     /// As little as possible without becoming slow.
     Small,
     /// What speed asks for.
@@ -182,9 +198,36 @@ pub enum Memory {
 }
 
 impl Memory {
+    /// All of them.
+    pub const ALL: [Memory; 3] = [Memory::Tiny, Memory::Small, Memory::Fast];
+
+    /// `tiny`, `small` or `fast`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Memory::Tiny => "tiny",
+            Memory::Small => "small",
+            Memory::Fast => "fast",
+        }
+    }
+
+    /// The number by which a program names it.
+    pub const fn code(self) -> u32 {
+        match self {
+            Memory::Small => 0,
+            Memory::Fast => 1,
+            Memory::Tiny => 2,
+        }
+    }
+
+    /// The setting with this number.
+    pub fn of_code(code: u32) -> Option<Memory> {
+        Self::ALL.into_iter().find(|memory| memory.code() == code)
+    }
+
     /// Numbers of scratch that one call may use, where it can do with so few.
     const fn budget(self) -> usize {
         match self {
+            Memory::Tiny => 4 << 10,
             Memory::Small => 128 << 10,
             Memory::Fast => 512 << 10,
         }
@@ -192,53 +235,14 @@ impl Memory {
 }
 
 impl Conv2d {
-    /// A convolution of `n` images of `h` x `w` with `c` channels to `k` channels.
-    ///
-    /// # Errors
-    /// [`Error`] where a size is zero, the filter is larger than the padded image, or a tensor does
-    /// not fit the address space.
-    #[allow(clippy::too_many_arguments)] // the eight numbers of a convolution
-    pub fn new(n: usize, h: usize, w: usize, c: usize, k: usize, kernel: usize, stride: usize, pad: usize) -> Result<Self, Error> {
-        use nunatak_core::Shape;
-        Shape::new(n, c, h, w)?;
-        // A filter that is nothing but padding would compute nothing.
-        let (h_out, w_out) = (windows(h, kernel, stride, pad)?, windows(w, kernel, stride, pad)?);
-        Shape::new(n, k, h_out, w_out)?;
-        Shape::new(k.max(1).next_multiple_of(16), c.next_multiple_of(16), kernel, kernel)?;
-        Shape::new(1, c, h.saturating_add(2 * pad), w.saturating_add(2 * pad))?;
-        Ok(Conv2d { n, h, w, c, k, kernel, stride, pad })
-    }
-
-    /// Output lines: ⌊(h + 2·pad − kernel) / stride⌋ + 1.
-    pub const fn out_h(&self) -> usize {
-        (self.h + 2 * self.pad - self.kernel) / self.stride + 1
-    }
-    /// Output columns.
-    pub const fn out_w(&self) -> usize {
-        (self.w + 2 * self.pad - self.kernel) / self.stride + 1
-    }
-    /// Numbers of x.
-    pub const fn x_len(&self) -> usize {
-        self.n * self.h * self.w * self.c
-    }
-    /// Numbers of y.
-    pub const fn y_len(&self) -> usize {
-        self.n * self.out_h() * self.out_w() * self.k
-    }
-    /// How w lies.
-    pub const fn weights(&self) -> WeightLayout {
-        WeightLayout { k: self.k, c: self.c, taps: self.kernel * self.kernel }
-    }
-    /// Products of one pass.
-    pub const fn products(&self) -> u64 {
-        self.y_len() as u64 * (self.c * self.kernel * self.kernel) as u64
-    }
-
     /// The algorithm that serves a pass best: a function of the shape and of what memory may be spent
     /// on, never of the number of threads. The first line that applies:
     ///
     /// | memory | convolution | passes | algorithm |
     /// |---|---|---|---|
+    /// | any | every channel has a filter of its own, and there are several | all | `depthwise` |
+    /// | any | groups of channels, at most 1152 products for each number, windows of at most 32 x 32 | all | `grouped` |
+    /// | any | other groups, dilation, or other numbers for lines than for columns | all | `gemm` |
     /// | any | at least 393216 weights, at most 16 output pixels and 16·stride² input pixels | all | `stream` |
     /// | fast | few input channels, stride 2, lines of at least 8 pixels, at least 16 channels out | all but the input's gradient | `polyphase` |
     /// | any | few input channels | all but the input's gradient | `direct` |
@@ -247,60 +251,42 @@ impl Conv2d {
     /// | fast | 3x3, stride 1, at least 16 channels in and out, output planes of at least 4 x 4, 80 output pixels, for the weight's gradient 48 | all | `winograd4` |
     /// | fast | the same with 32 output pixels | all | `winograd2` |
     /// | fast | 3x3, stride 2, padding 1, at least 16 channels in and out, 16 output tiles of 3 x 3, for the input's gradient 8 | all | `polyphase` |
+    /// | fast | 1x1, stride 1, at least 512 pixels, at most 98304 weights | the input's gradient | `gemm` |
     /// | fast | any | both gradients | `direct` |
     /// | any | any | all | `gemm` |
     ///
-    /// Without the feature `algorithms` it is always `gemm`.
+    /// Without the feature `algorithms` it is always `gemm` or `depthwise`.
     pub fn algorithm(&self, pass: Pass, memory: Memory) -> Algorithm {
-        if cfg!(not(feature = "algorithms")) {
-            return Algorithm::Gemm;
+        match self.uniform() {
+            Some(_) if pass == Pass::BackwardInput && self.by_rows(pass) => Algorithm::Gemm,
+            Some(uniform) if cfg!(feature = "algorithms") => uniform.algorithm(pass, memory),
+            None if depthwise::accepts(self) => Algorithm::Depthwise,
+            None if cfg!(feature = "algorithms") && grouped::accepts(self) => Algorithm::Grouped,
+            _ => Algorithm::Gemm,
         }
-        if stream::pays(self) {
-            return Algorithm::Stream;
-        }
-        if pass != Pass::BackwardInput && stem::accepts(self) {
-            // Short lines and few output channels do not pay for the transforms.
-            let pays = memory == Memory::Fast && self.out_w() >= 8 && self.k >= 16;
-            return if pays && self.accepts(pass, Algorithm::Polyphase) { Algorithm::Polyphase } else { Algorithm::Direct };
-        }
-        // Few channels are bound by the transforms. Where there are few pixels, the filters' transform
-        // costs more than it saves.
-        if memory == Memory::Fast && self.c.min(self.k) >= 16 {
-            if self.accepts(pass, Algorithm::Nine) && (self.n >= 3 || pass == Pass::BackwardInput) {
-                return Algorithm::Nine;
-            }
-            let pixels = self.n * self.out_h() * self.out_w();
-            if winograd::accepts(self) && self.out_h().min(self.out_w()) >= 4 {
-                if pixels >= if pass == Pass::BackwardWeight { 48 } else { 80 } {
-                    return Algorithm::Winograd4;
-                }
-                if pixels >= 32 {
-                    return Algorithm::Winograd2;
-                }
-            }
-            let tiles = self.n * self.out_h().div_ceil(3) * self.out_w().div_ceil(3);
-            if strided::accepts(self) && tiles >= if pass == Pass::BackwardInput { 8 } else { 16 } {
-                return Algorithm::Polyphase;
-            }
-        }
-        if memory == Memory::Fast && pass != Pass::Forward { Algorithm::Direct } else { Algorithm::Gemm }
     }
 
     /// Whether an algorithm can do a pass of this convolution.
     pub fn accepts(&self, pass: Pass, algorithm: Algorithm) -> bool {
-        algorithm == algorithm.built() && self.can(pass, algorithm)
+        algorithm == algorithm.built()
+            && match algorithm {
+                Algorithm::Gemm => true,
+                Algorithm::Depthwise => depthwise::accepts(self),
+                Algorithm::Grouped => grouped::accepts(self),
+                #[cfg(feature = "matrixmultiply")]
+                Algorithm::Im2col => self.groups() == 1,
+                tuned => self.uniform().is_some_and(|uniform| uniform.can(pass, tuned)),
+            }
     }
 
-    fn can(&self, pass: Pass, algorithm: Algorithm) -> bool {
-        match algorithm {
-            Algorithm::Gemm | Algorithm::Direct => true,
-            Algorithm::Winograd4 | Algorithm::Winograd2 => winograd::accepts(self),
-            Algorithm::Nine => winograd::accepts(self) && (self.h, self.w, self.pad) == (2, 2, 1),
-            Algorithm::Polyphase => strided::accepts(self) || pass != Pass::BackwardInput && stem::polyphase::accepts(self),
-            Algorithm::Stream => stream::accepts(self),
-            #[cfg(feature = "matrixmultiply")]
-            Algorithm::Im2col => true,
-        }
+    /// Whether `gemm` takes rows with all their columns.
+    fn by_rows(&self, pass: Pass) -> bool {
+        cfg!(feature = "algorithms") && rows::pays(self, pass)
+    }
+
+    /// The numbers as a tuned algorithm takes them.
+    fn tuned(&self, algorithm: Algorithm) -> Uniform {
+        self.uniform().unwrap_or_else(|| panic!("{algorithm} can't do {self:?}"))
     }
 
     /// Numbers of scratch that a pass needs on so many threads. With more, `gemm` and `direct` may cut the
@@ -311,25 +297,19 @@ impl Conv2d {
     pub fn scratch_len(&self, pass: Pass, algorithm: Algorithm, memory: Memory, threads: usize) -> usize {
         let budget = memory.budget();
         match (algorithm.built(), pass) {
+            (Algorithm::Gemm, Pass::Forward) if self.by_rows(pass) => rows::forward_scratch(self, threads),
+            (Algorithm::Gemm, Pass::BackwardInput) if self.by_rows(pass) => rows::backward_input_scratch(self, threads),
             (Algorithm::Gemm, Pass::Forward) => product::forward_scratch(self, budget),
-            (Algorithm::Direct, Pass::Forward) if stem::accepts(self) => stem::forward_scratch(self, threads),
-            (Algorithm::Direct, Pass::BackwardWeight) if stem::accepts(self) => stem::backward_weight::scratch_len(self, threads),
-            (Algorithm::Polyphase, Pass::BackwardInput) => winograd::scratch_len::<StridedInput>(self, pass, threads),
-            (Algorithm::Polyphase, pass) if strided::accepts(self) => winograd::scratch_len::<Strided>(self, pass, threads),
-            (Algorithm::Polyphase, Pass::BackwardWeight) => stem::polyphase::backward_weight::scratch_len(self, threads),
-            (Algorithm::Polyphase, _) => stem::polyphase::forward_scratch(self, threads),
             (Algorithm::Gemm, Pass::BackwardInput) => product::backward_input_scratch(self, budget),
             (Algorithm::Gemm, Pass::BackwardWeight) => backward_weight::scratch_len(self, budget),
-            (Algorithm::Direct, Pass::Forward) => direct::forward_scratch(self, threads),
-            (Algorithm::Direct, Pass::BackwardInput) => direct::backward_input_scratch(self, threads),
-            (Algorithm::Direct, Pass::BackwardWeight) => direct::backward_weight::scratch_len(self, budget),
-            (Algorithm::Winograd4, pass) => winograd::scratch_len::<Winograd4>(self, pass, threads),
-            (Algorithm::Winograd2, pass) => winograd::scratch_len::<Winograd2>(self, pass, threads),
-            (Algorithm::Nine, pass) => winograd::scratch_len::<Nine>(self, pass, threads),
-            (Algorithm::Stream, Pass::Forward) => stream::forward::scratch_len(self),
-            (Algorithm::Stream, _) => stream::backward::scratch_len(self, threads),
+            (Algorithm::Depthwise, Pass::Forward | Pass::BackwardInput) => 0,
+            (Algorithm::Depthwise, Pass::BackwardWeight) => depthwise::backward_weight::scratch_len(self),
+            (Algorithm::Grouped, Pass::Forward) => grouped::forward_scratch(self, threads),
+            (Algorithm::Grouped, Pass::BackwardInput) => grouped::backward_input_scratch(self, threads),
+            (Algorithm::Grouped, Pass::BackwardWeight) => grouped::backward_weight::scratch_len(self, threads),
             #[cfg(feature = "matrixmultiply")]
             (Algorithm::Im2col, _) => 0,
+            (tuned, pass) => self.tuned(tuned).scratch_len(pass, tuned, budget, threads),
         }
     }
 
@@ -352,21 +332,38 @@ impl Conv2d {
         self.check(Pass::Forward, algorithm, x.len(), w.len(), y.len());
         finish.check(self);
         match algorithm.built() {
+            Algorithm::Gemm if self.by_rows(Pass::Forward) => rows::forward(self, cpu, x, w, y, add, finish, scratch),
             Algorithm::Gemm => product::forward(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Direct if stem::accepts(self) => stem::forward(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Direct => direct::forward(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Winograd4 => winograd::forward::<Winograd4>(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Winograd2 => winograd::forward::<Winograd2>(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Nine => winograd::forward::<Nine>(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Polyphase if strided::accepts(self) => winograd::forward::<Strided>(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Polyphase => stem::polyphase::forward(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Stream => stream::forward::forward(self, cpu, x, w, y, add, finish, scratch),
+            Algorithm::Depthwise => depthwise::forward(self, cpu, x, w, y, add, finish),
+            Algorithm::Grouped => grouped::forward(self, cpu, x, w, y, add, finish, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => {
                 im2col::forward(self, cpu, x, w, y, add);
                 finish.whole(cpu, self, y);
             }
+            tuned => self.tuned(tuned).forward(cpu, tuned, x, w, y, add, finish, scratch),
         }
+    }
+
+    /// Numbers of scratch of [`Conv2d::forward_over`] with the algorithm `gemm`; `None` where it can't: where a residual's
+    /// numbers would be gone before they are added.
+    pub fn over_scratch_len(&self, memory: Memory, threads: usize) -> Option<usize> {
+        match self.by_rows(Pass::Forward) {
+            true => None,
+            false => product::over_scratch(self, memory.budget(), threads),
+        }
+    }
+
+    /// As [`Conv2d::forward`] by `gemm` with this finish, whose residual is what y was before: the same bits, in a buffer
+    /// less. Scratch: [`Conv2d::over_scratch_len`].
+    ///
+    /// # Panics
+    /// As [`Conv2d::forward`]; where there is no scratch length; if `how` has a residual of its own.
+    pub fn forward_over(&self, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], how: &Normalise, scratch: &mut [f32]) {
+        self.check(Pass::Forward, Algorithm::Gemm, x.len(), w.len(), y.len());
+        Finish::Normalise(*how).check(self);
+        assert!(how.residual.is_none() && !self.by_rows(Pass::Forward), "a residual in place: {self:?}");
+        product::forward_over(self, cpu, x, w, y, how, scratch);
     }
 
     /// dx = the gradient of the input (+ dx where `add`).
@@ -377,15 +374,13 @@ impl Conv2d {
     pub fn backward_input(&self, cpu: &Cpu, algorithm: Algorithm, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
         self.check(Pass::BackwardInput, algorithm, dx.len(), w.len(), dy.len());
         match algorithm.built() {
+            Algorithm::Gemm if self.by_rows(Pass::BackwardInput) => rows::backward_input(self, cpu, w, dy, dx, add, scratch),
             Algorithm::Gemm => product::backward_input(self, cpu, w, dy, dx, add, scratch),
-            Algorithm::Direct => direct::backward_input(self, cpu, w, dy, dx, add, scratch),
-            Algorithm::Winograd4 => winograd::backward_input::<Winograd4>(self, cpu, w, dy, dx, add, scratch),
-            Algorithm::Winograd2 => winograd::backward_input::<Winograd2>(self, cpu, w, dy, dx, add, scratch),
-            Algorithm::Nine => winograd::backward_input::<Nine>(self, cpu, w, dy, dx, add, scratch),
-            Algorithm::Polyphase => winograd::backward_input::<StridedInput>(self, cpu, w, dy, dx, add, scratch),
-            Algorithm::Stream => stream::backward::backward_input(self, cpu, w, dy, dx, add, scratch),
+            Algorithm::Depthwise => depthwise::backward_input(self, cpu, w, dy, dx, add),
+            Algorithm::Grouped => grouped::backward_input(self, cpu, w, dy, dx, add, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_input(self, cpu, w, dy, dx, add),
+            tuned => self.tuned(tuned).backward_input(cpu, tuned, w, dy, dx, add, scratch),
         }
     }
 
@@ -398,16 +393,11 @@ impl Conv2d {
         self.check(Pass::BackwardWeight, algorithm, x.len(), dw.len(), dy.len());
         match algorithm.built() {
             Algorithm::Gemm => backward_weight::backward_weight(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Direct if stem::accepts(self) => stem::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Direct => direct::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Winograd4 => winograd::backward_weight::<Winograd4>(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Winograd2 => winograd::backward_weight::<Winograd2>(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Nine => winograd::backward_weight::<Nine>(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Polyphase if strided::accepts(self) => winograd::backward_weight::<Strided>(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Polyphase => stem::polyphase::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Stream => stream::backward::backward_weight(self, cpu, x, dy, dw, add, scratch),
+            Algorithm::Depthwise => depthwise::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
+            Algorithm::Grouped => grouped::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_weight(self, cpu, x, dy, dw, add),
+            tuned => self.tuned(tuned).backward_weight(cpu, tuned, x, dy, dw, add, scratch),
         }
     }
 
@@ -447,7 +437,7 @@ impl Conv2d {
         if let Some((dx, _)) = &dx {
             assert_eq!(dx.len(), self.x_len(), "numbers of dx of {self:?}");
         }
-        stream::backward::step(self, cpu, sgd, x, dy, w, momentum, first, dx, scratch);
+        stream::backward::step(&self.tuned(Algorithm::Stream), cpu, sgd, x, dy, w, momentum, first, dx, scratch);
     }
 
     fn check(&self, pass: Pass, algorithm: Algorithm, x: usize, w: usize, y: usize) {
@@ -457,6 +447,3 @@ impl Conv2d {
         assert_eq!(y, self.y_len(), "numbers of y of {self:?}");
     }
 }
-
-#[cfg(feature = "matrixmultiply")]
-mod im2col;

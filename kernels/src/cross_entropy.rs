@@ -15,6 +15,7 @@
 //!
 //! Reference: [`crate::reference::cross_entropy`].
 
+use crate::bounds::product;
 use crate::lanes::as_f64;
 use crate::{Cpu, elementwise, parallel::Chunks};
 use core::fmt;
@@ -22,10 +23,21 @@ use core::fmt;
 /// How rows become one number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reduction {
-    /// Divided by the weight of the targets that count.
+    /// Divided by the weight of the targets that count (of losses without targets' weights: by the
+    /// number of elements).
     Mean,
     /// Added up.
     Sum,
+}
+
+impl Reduction {
+    /// What a sum over `len` elements is divided by.
+    pub(crate) fn divisor(self, len: usize) -> f64 {
+        match self {
+            Reduction::Mean => len as f64,
+            Reduction::Sum => 1.0,
+        }
+    }
 }
 
 /// What the network should have said.
@@ -60,12 +72,12 @@ impl CrossEntropy {
 
     /// Scratch in `f32` for [`forward`] (64-byte aligned): one `f64` per row.
     pub const fn scratch_len(&self) -> usize {
-        2 * self.n
+        product(&[2, self.n])
     }
 
     /// Numbers in `saved`, as in the logits.
     pub const fn saved_len(&self) -> usize {
-        self.n * self.classes
+        product(&[self.n, self.classes])
     }
 }
 
@@ -114,8 +126,8 @@ pub fn forward(
     saved: &mut [f32],
     scratch: &mut [f32],
 ) -> Result<f32, TargetOutOfRange> {
-    assert_eq!(logits.len(), p.n * p.classes, "logits for {} rows of {} classes", p.n, p.classes);
-    assert_eq!(saved.len(), p.n * p.classes, "saved for {} rows of {} classes", p.n, p.classes);
+    assert_eq!(logits.len(), p.saved_len(), "logits for {} rows of {} classes", p.n, p.classes);
+    assert_eq!(saved.len(), p.saved_len(), "saved for {} rows of {} classes", p.n, p.classes);
     if let Some(weights) = weights {
         assert_eq!(weights.len(), p.classes, "weights for {} classes", p.classes);
     }
@@ -169,7 +181,7 @@ fn divisor(p: &CrossEntropy, targets: Targets, weights: Option<&[f32]>) -> Resul
             sum
         }
         Targets::Probabilities(t) => {
-            assert_eq!(t.len(), p.n * p.classes, "probabilities for {} rows of {} classes", p.n, p.classes);
+            assert_eq!(t.len(), p.saved_len(), "probabilities for {} rows of {} classes", p.n, p.classes);
             p.n as f64
         }
     };

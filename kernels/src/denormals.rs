@@ -124,6 +124,7 @@ mod setting {
 #[cfg(all(test, feature = "flush-denormals", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod tests {
     use super::*;
+    use crate::parallel::Chunks;
     use crate::testing::for_each_cpu;
     use crate::{Cpu, elementwise};
     use std::vec;
@@ -148,9 +149,10 @@ mod tests {
     fn the_setting_comes_back() {
         let before = setting::get();
         for_each_cpu(|cpu| {
-            cpu.run(crate::parallel::Calls(8), &mut [], 0, |_, (), _| assert_eq!(setting::get() & setting::FLUSH, setting::FLUSH));
+            let (mut parts, flush) = ([(); 8], setting::FLUSH);
+            cpu.run(Chunks::new(&mut parts, 1, 8), &mut [], 0, |_, _, _| assert_eq!(setting::get() & flush, flush));
             assert_eq!(setting::get(), before);
-            let panic = std::panic::catch_unwind(|| cpu.run(crate::parallel::Calls(8), &mut [], 0, |_, (), _| panic!("a part")));
+            let panic = std::panic::catch_unwind(|| cpu.run(Chunks::new(&mut [(); 8], 1, 8), &mut [], 0, |_, _, _| panic!("a part")));
             assert!(panic.is_err());
             assert_eq!(setting::get(), before);
         });

@@ -6,7 +6,7 @@ use crate::level::{Kind, Level};
 /// A piece of work written once over [`Isa`].
 ///
 /// `run` and everything that it calls must be `#[inline(always)]` (see [`crate::isa`]).
-pub trait Task {
+pub(crate) trait Task {
     /// Does the work with the instructions of `isa`.
     fn run<I: Isa>(self, isa: I);
 }
@@ -14,9 +14,11 @@ pub trait Task {
 impl Level {
     /// Runs `task` compiled for this level.
     #[inline]
-    pub fn run<T: Task>(self, task: T) {
+    pub(crate) fn run<T: Task>(self, task: T) {
         match self.kind() {
             Kind::Portable => task.run(self.portable()),
+            #[cfg(all(feature = "scalar", not(any(target_arch = "arm", target_arch = "riscv32"))))]
+            Kind::Scalar => task.run(crate::isa::scalar::Portable),
             #[cfg(target_arch = "aarch64")]
             // SAFETY: a `Level` of this kind is made only where the CPU has NEON.
             Kind::Neon => task.run(unsafe { crate::isa::neon::Neon::new() }),

@@ -17,6 +17,10 @@ use micro::{GROUP, Window};
 /// The longest sub-panel, in products per element: 16 channels of a 3x3 filter.
 const DEPTH: usize = 144;
 
+/// Numbers between output rows from which on they are asked for before they are computed: a CPU does not foresee where the
+/// next short piece of a row lies.
+const FAR: usize = 256;
+
 /// Groups of 16 channels in a sub-panel of so many taps.
 pub(crate) const fn sub_panel(taps: usize) -> usize {
     let group = taps * GROUP;
@@ -97,6 +101,12 @@ impl Multiply<'_, '_> {
         }
     }
 
+    /// Numbers from an output row to the next.
+    #[inline(always)]
+    fn apart(&self) -> usize {
+        if self.out.rows() > 1 { self.out.row_start(1) - self.out.row_start(0) } else { 0 }
+    }
+
     #[inline(always)]
     fn tile<I: Isa, const R: usize, const V: usize>(&mut self, isa: I, row: usize, column: usize, first: usize, channels: usize) {
         let group = self.taps * GROUP;
@@ -108,6 +118,14 @@ impl Multiply<'_, '_> {
         let there = (self.out.columns() - column).min(width);
         let load = self.add || first > 0;
 
+        if first == 0 && self.apart() >= FAR {
+            for r in 0..R {
+                let to = self.out.row(row + r).as_ptr().wrapping_add(column);
+                for line in (0..there).step_by(GROUP) {
+                    isa.prefetch(to.wrapping_add(line));
+                }
+            }
+        }
         let mut acc = [[isa.splat(0.0); V]; R];
         micro::multiply::<I, R, V>(isa, a, &Window::panel(self.taps, R), b, channels, self.block, &mut acc);
         for (r, acc) in acc.iter().enumerate() {

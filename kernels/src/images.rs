@@ -1,5 +1,6 @@
 //! Images from outside, into the order of the kernels: channels last.
 
+use crate::bounds::product;
 use crate::isa::Isa;
 use crate::parallel::Chunks;
 use crate::{Cpu, Task};
@@ -23,10 +24,11 @@ pub fn to_channels_last(cpu: &Cpu, channels: usize, pixels: usize, x: &[f32], y:
     if x.is_empty() {
         return;
     }
-    assert!(x.len().is_multiple_of(channels * pixels), "{} numbers in images of {channels} x {pixels}", x.len());
+    let image = product(&[channels, pixels]);
+    assert!(x.len().is_multiple_of(image), "{} numbers in images of {channels} x {pixels}", x.len());
     let parts = pixels.div_ceil(PIXELS);
-    for (x, y) in x.chunks_exact(channels * pixels).zip(y.chunks_exact_mut(channels * pixels)) {
-        cpu.run(Chunks::new(y, PIXELS * channels, parts), &mut [], 0, |i, y, _| {
+    for (x, y) in x.chunks_exact(image).zip(y.chunks_exact_mut(image)) {
+        cpu.run(Chunks::new(y, PIXELS.saturating_mul(channels), parts), &mut [], 0, |i, y, _| {
             cpu.level.run(Reorder { x: &x[i * PIXELS..], channels, pixels, y });
         });
     }
@@ -61,8 +63,8 @@ pub fn normalise_bytes(cpu: &Cpu, bytes: &[u8], mean: &[f32], std: &[f32], y: &m
             }
         }
     }
-    let parts = y.len().div_ceil(PIXELS * channels);
-    cpu.run(Chunks::new(y, PIXELS * channels, parts), &mut [], 0, |i, y, _| {
+    let parts = y.len().div_ceil(PIXELS.saturating_mul(channels));
+    cpu.run(Chunks::new(y, PIXELS.saturating_mul(channels), parts), &mut [], 0, |i, y, _| {
         let bytes = &bytes[i * PIXELS * channels..];
         for (y, bytes) in y.chunks_exact_mut(channels).zip(bytes.chunks_exact(channels)) {
             for (c, (y, byte)) in y.iter_mut().zip(bytes).enumerate() {

@@ -6,39 +6,58 @@
 extern crate std;
 
 pub mod avgpool;
+mod axes;
 pub mod batchnorm;
+pub mod bce_with_logits;
+pub mod bias;
+mod bounds;
+pub mod broadcast;
 pub mod calibration;
 pub mod clip;
+pub mod concat;
 pub mod conv2d;
 pub mod cross_entropy;
 #[allow(unsafe_code)]
 pub mod denormals;
 #[allow(unsafe_code)]
-pub mod dispatch;
+mod dispatch;
+pub mod dropout;
 pub mod elementwise;
+pub mod finite;
+pub mod flatten;
 mod gemm;
 pub mod images;
 #[allow(unsafe_code)]
-pub mod isa;
+mod isa;
+pub mod l1;
 mod lanes;
 pub mod level;
 pub mod linear;
+mod math;
 pub mod maxpool;
 pub mod mse;
 #[allow(unsafe_code)]
-pub mod parallel;
+mod parallel;
+pub mod pointwise;
 pub mod reduce;
+pub mod reduce_axes;
 pub mod reference;
 pub mod relu;
 pub mod sgd;
+pub mod smooth_l1;
+pub mod softmax;
 #[cfg(test)]
 mod testing;
 pub mod weights;
+pub mod window;
 
 pub use conv2d::{Algorithm, Conv2d, Finish, Memory, Pass};
 pub use denormals::Denormals;
-pub use dispatch::Task;
-pub use level::{Level, LevelError};
+pub(crate) use dispatch::Task;
+pub use level::{InstructionSet, Level, LevelError};
 pub use linear::Linear;
+#[cfg(feature = "std")]
+pub use parallel::ThreadsError;
 pub use parallel::{Cpu, Threads};
+pub use pointwise::Pointwise;
 pub use weights::WeightLayout;

@@ -11,6 +11,7 @@
 //!
 //! Reference: [`crate::reference::linear`].
 
+use crate::bounds::product;
 use crate::conv2d::{Algorithm, Conv2d, Finish, Memory, Pass};
 use crate::dispatch::Task;
 use crate::isa::Isa;
@@ -33,11 +34,14 @@ const COLUMNS: usize = 64;
 
 impl Linear {
     /// The convolution that it is.
-    pub const fn conv(&self) -> Conv2d {
-        Conv2d { n: self.n, h: 1, w: 1, c: self.inputs, k: self.outputs, kernel: 1, stride: 1, pad: 0 }
+    ///
+    /// # Panics
+    /// If a size is zero, or a tensor does not fit the address space; likewise all that follow.
+    pub fn conv(&self) -> Conv2d {
+        Conv2d::new(self.n, 1, 1, self.inputs, self.outputs, 1, 1, 0).unwrap_or_else(|cause| panic!("{self:?}: {cause}"))
     }
     /// How w lies.
-    pub const fn weights(&self) -> WeightLayout {
+    pub fn weights(&self) -> WeightLayout {
         self.conv().weights()
     }
     /// How every pass is computed: by `stream` where there are many weights for few rows, else by `gemm`.
@@ -52,37 +56,64 @@ impl Linear {
         self.conv().scratch_len(pass, self.algorithm(), memory, threads)
     }
 
-    /// y = x·Wᵀ + b.
+    /// Stops where a size is zero, or a tensor does not fit the address space.
+    fn check(&self) {
+        let Linear { n, inputs, outputs } = *self;
+        assert!(n > 0 && inputs > 0 && outputs > 0, "a linear layer of {n} rows, {inputs} columns to {outputs}");
+        product(&[n, inputs]);
+        product(&[n, outputs]);
+        // Weights, in blocks of up to 32 columns.
+        product(&[outputs.saturating_add(31), inputs]);
+    }
+
+    /// y = x·Wᵀ + b, or without b.
     ///
     /// # Panics
-    /// If a slice has another length than the table above says.
-    pub fn forward(&self, cpu: &Cpu, x: &[f32], w: &[f32], b: &[f32], y: &mut [f32], scratch: &mut [f32]) {
-        assert_eq!((b.len(), y.len()), (self.outputs, self.n * self.outputs));
-        y.chunks_exact_mut(self.outputs).for_each(|y| y.copy_from_slice(b));
-        self.conv().forward(cpu, self.algorithm(), x, w, y, true, Finish::None, scratch);
+    /// If a size is zero, or a slice has another length than the table above says.
+    pub fn forward(&self, cpu: &Cpu, x: &[f32], w: &[f32], b: Option<&[f32]>, y: &mut [f32], scratch: &mut [f32]) {
+        self.forward_by(cpu, self.algorithm(), x, w, b, y, scratch);
+    }
+
+    /// The same by an algorithm that [`Linear::conv`] accepts; the backward passes by an algorithm are those of
+    /// the convolution.
+    ///
+    /// # Panics
+    /// As for [`Linear::forward`]; if the convolution does not accept the algorithm.
+    #[allow(clippy::too_many_arguments)]
+    pub fn forward_by(&self, cpu: &Cpu, algorithm: Algorithm, x: &[f32], w: &[f32], b: Option<&[f32]>, y: &mut [f32], scratch: &mut [f32]) {
+        self.check();
+        assert_eq!(y.len(), self.n * self.outputs);
+        if let Some(b) = b {
+            assert_eq!(b.len(), self.outputs);
+            y.chunks_exact_mut(self.outputs).for_each(|y| y.copy_from_slice(b));
+        }
+        self.conv().forward(cpu, algorithm, x, w, y, b.is_some(), Finish::None, scratch);
     }
 
     /// dx = dy·W (+ dx where `add`).
     ///
     /// # Panics
-    /// If a slice has another length than the table above says.
+    /// If a size is zero, or a slice has another length than the table above says.
     pub fn backward_input(&self, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
+        self.check();
         self.conv().backward_input(cpu, self.algorithm(), w, dy, dx, add, scratch);
     }
 
     /// dw = dyᵀ·x (+ dw where `add`).
     ///
     /// # Panics
-    /// If a slice has another length than the table above says.
+    /// If a size is zero, or a slice has another length than the table above says.
     pub fn backward_weight(&self, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+        self.check();
         self.conv().backward_weight(cpu, self.algorithm(), x, dy, dw, add, scratch);
     }
 
     /// db = the sum of dy's rows (+ db where `add`).
     ///
     /// # Panics
-    /// If a slice has another length than the table above says.
+    /// If a size is zero, or a slice has another length than the table above says.
     pub fn backward_bias(&self, cpu: &Cpu, dy: &[f32], db: &mut [f32], add: bool) {
+        self.check();
         assert_eq!((dy.len(), db.len()), (self.n * self.outputs, self.outputs));
         cpu.run(Chunks::new(db, COLUMNS, self.outputs.div_ceil(COLUMNS)), &mut [], 0, |i, db, _| {
             cpu.level.run(ColumnSums { dy, stride: self.outputs, first: i * COLUMNS, add, db });
@@ -106,7 +137,7 @@ impl Task for ColumnSums<'_, '_> {
             db.fill(0.0);
         }
         // Rows in groups of 32, each summed from zero: the error of a long sum grows with its length.
-        for rows in dy.chunks(32 * stride) {
+        for rows in dy.chunks(stride.saturating_mul(32)) {
             let mut columns = db.chunks_exact_mut(I::LANES);
             for (j, db) in columns.by_ref().enumerate() {
                 let mut sum = isa.splat(0.0);

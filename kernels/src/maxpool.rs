@@ -9,9 +9,13 @@
 //! Backward gathers: a thread owns input lines and looks for the windows that chose from them, so
 //! that overlapping windows need no locks and sums have one order.
 
+use crate::bounds::product;
+pub mod windows;
+
 use crate::isa::Isa;
 use crate::lanes::{MOST, load_padded, store_padded};
 use crate::{Cpu, Task, parallel::Chunks};
+use nunatak_core::shape::windows;
 
 /// A max-pooling's numbers: `n` images of `h` x `w` with `c` channels (channels last).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,26 +38,40 @@ pub struct MaxPool {
 
 impl MaxPool {
     /// Output lines: ⌊(h + 2·pad − kernel) / stride⌋ + 1.
+    ///
+    /// # Panics
+    /// Where there is no window, as [`nunatak_core::shape::windows`] says; so in all that follows.
     pub const fn out_h(&self) -> usize {
-        (self.h + 2 * self.pad - self.kernel) / self.stride + 1
+        self.windows(self.h)
     }
     /// Output columns.
     pub const fn out_w(&self) -> usize {
-        (self.w + 2 * self.pad - self.kernel) / self.stride + 1
+        self.windows(self.w)
     }
     /// Numbers in x.
+    ///
+    /// # Panics
+    /// If they do not fit the address space; so in all that follows.
     pub const fn x_len(&self) -> usize {
-        self.n * self.h * self.w * self.c
+        product(&[self.n, self.h, self.w, self.c])
     }
     /// Numbers in y and index.
     pub const fn y_len(&self) -> usize {
-        self.n * self.out_h() * self.out_w() * self.c
+        product(&[self.n, self.out_h(), self.out_w(), self.c])
+    }
+
+    const fn windows(&self, len: usize) -> usize {
+        match windows(len, self.kernel, self.stride, self.pad) {
+            Ok(windows) => windows,
+            Err(_) => panic!("a window or stride of zero, or a window that is larger than the padded image"),
+        }
     }
 
     pub(crate) fn check(&self, x: usize, y: usize) {
         assert!((1..=15).contains(&self.kernel), "a window of {} cells a side: 1 to 15 are possible", self.kernel);
-        assert!(self.stride > 0 && 2 * self.pad <= self.kernel, "stride {}, pad {}, kernel {}", self.stride, self.pad, self.kernel);
-        assert!(self.kernel <= self.h.min(self.w) + 2 * self.pad, "a window of {} over {} x {}", self.kernel, self.h, self.w);
+        assert!(self.stride > 0 && self.pad <= self.kernel / 2, "stride {}, pad {}, kernel {}", self.stride, self.pad, self.kernel);
+        let least = self.h.min(self.w);
+        assert!(least > 0 && self.kernel <= least.saturating_add(2 * self.pad), "a window of {} over {} x {}", self.kernel, self.h, self.w);
         assert_eq!(x, self.x_len(), "the input of {self:?}");
         assert_eq!(y, self.y_len(), "the output of {self:?}");
     }
@@ -74,6 +92,9 @@ impl MaxPool {
 pub fn forward(cpu: &Cpu, p: &MaxPool, x: &[f32], y: &mut [f32], index: &mut [u8]) {
     p.check(x.len(), y.len());
     assert_eq!(index.len(), y.len(), "the places of {p:?}");
+    if y.is_empty() {
+        return;
+    }
     let (line, lines) = (p.out_w() * p.c, p.n * p.out_h());
     cpu.run((Chunks::new(y, line, lines), Chunks::new(index, line, lines)), &mut [], 0, |i, (y, index), _| {
         cpu.level.run(ForwardTask::<true> { p, x, line: i, y, index });
@@ -86,6 +107,9 @@ pub fn forward(cpu: &Cpu, p: &MaxPool, x: &[f32], y: &mut [f32], index: &mut [u8
 /// If a length is wrong, or the window too large.
 pub fn forward_only(cpu: &Cpu, p: &MaxPool, x: &[f32], y: &mut [f32]) {
     p.check(x.len(), y.len());
+    if y.is_empty() {
+        return;
+    }
     cpu.run(Chunks::new(y, p.out_w() * p.c, p.n * p.out_h()), &mut [], 0, |i, y, _| {
         cpu.level.run(ForwardTask::<false> { p, x, line: i, y, index: &mut [] });
     });
@@ -106,6 +130,9 @@ pub fn forward_only(cpu: &Cpu, p: &MaxPool, x: &[f32], y: &mut [f32]) {
 pub fn backward_input(cpu: &Cpu, p: &MaxPool, dy: &[f32], index: &[u8], dx: &mut [f32]) {
     p.check(dx.len(), dy.len());
     assert_eq!(index.len(), dy.len(), "the places of {p:?}");
+    if dx.is_empty() {
+        return;
+    }
     cpu.run(Chunks::new(dx, p.w * p.c, p.n * p.h), &mut [], 0, |i, dx, _| {
         cpu.level.run(BackwardTask { p, dy, index, line: i, dx });
     });

@@ -5,6 +5,8 @@
 //! bits for any number of threads. Without the feature `std` the same parts run in order.
 
 mod cells;
+#[cfg(feature = "std")]
+mod panics;
 mod parts;
 #[cfg(feature = "std")]
 mod pool;
@@ -13,7 +15,9 @@ use crate::Level;
 use crate::denormals::{Denormals, Guard};
 pub(crate) use cells::Cells;
 use core::sync::atomic::{AtomicUsize, Ordering};
-pub use parts::{Calls, Chunks, Parts, RowMap, Section, Tile, Tiles};
+#[cfg(all(test, feature = "std"))]
+pub(crate) use parts::Calls;
+pub(crate) use parts::{Chunks, Parts, RowMap, Section, Tile, Tiles};
 #[cfg(feature = "std")]
 use std::sync::Arc;
 
@@ -39,7 +43,12 @@ enum Team {
 #[cfg(feature = "std")]
 impl std::panic::RefUnwindSafe for Threads {}
 
-/// The operating system gave no threads.
+/// The most threads that can be asked for. An operating system that is asked for many more ends the process
+/// instead of refusing: each takes some of the mappings that a process may have.
+#[cfg(feature = "std")]
+const MOST_THREADS: usize = 4096;
+
+/// The operating system gave no threads, or more were asked for than [`Threads::new`] says.
 #[cfg(feature = "std")]
 #[derive(Debug)]
 pub struct ThreadsError {
@@ -71,7 +80,7 @@ impl Threads {
     /// wait for work spinning for 0.1 ms, then asleep, and end with the last clone.
     ///
     /// # Errors
-    /// [`ThreadsError`] where the operating system refuses.
+    /// [`ThreadsError`] where the operating system refuses, and for more than 4096.
     #[cfg(feature = "std")]
     pub fn new(count: usize) -> Result<Threads, ThreadsError> {
         Self::start(count, count.min(available()), true)
@@ -81,7 +90,7 @@ impl Threads {
     /// spin only where there are CPUs enough.
     ///
     /// # Errors
-    /// [`ThreadsError`] where the operating system refuses.
+    /// [`ThreadsError`] where the operating system refuses, and for more than 4096.
     #[cfg(feature = "std")]
     pub fn oversubscribed(count: usize) -> Result<Threads, ThreadsError> {
         Self::start(count, count, count <= available())
@@ -89,6 +98,10 @@ impl Threads {
 
     #[cfg(feature = "std")]
     fn start(count: usize, started: usize, spin: bool) -> Result<Threads, ThreadsError> {
+        if count > MOST_THREADS {
+            let cause = std::io::Error::new(std::io::ErrorKind::InvalidInput, std::format!("the most are {MOST_THREADS}"));
+            return Err(ThreadsError { count, cause });
+        }
         if started <= 1 {
             return Ok(Threads { count: count.max(1), ..Self::serial() });
         }
@@ -140,7 +153,13 @@ impl Threads {
             #[cfg(feature = "std")]
             Team::Pool(pool) => pool.run(count, worker),
             #[cfg(feature = "rayon")]
-            Team::Rayon(pool) => pool.install(|| fork(0, count, worker)),
+            Team::Rayon(pool) => {
+                let panics = panics::Panics::default();
+                pool.install(|| fork(0, count, &|i| panics.catch(|| worker(i))));
+                if let Some(panic) = panics.take() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
         }
     }
 }
@@ -178,11 +197,11 @@ impl Cpu<'_> {
     ///
     /// # Panics
     /// If `scratch` is shorter than `each` times the number of threads; and where `work` does.
-    pub fn run<P: Parts>(&self, outputs: P, scratch: &mut [f32], each: usize, work: impl Fn(usize, P::Part, &mut [f32]) + Sync) {
+    pub(crate) fn run<P: Parts>(&self, outputs: P, scratch: &mut [f32], each: usize, work: impl Fn(usize, P::Part, &mut [f32]) + Sync) {
         let count = outputs.count();
         let threads = self.threads.count.min(count.max(1));
         assert!(
-            scratch.len() >= each * self.threads.count,
+            each.checked_mul(self.threads.count).is_some_and(|all| scratch.len() >= all),
             "scratch of {} numbers for {} threads of {each}",
             scratch.len(),
             self.threads.count
@@ -206,154 +225,55 @@ impl Cpu<'_> {
     }
 }
 
-/// Ranges of parts that threads begin with.
-const RANGES: usize = 16;
+/// Ranges of parts that threads begin with. Without `std` there is one thread, and loops lie on the stack of a board.
+const RANGES: usize = if cfg!(feature = "std") { 16 } else { 1 };
 
 /// The parts of a loop that nobody has taken.
 ///
 /// Each thread begins with a range of its own, so that from loop to loop it meets what it wrote
 /// before, in its own caches; then it helps with the others' ranges.
 struct Left {
-    count: usize,
     ranges: usize,
-    /// The next part of each range, from its first on. On cache lines of their own.
+    /// Parts of each range, and those that are left over: fewer than there are ranges.
+    share: usize,
+    rest: usize,
+    /// The next part of each range, from its first on. On cache lines of their own, where there are threads.
     taken: [Taken; RANGES],
 }
 
-#[repr(align(64))]
+#[cfg_attr(feature = "std", repr(align(64)))]
 struct Taken(AtomicUsize);
 
 impl Left {
     fn new(count: usize, threads: usize) -> Left {
-        Left { count, ranges: threads.min(RANGES), taken: [const { Taken(AtomicUsize::new(0)) }; RANGES] }
+        let ranges = threads.min(RANGES);
+        Left { ranges, share: count / ranges, rest: count % ranges, taken: [const { Taken(AtomicUsize::new(0)) }; RANGES] }
+    }
+
+    /// Where a range begins: ⌊range · count / ranges⌋, without the product, which may not fit a `usize`.
+    #[inline]
+    fn bound(&self, range: usize) -> usize {
+        range * self.share + range * self.rest / self.ranges
     }
 
     /// Calls `work` with parts, until there are none left.
     fn each(&self, thread: usize, mut work: impl FnMut(usize)) {
         for i in 0..self.ranges {
             let range = (thread + i) % self.ranges;
-            let bound = |range: usize| range * self.count / self.ranges;
-            let (begin, end) = (bound(range), bound(range + 1));
+            let (begin, end) = (self.bound(range), self.bound(range + 1));
             loop {
                 // Relaxed is enough: the counter only hands out numbers; the end of the parallel
                 // section orders the writes before whatever follows.
-                let index = begin + self.taken[range].0.fetch_add(1, Ordering::Relaxed);
-                if index >= end {
+                let taken = self.taken[range].0.fetch_add(1, Ordering::Relaxed);
+                // Compared before it is added to `begin`: the sum may not fit a `usize` at the end.
+                if taken >= end - begin {
                     break;
                 }
-                work(index);
+                work(begin + taken);
             }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn all_threads() -> std::vec::Vec<Threads> {
-        let mut all = std::vec![Threads::serial()];
-        #[cfg(feature = "std")]
-        all.extend([2, 3, 7, 20].map(|n| Threads::oversubscribed(n).expect("threads")));
-        #[cfg(feature = "rayon")]
-        all.push(Threads::of_rayon(Arc::new(rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads"))));
-        all
-    }
-
-    #[test]
-    fn every_part_is_visited_once() {
-        for threads in all_threads() {
-            let cpu = Cpu { level: Level::PORTABLE, threads: &threads };
-            let mut y = [0.0_f32; 103];
-            let mut scratch = std::vec![f32::NAN; 5 * threads.count()];
-            cpu.run(Chunks::new(&mut y, 10, 11), &mut scratch, 5, |i, part, scratch| {
-                scratch.fill(i as f32);
-                part.iter_mut().for_each(|v| *v += 1.0 + scratch[4]);
-            });
-            for (i, v) in y.iter().enumerate() {
-                assert_eq!(*v, 1.0 + (i / 10) as f32);
-            }
-        }
-    }
-
-    #[test]
-    fn tiles_cover_a_strided_matrix() {
-        // Every second pixel of 2 images of 4 x 6 with 5 channels.
-        let mut y = [0.0_f32; 2 * 4 * 6 * 5];
-        let map = RowMap { w: 3, h: 2, pixel: 10, line: 60, image: 120, start: 5 };
-        let tiles = Tiles::new(&mut y, map, 12, 5, 5, 2);
-        let cpu = Cpu { level: Level::PORTABLE, threads: &Threads::serial() };
-        assert_eq!(tiles.count(), 3 * 3);
-        cpu.run(tiles, &mut [], 0, |_, mut tile, _| {
-            for i in 0..tile.rows() {
-                tile.row(i).iter_mut().for_each(|v| *v += 1.0);
-            }
-        });
-        for (i, v) in y.iter().enumerate() {
-            let (line, pixel) = (i / 30, i / 5 % 6);
-            let expected = (line % 4 % 2 == 0 && pixel % 2 == 1) as u8 as f32;
-            assert_eq!(*v, expected, "at {i}");
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "overlap")]
-    fn overlapping_rows_are_refused() {
-        let mut y = [0.0; 64];
-        Tiles::new(&mut y, RowMap { w: 4, h: 2, pixel: 4, line: 12, image: 32, start: 0 }, 8, 4, 2, 2);
-    }
-
-    #[test]
-    fn every_part_of_many_short_loops_is_taken_once() {
-        for threads in all_threads() {
-            let cpu = Cpu { level: Level::PORTABLE, threads: &threads };
-            let mut taken = [0_u32; 67];
-            for round in 0..2000 {
-                let count = round % (taken.len() + 1);
-                cpu.run(Chunks::new(&mut taken[..count], 1, count), &mut [], 0, |_, part, _| part[0] += 1);
-            }
-            // Of 2000 rounds, those longer than i.
-            let expected = |i: usize| (0..2000).filter(|round| round % 68 > i).count() as u32;
-            taken.iter().enumerate().for_each(|(i, taken)| assert_eq!(*taken, expected(i)));
-        }
-    }
-
-    #[cfg(feature = "std")]
-    #[test]
-    fn a_panic_in_a_part_reaches_the_caller_and_the_threads_work_on() {
-        for threads in all_threads() {
-            let cpu = Cpu { level: Level::PORTABLE, threads: &threads };
-            for bad in 0..40 {
-                let mut y = [0_u8; 40];
-                let parts = Chunks::new(&mut y, 1, 40);
-                let loop_ = || cpu.run(parts, &mut [], 0, |i, _, _| assert!(i != bad, "part {i}"));
-                let panic = std::panic::catch_unwind(core::panic::AssertUnwindSafe(loop_)).expect_err("one part panics");
-                assert_eq!(*panic.downcast::<std::string::String>().expect("a text"), std::format!("part {bad}"));
-                cpu.run(Chunks::new(&mut y, 1, 40), &mut [], 0, |_, part, _| part[0] = 1);
-                assert_eq!(y, [1; 40]);
-            }
-        }
-    }
-
-    #[cfg(feature = "std")]
-    #[test]
-    fn loops_inside_loops_and_of_other_threads_share_a_team() {
-        for threads in all_threads() {
-            std::thread::scope(|scope| {
-                for _ in 0..3 {
-                    let threads = threads.clone();
-                    scope.spawn(move || {
-                        let cpu = Cpu { level: Level::PORTABLE, threads: &threads };
-                        for _ in 0..200 {
-                            let mut y = [[0_u8; 5]; 9];
-                            cpu.run(Chunks::new(&mut y, 1, 9), &mut [], 0, |_, part, _| {
-                                cpu.run(Chunks::new(&mut part[0], 1, 5), &mut [], 0, |_, part, _| part[0] += 1);
-                            });
-                            assert_eq!(y, [[1; 5]; 9]);
-                        }
-                    });
-                }
-            });
-        }
-    }
-}
+mod tests;

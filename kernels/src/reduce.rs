@@ -92,19 +92,26 @@ struct SumTask<'a, const N: usize, F> {
 impl<const N: usize, F: Term<N>> Task for SumTask<'_, N, F> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let len = self.x[0].len();
-        *self.sum = 0.0;
-        let mut start = 0;
-        while start < len {
-            let end = len.min(start + BLOCK);
-            let x = self.x.map(
-                #[inline(always)]
-                |x| &x[start..end],
-            );
-            *self.sum += block(isa, self.f, x, end - start);
-            start = end;
-        }
+        *self.sum = total_of_part(isa, self.f, self.x);
     }
+}
+
+/// The sum of a term over slices of equal lengths, on this thread.
+#[inline(always)]
+pub(crate) fn total_of_part<I: Isa, const N: usize, F: Term<N>>(isa: I, f: F, x: [&[f32]; N]) -> f64 {
+    let len = x[0].len();
+    let mut sum = 0.0;
+    let mut start = 0;
+    while start < len {
+        let end = len.min(start + BLOCK);
+        let x = x.map(
+            #[inline(always)]
+            |x| &x[start..end],
+        );
+        sum += block(isa, f, x, end - start);
+        start = end;
+    }
+    sum
 }
 
 /// The sum over at most [`BLOCK`] elements: four vectors in `f32`, then their lanes in `f64`.
@@ -146,7 +153,7 @@ fn block<I: Isa, const N: usize, F: Term<N>>(isa: I, f: F, x: [&[f32]; N], len: 
 }
 
 #[derive(Clone, Copy)]
-struct Itself;
+pub(crate) struct Itself;
 
 impl Term<1> for Itself {
     #[inline(always)]
@@ -156,7 +163,7 @@ impl Term<1> for Itself {
 }
 
 #[derive(Clone, Copy)]
-struct Square;
+pub(crate) struct Square;
 
 impl Term<1> for Square {
     #[inline(always)]

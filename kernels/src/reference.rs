@@ -6,16 +6,27 @@
 
 pub mod avgpool;
 pub mod batchnorm;
+pub mod bce_with_logits;
+pub mod bias;
+pub mod broadcast;
 pub mod clip;
+pub mod concat;
 pub mod conv2d;
 pub mod cross_entropy;
+pub mod dropout;
 pub mod elementwise;
+pub mod flatten;
+pub mod l1;
 pub mod linear;
 pub mod maxpool;
 pub mod mse;
+pub mod pointwise;
 pub mod reduce;
+pub mod reduce_axes;
 pub mod relu;
 pub mod sgd;
+pub mod smooth_l1;
+pub mod softmax;
 
 #[cfg(test)]
 mod tests;

@@ -168,3 +168,9 @@ pub(crate) fn dot(a: &[f32], b: &[f64]) -> f64 {
 pub(crate) fn zeros(len: usize) -> Vec<f64> {
     std::vec![0.0; len]
 }
+
+/// Whether `work` panics.
+pub(crate) fn panics(work: impl FnOnce()) -> bool {
+    // Where a panic ends the process (wasm), nobody can be asked.
+    cfg!(panic = "abort") || std::panic::catch_unwind(core::panic::AssertUnwindSafe(work)).is_err()
+}

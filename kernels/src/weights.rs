@@ -1,21 +1,24 @@
 //! The layout in which weights, their gradients and their momentum live from load to save.
 //!
-//! A weight of `k` output channels, `c` input channels and `taps` filter positions (1 for a linear
-//! layer) lies as `[k / block][c][taps][block]`: blocks of 16 or 32 output channels side by side, so
-//! that one layout serves every instruction set and every pass. Forward streams a block with the
+//! A weight of `k` output channels, each of which reads `c` input channels through `taps` filter positions
+//! (1 for a linear layer), lies as `[k / block][c][taps][block]`: blocks of 16 or 32 output channels side by
+//! side, so that one layout serves every instruction set and every pass. Forward streams a block with the
 //! vectors along its output channels; the weight's gradient is written the same way; the input's
 //! gradient reads it transposed. Output channels beyond `k` are zeros (at most 15) and stay zeros:
 //! their gradient is zero.
+//!
+//! A convolution with groups has the same layout, where `c` is the input channels *of a group*, as in
+//! PyTorch's `[k][c / groups][kernel][kernel]`. So the layout follows from the shape of PyTorch's tensor alone. For
+//! a depthwise convolution `c` is 1: each tap has a vector of channels, as the kernel wants it.
 
-/// The sizes of a weight.
+use nunatak_core::{Error, Shape};
+
+/// The sizes of a weight. The number of elements fits the address space, zeros included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WeightLayout {
-    /// Output channels.
-    pub k: usize,
-    /// Input channels.
-    pub c: usize,
-    /// Filter positions: height times width.
-    pub taps: usize,
+    k: u32,
+    c: u32,
+    taps: u32,
 }
 
 /// Block of output channels for `channels` of them: 32, or 16 where that saves a half-empty block.
@@ -24,34 +27,75 @@ pub const fn block(channels: usize) -> usize {
 }
 
 impl WeightLayout {
+    /// The layout of `k` output channels that read `c` input channels each (those of one group) through `taps`
+    /// filter positions (height times width).
+    ///
+    /// # Errors
+    /// [`Error`] where a size is zero, or the weight does not fit the address space.
+    pub fn new(k: usize, c: usize, taps: usize) -> Result<WeightLayout, Error> {
+        Shape::new(k, c, taps, 1)?;
+        let padded = k.checked_next_multiple_of(16).ok_or(Error::TooLarge { shape: [k, c, taps, 1] })?;
+        Shape::new(padded, c, taps, 1)?;
+        Ok(Self::of(k, c, taps))
+    }
+
+    /// The layout of sizes that were checked before.
+    pub(crate) const fn of(k: usize, c: usize, taps: usize) -> WeightLayout {
+        WeightLayout { k: k as u32, c: c as u32, taps: taps as u32 }
+    }
+
+    /// Output channels.
+    #[inline(always)]
+    pub const fn k(&self) -> usize {
+        self.k as usize
+    }
+    /// Input channels that an output channel reads: those of one group.
+    #[inline(always)]
+    pub const fn c(&self) -> usize {
+        self.c as usize
+    }
+    /// Filter positions: height times width.
+    #[inline(always)]
+    pub const fn taps(&self) -> usize {
+        self.taps as usize
+    }
     /// Output channels in a block.
+    #[inline(always)]
     pub const fn block(&self) -> usize {
-        block(self.k)
+        block(self.k())
     }
     /// Number of blocks.
+    #[inline(always)]
     pub const fn blocks(&self) -> usize {
-        self.k.div_ceil(self.block())
+        self.k().div_ceil(self.block())
     }
     /// Numbers of one block of output channels.
+    #[inline(always)]
     pub const fn block_len(&self) -> usize {
-        self.c * self.taps * self.block()
+        self.c() * self.taps() * self.block()
     }
     /// Numbers in all, zeros included.
     #[allow(clippy::len_without_is_empty)]
+    #[inline(always)]
     pub const fn len(&self) -> usize {
         self.blocks() * self.block_len()
     }
-    /// Where the weight of output channel `k`, input channel `c` and tap `t` lies.
+    /// Numbers of PyTorch's tensor: without the zeros.
+    pub const fn numbers(&self) -> usize {
+        self.k() * self.c() * self.taps()
+    }
+    /// Where the weight of output channel `k`, input channel `c` (of its group) and tap `t` lies.
+    #[inline(always)]
     pub const fn index(&self, k: usize, c: usize, t: usize) -> usize {
         let block = self.block();
-        (((k / block) * self.c + c) * self.taps + t) * block + k % block
+        (((k / block) * self.c() + c) * self.taps() + t) * block + k % block
     }
 
     /// Where element `i` of PyTorch's order `[k][c][taps]` lies.
     pub const fn index_of(&self, i: usize) -> usize {
-        let t = i % self.taps;
-        let c = i / self.taps % self.c;
-        self.index(i / self.taps / self.c, c, t)
+        let t = i % self.taps();
+        let c = i / self.taps() % self.c();
+        self.index(i / self.taps() / self.c(), c, t)
     }
 
     /// From PyTorch's order `[k][c][taps]`; overwrites `packed`.
@@ -59,7 +103,7 @@ impl WeightLayout {
     /// # Panics
     /// If a slice has another length than the layout says.
     pub fn pack(&self, oihw: &[f32], packed: &mut [f32]) {
-        assert_eq!((oihw.len(), packed.len()), (self.k * self.c * self.taps, self.len()));
+        assert_eq!((oihw.len(), packed.len()), (self.numbers(), self.len()));
         self.for_each_square(|oihw_at, packed_at, k, count| {
             let block = self.block();
             let (from, to) = (&oihw[oihw_at..], &mut packed[packed_at..]);
@@ -67,7 +111,7 @@ impl WeightLayout {
                 let to = &mut to[i * block..][..block];
                 to[k..].fill(0.0);
                 for (r, y) in to[..k].iter_mut().enumerate() {
-                    *y = from[r * self.c * self.taps + i];
+                    *y = from[r * self.c() * self.taps() + i];
                 }
             }
         });
@@ -76,10 +120,10 @@ impl WeightLayout {
     /// Calls with squares of the two orders that fit the first-level cache together: the places where
     /// they begin, the rows k that exist in the block, and the columns (c, tap).
     fn for_each_square(&self, mut each: impl FnMut(usize, usize, usize, usize)) {
-        let (block, row) = (self.block(), self.c * self.taps);
-        for k in (0..self.k).step_by(block) {
+        let (block, row) = (self.block(), self.c() * self.taps());
+        for k in (0..self.k()).step_by(block) {
             for i in (0..row).step_by(16) {
-                each(k * row + i, self.index(k, 0, 0) + i * block, block.min(self.k - k), 16.min(row - i));
+                each(k * row + i, self.index(k, 0, 0) + i * block, block.min(self.k() - k), 16.min(row - i));
             }
         }
     }
@@ -89,12 +133,12 @@ impl WeightLayout {
     /// # Panics
     /// If a slice has another length than the layout says.
     pub fn unpack(&self, packed: &[f32], oihw: &mut [f32]) {
-        assert_eq!((oihw.len(), packed.len()), (self.k * self.c * self.taps, self.len()));
+        assert_eq!((oihw.len(), packed.len()), (self.numbers(), self.len()));
         self.for_each_square(|oihw_at, packed_at, k, count| {
             let (to, from) = (&mut oihw[oihw_at..], &packed[packed_at..]);
             for r in 0..k {
                 for i in 0..count {
-                    to[r * self.c * self.taps + i] = from[i * self.block() + r];
+                    to[r * self.c() * self.taps() + i] = from[i * self.block() + r];
                 }
             }
         });
@@ -107,9 +151,10 @@ mod tests {
 
     #[test]
     fn packing_is_undone_by_unpacking() {
-        for (k, c, taps) in [(1, 1, 1), (10, 3, 9), (16, 5, 1), (33, 2, 4), (64, 3, 49), (48, 7, 9)] {
-            let layout = WeightLayout { k, c, taps };
-            assert!(layout.len() - layout.k * c * taps <= 15 * c * taps);
+        for (k, c, taps) in [(1, 1, 1), (10, 3, 9), (16, 5, 1), (33, 2, 4), (64, 3, 49), (48, 7, 9), (24, 1, 9), (72, 1, 25)] {
+            let layout = WeightLayout::new(k, c, taps).expect("a weight");
+            assert_eq!(layout.numbers(), k * c * taps);
+            assert!(layout.len() - layout.numbers() <= 15 * c * taps);
             let x: std::vec::Vec<f32> = (0..k * c * taps).map(|i| i as f32 + 1.0).collect();
             let (mut packed, mut y) = (std::vec![f32::NAN; layout.len()], std::vec![f32::NAN; x.len()]);
             layout.pack(&x, &mut packed);
@@ -119,6 +164,16 @@ mod tests {
                 assert_eq!(packed[layout.index_of(i)], *v);
             }
             assert_eq!(packed.iter().filter(|v| **v == 0.0).count(), layout.len() - x.len());
+        }
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_errors() {
+        assert_eq!(WeightLayout::new(0, 1, 1), Err(Error::ZeroDimension { dimension: "n" }));
+        for (k, c, taps) in
+            [(usize::MAX, 1, 1), (1 << 30, 1 << 30, 9), (1, usize::MAX, 2), (u32::MAX as usize, 1, 1), (3, 1 << 31, 1 << 31)]
+        {
+            assert!(WeightLayout::new(k, c, taps).is_err(), "{k} {c} {taps}");
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Convolution and linear layers against their reference twins: every pass, every instruction-set
 //! level that this machine has, 1 to 3 threads, odd sizes and offsets, outputs filled with NaN.
 
+use nunatak_core::{Error, Shape};
+use nunatak_kernels::conv2d::Window;
 use nunatak_kernels::sgd::{self, Sgd};
 use nunatak_kernels::{Algorithm, Conv2d, Cpu, Finish, Level, Linear, Memory, Pass, Threads, WeightLayout, reference};
 use proptest::prelude::*;
@@ -40,7 +42,7 @@ fn emulated() -> bool {
 }
 
 /// Products of a pass up to which an emulator computes it.
-const EMULATED: usize = 4_000_000;
+const EMULATED: u64 = 4_000_000;
 
 fn threads() -> Vec<Threads> {
     #[cfg(feature = "std")]
@@ -63,12 +65,12 @@ struct Truth {
 
 fn check(conv: Conv2d, offset: usize, levels: impl Iterator<Item = Level>) {
     let layout = conv.weights();
-    if emulated() && conv.y_len() * conv.c * layout.taps > EMULATED {
+    if emulated() && conv.products() > EMULATED {
         println!("left out, since it takes an emulator minutes: {conv:?}");
         return;
     }
     let (x, dy) = (random(conv.x_len(), 1), random(conv.y_len(), 2));
-    let oihw = random(conv.k * conv.c * layout.taps, 3);
+    let oihw = random(layout.numbers(), 3);
     let mut truth = Truth { y: vec![0.0; dy.len()], dx: vec![0.0; x.len()], dw: vec![0.0; oihw.len()] };
     reference::conv2d::forward(&conv, &x, &oihw, &mut truth.y);
     reference::conv2d::backward_input(&conv, &dy, &oihw, &mut truth.dx);
@@ -79,7 +81,7 @@ fn check(conv: Conv2d, offset: usize, levels: impl Iterator<Item = Level>) {
     let (x, dy, w) = (&x[offset..], &dy[offset..], &w[offset..]);
     for level in levels {
         for &algorithm in Algorithm::ALL {
-            for memory in [Memory::Small, Memory::Fast] {
+            for memory in Memory::ALL {
                 let mut before: Option<[Vec<f32>; 3]> = None;
                 for threads in threads() {
                     let cpu = Cpu { level, threads: &threads };
@@ -162,6 +164,11 @@ fn shapes_of_resnets() {
         conv(2, 56, 56, 32, 48, 3, 1, 1),
         conv(9, 4, 5, 16, 20, 3, 1, 2),
         conv(2, 13, 6, 18, 16, 3, 1, 0),
+        // Filters of one position over many pixels: rows with all their columns.
+        conv(2, 20, 21, 24, 144, 1, 1, 0),
+        conv(1, 23, 29, 150, 17, 1, 1, 0),
+        conv(3, 31, 30, 16, 33, 1, 1, 0),
+        conv(1, 24, 24, 7, 3, 1, 1, 0),
         // Winograd with short tiles: lines of a plane, whole images, a few images at a time.
         conv(2, 28, 27, 32, 48, 3, 2, 1),
         conv(16, 14, 14, 16, 16, 3, 2, 1),
@@ -209,8 +216,8 @@ fn check_backward_step(conv: Conv2d) {
     let len = conv.weights().len();
     let (x, dy, before) = (random(conv.x_len(), 1), random(conv.y_len(), 2), random(conv.x_len(), 5));
     let (mut w, mut m) = (vec![0.0; len], vec![0.0; len]);
-    conv.weights().pack(&random(conv.k * conv.c * conv.weights().taps, 3), &mut w);
-    conv.weights().pack(&random(conv.k * conv.c * conv.weights().taps, 4), &mut m);
+    conv.weights().pack(&random(conv.weights().numbers(), 3), &mut w);
+    conv.weights().pack(&random(conv.weights().numbers(), 4), &mut m);
     let plain = Sgd::new(0.01);
     let rules = [
         (plain, false),
@@ -283,11 +290,128 @@ proptest! {
     }
 }
 
+/// Rectangular filters, dilation, groups.
+fn general(n: usize, [h, w]: [usize; 2], [c, k]: [usize; 2], window: Window, groups: usize) -> Conv2d {
+    Conv2d::general(Shape::new(n, c, h, w).expect("a shape"), k, window, groups).expect("a valid convolution")
+}
+
+#[test]
+fn rectangles_dilation_and_groups() {
+    let window = |kernel, stride, pad, dilation| Window { kernel, stride, pad, dilation };
+    for conv in [
+        general(2, [9, 7], [5, 33], window([1, 3], [1, 1], [0, 1], [1, 1]), 1),
+        general(1, [9, 12], [20, 16], window([3, 1], [2, 1], [1, 0], [1, 1]), 1),
+        general(1, [11, 12], [3, 17], window([5, 2], [1, 3], [2, 1], [2, 1]), 1),
+        general(2, [13, 10], [3, 9], window([3, 3], [1, 1], [2, 2], [2, 2]), 1),
+        // A stride and a dilation with a common divisor: some pixels of x meet no tap.
+        general(1, [17, 19], [18, 20], window([3, 3], [4, 6], [1, 2], [2, 4]), 1),
+        general(1, [14, 14], [64, 64], window([3, 3], [2, 1], [1, 1], [1, 2]), 2),
+        general(2, [8, 9], [12, 18], window([3, 3], [1, 1], [1, 1], [1, 1]), 3),
+        general(1, [7, 6], [96, 64], window([1, 1], [1, 1], [0, 0], [1, 1]), 2),
+        general(1, [5, 6], [17, 17], window([3, 3], [1, 1], [1, 1], [1, 1]), 17),
+        general(1, [5, 6], [7, 21], window([2, 3], [1, 2], [1, 1], [1, 1]), 7),
+        general(2, [14, 14], [40, 40], Window::square(3, 1, 1), 40),
+        general(1, [28, 29], [24, 24], Window::square(5, 2, 2), 24),
+        general(3, [7, 7], [72, 72], Window::square(5, 1, 2), 72),
+        general(1, [30, 56], [16, 16], Window::square(3, 2, 1), 16),
+        general(1, [3, 300], [33, 33], window([2, 7], [1, 2], [1, 3], [1, 2]), 33),
+        general(1, [2, 1], [100, 100], window([3, 5], [3, 4], [2, 4], [1, 1]), 100),
+        general(2, [14, 15], [128, 128], Window::square(3, 1, 1), 32),
+        general(1, [14, 14], [256, 256], Window::square(3, 2, 1), 32),
+        general(1, [8, 7], [256, 256], Window::square(3, 1, 1), 16),
+        general(3, [4, 4], [128, 128], Window::square(3, 2, 1), 4),
+        general(1, [6, 7], [64, 64], window([3, 3], [1, 1], [1, 1], [1, 1]), 4),
+        // A dilation of one position is none.
+        general(1, [3, 3], [4, 4], window([1, 1], [1, 1], [0, 0], [1 << (usize::BITS - 24), 7]), 1),
+    ] {
+        check(conv, 5, Level::available());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: if emulated() { 10 } else { 60 }, ..Default::default() })]
+    #[test]
+    fn any_geometry(
+        n in 1_usize..3, h in 1_usize..14, w in 1_usize..14, c in 1_usize..12, k in 1_usize..20, groups in 1_usize..6,
+        kernel in [1_usize..5, 1_usize..5], stride in [1_usize..4, 1_usize..4], pad in [0_usize..4, 0_usize..4],
+        dilation in [1_usize..4, 1_usize..4], offset in 0_usize..16,
+    ) {
+        let window = Window { kernel, stride, pad, dilation };
+        let Ok(conv) = Conv2d::general(Shape::new(n, c * groups, h, w).expect("a shape"), k * groups, window, groups) else { return Ok(()) };
+        check(conv, offset, Level::available());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: if emulated() { 10 } else { 100 }, ..Default::default() })]
+    #[test]
+    fn any_depthwise(
+        n in 1_usize..4, h in 1_usize..20, w in 1_usize..40, c in 2_usize..80,
+        kernel in [1_usize..7, 1_usize..7], stride in [1_usize..4, 1_usize..4], pad in [0_usize..4, 0_usize..4],
+        dilation in [1_usize..3, 1_usize..3], offset in 0_usize..16,
+    ) {
+        let window = Window { kernel, stride, pad, dilation };
+        let Ok(conv) = Conv2d::general(Shape::new(n, c, h, w).expect("a shape"), c, window, c) else { return Ok(()) };
+        check(conv, offset, Level::available());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: if emulated() { 10 } else { 100 }, ..Default::default() })]
+    /// Groups of a few channels: whole vectors, several groups to a vector, and groups that no vector fits.
+    #[test]
+    fn any_groups(
+        n in 1_usize..3, h in 1_usize..12, w in 1_usize..20, groups in 2_usize..10, c in prop::sample::select(vec![1_usize, 2, 3, 4, 5, 8, 16, 32]),
+        multiple in prop::sample::select(vec![0_usize, 1, 2, 3]), kernel in [1_usize..5, 1_usize..5], stride in [1_usize..4, 1_usize..4],
+        pad in [0_usize..4, 0_usize..4], dilation in [1_usize..3, 1_usize..3], offset in 0_usize..16,
+    ) {
+        let k = if multiple == 0 { 4 } else { c * multiple };
+        let window = Window { kernel, stride, pad, dilation };
+        let Ok(conv) = Conv2d::general(Shape::new(n, c * groups, h, w).expect("a shape"), k * groups, window, groups) else { return Ok(()) };
+        check(conv, offset, Level::available());
+    }
+}
+
+/// Numbers of every size: up to 2 to the power of 64.
+fn any_number() -> impl Strategy<Value = usize> {
+    (0_u32..=64, any::<usize>()).prop_map(|(bits, number)| if bits == 64 { number } else { number & ((1_usize << bits) - 1) })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: if emulated() { 100 } else { 20_000 }, ..Default::default() })]
+    /// Whatever the numbers are: an error, or a convolution whose sizes fit (tests stop at an overflow).
+    #[test]
+    fn huge_numbers_are_errors(
+        input in [any_number(), any_number(), any_number(), any_number()], k in any_number(), square in any::<bool>(),
+        kernel in [any_number(), any_number()], stride in [any_number(), any_number()], pad in [any_number(), any_number()],
+        dilation in [any_number(), any_number()], groups in any_number(),
+    ) {
+        let [n, c, h, w] = input;
+        let conv = if square {
+            Conv2d::new(n, h, w, c, k, kernel[0], stride[0], pad[0])
+        } else {
+            let window = Window { kernel, stride, pad, dilation };
+            Shape::new(n, c, h, w).and_then(|input| Conv2d::general(input, k, window, groups))
+        };
+        let Ok(conv) = conv else { return Ok(()) };
+        for pass in Pass::ALL {
+            for memory in Memory::ALL {
+                let mut all = Algorithm::ALL.to_vec();
+                all.push(conv.algorithm(pass, memory));
+                for algorithm in all.into_iter().filter(|a| conv.accepts(pass, *a)) {
+                    prop_assert!(conv.scratch_len(pass, algorithm, memory, 3) < usize::MAX >> 2);
+                }
+            }
+        }
+        prop_assert!(conv.x_len() >= n.max(c) && conv.y_len() >= k && conv.weights().len() >= conv.weights().numbers());
+    }
+}
+
 #[test]
 fn linear_layers() {
     for (n, inputs, outputs) in [(1, 512, 1000), (3, 515, 1002), (1, 512, 10), (33, 64, 10), (7, 3, 1), (70, 130, 129), (3, 1, 77)] {
         let linear = Linear { n, inputs, outputs };
-        let layout = WeightLayout { k: outputs, c: inputs, taps: 1 };
+        let layout = WeightLayout::new(outputs, inputs, 1).expect("a weight");
         let (x, dy, b, w) = (random(n * inputs, 1), random(n * outputs, 2), random(outputs, 3), random(inputs * outputs, 4));
         let mut packed = vec![0.0; layout.len()];
         layout.pack(&w, &mut packed);
@@ -302,7 +426,7 @@ fn linear_layers() {
                 let scratch = |pass| vec![f32::NAN; linear.scratch_len(pass, Memory::Small, threads.count())];
                 let (mut y, mut dx) = (vec![f32::NAN; n * outputs], vec![f32::NAN; n * inputs]);
                 let (mut dw, mut db, mut unpacked) = (vec![f32::NAN; layout.len()], vec![f32::NAN; outputs], vec![0.0; inputs * outputs]);
-                linear.forward(&cpu, &x, &packed, &b, &mut y, &mut scratch(Pass::Forward));
+                linear.forward(&cpu, &x, &packed, Some(&b), &mut y, &mut scratch(Pass::Forward));
                 linear.backward_input(&cpu, &packed, &dy, &mut dx, false, &mut scratch(Pass::BackwardInput));
                 linear.backward_weight(&cpu, &x, &dy, &mut dw, false, &mut scratch(Pass::BackwardWeight));
                 linear.backward_bias(&cpu, &dy, &mut db, false);
@@ -326,4 +450,14 @@ fn sizes_that_make_no_sense_are_errors() {
     assert!(Conv2d::new(1, 2, 2, 3, 4, 5, 1, 1).is_err());
     assert!(Conv2d::new(1, 8, 8, 3, 4, 3, 0, 1).is_err());
     assert!(Conv2d::new(1 << 20, 1 << 20, 1 << 20, 3, 4, 3, 1, 1).is_err());
+    assert!(Conv2d::new(usize::MAX >> 6, 1, 1, 1, 1, 1 << (usize::BITS / 2), 1, 0).is_err());
+    assert!(Conv2d::new(1, 8, 8, 3, 4, 3, usize::MAX, 1).is_err());
+    let shape = Shape::new(1, 6, 8, 8).expect("a shape");
+    let square = Window::square(3, 1, 1);
+    assert_eq!(Conv2d::general(shape, 8, square, 3), Err(Error::Groups { channels: 8, groups: 3 }));
+    assert_eq!(Conv2d::general(shape, 8, square, 4), Err(Error::Groups { channels: 6, groups: 4 }));
+    assert_eq!(Conv2d::general(shape, 8, square, 0), Err(Error::Groups { channels: 6, groups: 0 }));
+    for dilation in [0, 5, usize::MAX] {
+        assert!(Conv2d::general(shape, 8, Window { dilation: [1, dilation], ..square }, 1).is_err(), "{dilation}");
+    }
 }

@@ -1,9 +1,10 @@
 //! What a convolution does to its finished output: the same bits as the ops called one after the
 //! other, for every algorithm, at every level, on any number of threads.
 
+use nunatak_core::Shape;
 use nunatak_kernels::batchnorm::{self, BatchNorm};
-use nunatak_kernels::conv2d::Normalise;
-use nunatak_kernels::{Algorithm, Conv2d, Cpu, Finish, Level, Memory, Pass, Threads, elementwise, relu};
+use nunatak_kernels::conv2d::{Activation, Bias, Normalise, Window};
+use nunatak_kernels::{Algorithm, Conv2d, Cpu, Finish, Level, Memory, Pass, Pointwise, Threads, elementwise, pointwise, relu};
 
 fn random(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -23,7 +24,7 @@ fn emulated() -> bool {
 }
 
 /// Products of a convolution up to which an emulator computes it.
-const EMULATED: usize = 4_000_000;
+const EMULATED: u64 = 4_000_000;
 
 fn threads() -> Vec<Threads> {
     #[cfg(feature = "rayon")]
@@ -32,10 +33,14 @@ fn threads() -> Vec<Threads> {
     vec![Threads::serial()]
 }
 
+fn general([n, c, h, w]: [usize; 4], k: usize, window: Window, groups: usize) -> Conv2d {
+    Conv2d::general(Shape::new(n, c, h, w).expect("a shape"), k, window, groups).expect("a valid convolution")
+}
+
 /// Every kind of tile: narrow, wide, with and without whole vectors, several groups of channels, and as
 /// many rows as have several cuts.
 fn shapes() -> Vec<Conv2d> {
-    let left_out = |conv: &Conv2d| emulated() && conv.y_len() * conv.c * conv.kernel * conv.kernel > EMULATED;
+    let left_out = |conv: &Conv2d| emulated() && conv.products() > EMULATED;
     [
         (1, 9, 7, 3, 5, 3, 1, 1),
         (2, 13, 6, 18, 16, 3, 1, 0),
@@ -48,28 +53,39 @@ fn shapes() -> Vec<Conv2d> {
         (1, 6, 5, 70, 72, 3, 1, 1),
         (1, 1, 1, 1, 1, 1, 1, 0),
         (5, 40, 43, 20, 24, 3, 1, 1),
+        (2, 19, 20, 24, 40, 1, 1, 0),
+        (1, 41, 50, 33, 17, 1, 1, 0),
     ]
     .into_iter()
     .map(|(n, h, w, c, k, kernel, stride, pad)| Conv2d::new(n, h, w, c, k, kernel, stride, pad).expect("a valid convolution"))
+    .chain([
+        general([2, 24, 14, 15], 24, Window::square(3, 1, 1), 24),
+        general([1, 72, 29, 30], 72, Window::square(5, 2, 2), 72),
+        general([2, 12, 9, 11], 20, Window { kernel: [3, 2], stride: [2, 1], pad: [1, 0], dilation: [1, 2] }, 4),
+        general([1, 64, 12, 13], 96, Window::square(3, 1, 1), 2),
+        general([2, 24, 12, 13], 24, Window::square(3, 1, 1), 6),
+    ])
     .filter(|conv| !left_out(conv))
     .collect()
 }
 
+const ACTIVATIONS: [Activation; 4] = [Activation::None, Activation::Relu, Activation::Relu6, Activation::Hardswish];
+
 #[test]
 fn normalised_output_has_the_bits_of_separate_passes() {
     for conv in shapes() {
-        let rows = conv.y_len() / conv.k;
-        let norm = BatchNorm { rows, channels: conv.k, eps: 1e-5 };
+        let rows = conv.y_len() / conv.k();
+        let norm = BatchNorm { rows, channels: conv.k(), eps: 1e-5 };
         let (x, residual) = (random(conv.x_len(), 1), random(conv.y_len(), 2));
         let mut w = vec![0.0; conv.weights().len()];
-        conv.weights().pack(&random(conv.k * conv.c * conv.kernel * conv.kernel, 3), &mut w);
-        let (gamma, beta, mean) = (random(conv.k, 4), random(conv.k, 5), random(conv.k, 6));
-        let var: Vec<f32> = random(conv.k, 7).iter().map(|v| v.abs() + 0.1).collect();
+        conv.weights().pack(&random(conv.weights().numbers(), 3), &mut w);
+        let (gamma, beta, mean) = (random(conv.k(), 4), random(conv.k(), 5), random(conv.k(), 6));
+        let var: Vec<f32> = random(conv.k(), 7).iter().map(|v| v.abs() + 0.1).collect();
         let scale: Vec<f32> =
             var.iter().zip(&gamma).map(|(v, g)| (1.0 / (f64::from(*v) + f64::from(norm.eps)).sqrt() * f64::from(*g)) as f32).collect();
         for level in Level::available() {
             for &algorithm in Algorithm::ALL.iter().filter(|a| conv.accepts(Pass::Forward, **a)) {
-                for (add, relu_too) in [(true, true), (false, true), (true, false), (false, false)] {
+                for (add, activation) in [true, false].into_iter().flat_map(|add| ACTIVATIONS.map(|activation| (add, activation))) {
                     for threads in threads() {
                         let cpu = Cpu { level, threads: &threads };
                         let scratch = || vec![f32::NAN; conv.scratch_len(Pass::Forward, algorithm, Memory::Fast, threads.count())];
@@ -81,8 +97,11 @@ fn normalised_output_has_the_bits_of_separate_passes() {
                         if add {
                             elementwise::add_assign(&cpu, &residual, &mut plain);
                         }
-                        if relu_too {
-                            relu::forward(&cpu, None, &mut plain);
+                        match activation {
+                            Activation::None => {}
+                            Activation::Relu => relu::forward(&cpu, None, &mut plain),
+                            Activation::Relu6 => pointwise::forward(&cpu, Pointwise::Relu6, None, &mut plain),
+                            Activation::Hardswish => pointwise::forward(&cpu, Pointwise::Hardswish, None, &mut plain),
                         }
 
                         let finish = Finish::Normalise(Normalise {
@@ -90,12 +109,94 @@ fn normalised_output_has_the_bits_of_separate_passes() {
                             scale: &scale,
                             shift: &beta,
                             residual: add.then_some(&residual),
-                            relu: relu_too,
+                            activation,
                         });
                         let mut y = vec![f32::NAN; conv.y_len()];
                         conv.forward(&cpu, algorithm, &x, &w, &mut y, false, finish, &mut scratch());
                         let same = y.iter().zip(&plain).all(|(a, b)| a.to_bits() == b.to_bits());
-                        assert!(same, "{conv:?} {algorithm} {level} {} threads, add {add}, relu {relu_too}", threads.count());
+                        assert!(same, "{conv:?} {algorithm} {level} {} threads, add {add}, {activation:?}", threads.count());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A residual that is written over: the bits of one that lies apart, whatever the scratch, at every level.
+#[test]
+fn a_residual_in_place_gives_the_bits_of_one_apart() {
+    let mut done = 0;
+    for conv in shapes() {
+        let (x, residual) = (random(conv.x_len(), 1), random(conv.y_len(), 2));
+        let mut w = vec![0.0; conv.weights().len()];
+        conv.weights().pack(&random(conv.weights().numbers(), 3), &mut w);
+        let [mean, scale, shift] = [4, 5, 6].map(|seed| random(conv.k(), seed));
+        for level in Level::available() {
+            for threads in threads() {
+                let cpu = Cpu { level, threads: &threads };
+                for memory in [Memory::Fast, Memory::Small, Memory::Tiny] {
+                    let Some(len) = conv.over_scratch_len(memory, threads.count()) else { continue };
+                    let how = Normalise { mean: &mean, scale: &scale, shift: &shift, residual: None, activation: Activation::Relu };
+                    let mut scratch = vec![f32::NAN; conv.scratch_len(Pass::Forward, Algorithm::Gemm, memory, threads.count())];
+                    let mut due = vec![f32::NAN; conv.y_len()];
+                    let apart = Finish::Normalise(Normalise { residual: Some(&residual), ..how });
+                    conv.forward(&cpu, Algorithm::Gemm, &x, &w, &mut due, false, apart, &mut scratch);
+                    let mut y = residual.clone();
+                    conv.forward_over(&cpu, &x, &w, &mut y, &how, &mut vec![f32::NAN; len]);
+                    let same = y.iter().zip(&due).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "{conv:?} {level} {} threads, {memory:?}", threads.count());
+                    done += 1;
+                }
+            }
+        }
+    }
+    assert!(done >= 20, "{done} cases");
+}
+
+/// The activations by their definitions, as other ops and PyTorch write them.
+fn activated(activation: Activation, v: f32) -> f32 {
+    let clamp = |v: f32| if v < 0.0 { 0.0 } else { v };
+    let clamp6 = |v: f32| if clamp(v) > 6.0 { 6.0 } else { clamp(v) };
+    match activation {
+        Activation::None => v,
+        Activation::Relu => clamp(v),
+        Activation::Relu6 => clamp6(v),
+        Activation::Hardswish => v * clamp6(v + 3.0) / 6.0,
+    }
+}
+
+/// Every activation, behind a normalisation and behind a bias: the bits of the formula applied to each number.
+#[test]
+fn activations_and_bias_are_applied_to_every_number() {
+    let all = [Activation::None, Activation::Relu, Activation::Relu6, Activation::Hardswish];
+    for conv in shapes() {
+        let (x, k) = (random(conv.x_len(), 1), conv.k());
+        let mut w = vec![0.0; conv.weights().len()];
+        conv.weights().pack(&random(conv.weights().numbers(), 3).iter().map(|v| 4.0 * v).collect::<Vec<_>>(), &mut w);
+        let mut bias = random(k, 4);
+        bias[0] = f32::NAN;
+        let (zeros, ones) = (vec![0.0; k], vec![1.0; k]);
+        let threads = &Threads::serial();
+        for level in Level::available() {
+            let cpu = Cpu { level, threads };
+            for &algorithm in Algorithm::ALL.iter().filter(|a| conv.accepts(Pass::Forward, **a)) {
+                let run = |finish| {
+                    let mut y = vec![f32::NAN; conv.y_len()];
+                    let mut scratch = vec![f32::NAN; conv.scratch_len(Pass::Forward, algorithm, Memory::Fast, 1)];
+                    conv.forward(&cpu, algorithm, &x, &w, &mut y, false, finish, &mut scratch);
+                    y
+                };
+                let plain = run(Finish::None);
+                for activation in all {
+                    let biased = run(Finish::Bias(Bias { bias: &bias, activation }));
+                    let normalise = Normalise { mean: &zeros, scale: &ones, shift: &bias, residual: None, activation };
+                    let normalised = run(Finish::Normalise(normalise));
+                    for (i, v) in plain.iter().enumerate() {
+                        let due = activated(activation, v + bias[i % k]);
+                        for y in [biased[i], normalised[i]] {
+                            let same = y.to_bits() == due.to_bits() || y.is_nan() && due.is_nan();
+                            assert!(same, "{conv:?} {algorithm} {level} {activation:?}: {y} instead of {due}");
+                        }
                     }
                 }
             }
@@ -104,12 +205,29 @@ fn normalised_output_has_the_bits_of_separate_passes() {
 }
 
 #[test]
+#[should_panic(expected = "bias for the output channels of")]
+fn a_bias_of_another_length_is_refused() {
+    let conv = Conv2d::new(1, 4, 4, 2, 3, 1, 1, 0).expect("valid");
+    let cpu = Cpu { level: Level::PORTABLE, threads: &Threads::serial() };
+    let mut scratch = vec![0.0; conv.scratch_len(Pass::Forward, Algorithm::Gemm, Memory::Fast, 1)];
+    let w = vec![0.0; conv.weights().len()];
+    let finish = Finish::Bias(Bias { bias: &[0.0; 2], activation: Activation::None });
+    conv.forward(&cpu, Algorithm::Gemm, &[0.0; 32], &w, &mut [0.0; 48], false, finish, &mut scratch);
+}
+
+#[test]
 #[should_panic(expected = "the residual of")]
 fn a_residual_of_another_size_is_refused() {
     let conv = Conv2d::new(1, 4, 4, 2, 3, 1, 1, 0).expect("valid");
     let cpu = Cpu { level: Level::PORTABLE, threads: &Threads::serial() };
     let table = [0.0; 3];
-    let finish = Finish::Normalise(Normalise { mean: &table, scale: &table, shift: &table, residual: Some(&[0.0; 47]), relu: false });
+    let finish = Finish::Normalise(Normalise {
+        mean: &table,
+        scale: &table,
+        shift: &table,
+        residual: Some(&[0.0; 47]),
+        activation: Activation::None,
+    });
     let mut scratch = vec![0.0; conv.scratch_len(Pass::Forward, Algorithm::Gemm, Memory::Fast, 1)];
     let w = vec![0.0; conv.weights().len()];
     conv.forward(&cpu, Algorithm::Gemm, &[0.0; 32], &w, &mut [0.0; 48], false, finish, &mut scratch);
@@ -119,13 +237,13 @@ fn a_residual_of_another_size_is_refused() {
 #[test]
 fn moments_are_those_of_the_output() {
     for conv in shapes() {
-        let (x, k) = (random(conv.x_len(), 1).iter().map(|v| v + 3.0).collect::<Vec<_>>(), conv.k);
+        let (x, k) = (random(conv.x_len(), 1).iter().map(|v| v + 3.0).collect::<Vec<_>>(), conv.k());
         let rows = conv.y_len() / k;
         let mut w = vec![0.0; conv.weights().len()];
-        conv.weights().pack(&random(k * conv.c * conv.kernel * conv.kernel, 3), &mut w);
+        conv.weights().pack(&random(conv.weights().numbers(), 3), &mut w);
         for level in Level::available() {
             for &algorithm in Algorithm::ALL.iter().filter(|a| conv.accepts(Pass::Forward, **a)) {
-                for memory in [Memory::Small, Memory::Fast] {
+                for memory in Memory::ALL {
                     let mut before: Option<Vec<f64>> = None;
                     for threads in threads() {
                         let what = format!("{conv:?} {algorithm} {level} {memory:?} {} threads", threads.count());

@@ -1,24 +1,97 @@
 //! What can go wrong when a network is recorded, planned and trained.
 
-use crate::checkpoint::native::{Hash, NativeError};
-use crate::params::Name;
+use crate::files::native::{Hash, NativeError};
+use crate::name::Name;
 use core::fmt;
+use nunatak_core::bundle::BundleError;
+use nunatak_core::program::ProgramError;
+use nunatak_kernels::cross_entropy::TargetOutOfRange;
 use nunatak_kernels::sgd::SgdError;
 
 /// An error of this crate. It needs no heap and says what was expected, what came and what to do.
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
 pub enum Error {
     /// Sizes, tape, plan or memory.
     Core(nunatak_core::Error),
     /// A recipe that describes no network.
     Recipe(&'static str),
-    /// A network with more parameters than a set can hold.
-    TooManyParameters {
-        /// The most it can have.
-        capacity: usize,
+    /// The system gave no threads.
+    Threads {
+        /// The number asked for.
+        count: usize,
     },
-    /// No parameter has this name or prefix.
-    UnknownName,
+    /// A region of memory is too small.
+    Region {
+        /// The region.
+        name: Name,
+        /// Bytes that it has.
+        given: usize,
+        /// Bytes that would do for what finds no place.
+        needed: usize,
+    },
+    /// Nothing has this name or prefix.
+    UnknownName {
+        /// The name that was asked for.
+        name: Name,
+    },
+    /// A name that another entry of the state dict has.
+    NameTaken {
+        /// The name.
+        name: Name,
+    },
+    /// A name that is empty, or has other characters than printable ASCII.
+    BadName {
+        /// The name.
+        name: Name,
+    },
+    /// An initialisation with numbers that are not finite, or a negative deviation.
+    Init {
+        /// The parameter.
+        name: Name,
+    },
+    /// A normalisation's eps or momentum that is none.
+    Norm {
+        /// Added to the variance.
+        eps: f32,
+        /// How far a batch moves the running statistics.
+        momentum: f32,
+    },
+    /// A pooling's window that can't be.
+    Window {
+        /// Pixels of the window in each direction.
+        kernel: usize,
+        /// Pixels around the image.
+        pad: usize,
+    },
+    /// A beta of the rounded absolute error that is none.
+    Beta {
+        /// What was given.
+        got: f32,
+    },
+    /// A dropout's probability that is none.
+    Probability {
+        /// What was given.
+        got: f32,
+    },
+    /// A label smoothing that is no share.
+    LabelSmoothing {
+        /// What was given.
+        got: f32,
+    },
+    /// Bytes that are no program, or one that this build can't execute.
+    Program(ProgramError),
+    /// Bytes that are no bundle of programs, or programs that can't be one.
+    Bundle(BundleError),
+    /// A program for another machine.
+    OtherTarget(&'static str),
+    /// A call of a program does not fit its operation.
+    Misfit(&'static str),
+    /// What the new program reads in place lies in the block: it may have been trained there.
+    HeldInBlock {
+        /// The entry.
+        name: Name,
+    },
     /// Batch statistics of a single value per channel.
     OneValuePerChannel {
         /// The shape that was to be normalised: n, c, h, w.
@@ -56,12 +129,25 @@ pub enum Error {
     GradientsNotKept,
     /// This needs the update during the walk: `backward_and_step`.
     UpdateIsDuring,
-    /// The update during the walk can't be had.
-    UpdateDuring(&'static str),
+    /// Gradients are added up in the momentum by this program, and this needs them apart.
+    SumsInMomentum(&'static str),
     /// The loss is NaN or infinite.
     LossNotFinite {
         /// The loss.
         loss: f32,
+    },
+    /// A parameter's gradient has a number that is NaN or infinite.
+    GradientNotFinite {
+        /// The parameter.
+        name: Name,
+        /// How many parameters were updated before it was found: 0 unless updates come during the walk. Which:
+        /// [`crate::Trainer::updated`].
+        updated: usize,
+    },
+    /// A forward would have made running statistics NaN or infinite.
+    StatisticsNotFinite {
+        /// The statistics.
+        name: Name,
     },
     /// A target that is no class.
     TargetOutOfRange {
@@ -119,6 +205,29 @@ impl From<nunatak_core::Error> for Error {
     }
 }
 
+impl From<BundleError> for Error {
+    fn from(e: BundleError) -> Self {
+        Error::Bundle(e)
+    }
+}
+impl From<ProgramError> for Error {
+    fn from(e: ProgramError) -> Self {
+        Error::Program(e)
+    }
+}
+
+impl From<&'static str> for Error {
+    fn from(what: &'static str) -> Self {
+        Error::Misfit(what)
+    }
+}
+
+impl From<TargetOutOfRange> for Error {
+    fn from(e: TargetOutOfRange) -> Self {
+        Error::TargetOutOfRange { row: e.row, target: e.target, classes: e.classes }
+    }
+}
+
 impl From<NativeError> for Error {
     fn from(e: NativeError) -> Self {
         Error::Native(e)
@@ -136,8 +245,36 @@ impl fmt::Display for Error {
         match *self {
             Error::Core(e) => e.fmt(f),
             Error::Recipe(what) => write!(f, "no network: {what}"),
-            Error::TooManyParameters { capacity } => write!(f, "the network has more than {capacity} parameters; use fewer blocks"),
-            Error::UnknownName => f.write_str("no parameter has that name, or begins with it and a dot"),
+            Error::Threads { count } => write!(f, "the system gives no {count} threads; ask for 1 to do without"),
+            Error::Region { name, given, needed } => {
+                write!(f, "region `{name}` has {given} bytes, {needed} would do for what finds no place in any region")
+            }
+            Error::UnknownName { name } => write!(f, "nothing is called `{name}`, or begins with it and a dot"),
+            Error::NameTaken { name } => write!(
+                f,
+                "there is an entry `{name}` already: give the layer another name or scope, or say `shared()` to use the same numbers, of the same shape"
+            ),
+            Error::BadName { name } => write!(f, "`{name}` is no name: use printable ASCII without blanks, at least one character"),
+            Error::Init { name } => write!(f, "{name}: an initialisation needs finite numbers, and a deviation that is not negative"),
+            Error::Norm { eps, momentum } => {
+                write!(f, "a normalisation's eps must be finite and not negative, its momentum 0 to 1; got eps {eps}, momentum {momentum}")
+            }
+            Error::Window { kernel, pad } => {
+                write!(
+                    f,
+                    "a pooling's window has 1 to 15 pixels in each direction, its padding is at most half of it; got {kernel} and {pad}"
+                )
+            }
+            Error::Beta { got } => write!(f, "a beta is a finite number that is not negative, got {got}"),
+            Error::Probability { got } => write!(f, "a dropout's probability is 0 to 1, got {got}"),
+            Error::LabelSmoothing { got } => write!(f, "a label smoothing is 0 to 1, got {got}"),
+            Error::Program(e) => e.fmt(f),
+            Error::Bundle(e) => e.fmt(f),
+            Error::OtherTarget(what) => write!(f, "the program was planned for another machine: {what}"),
+            Error::Misfit(what) => write!(f, "the program is damaged: {what}"),
+            Error::HeldInBlock { name } => {
+                write!(f, "{name}: lies in the block, where it may have been trained; plan the new program with `hold`")
+            }
             Error::OneValuePerChannel { shape: [n, c, h, w] } => write!(
                 f,
                 "Expected more than 1 value per channel when training, got input size [{n}, {c}, {h}, {w}]; use larger images, a larger batch, or eval mode"
@@ -147,19 +284,29 @@ impl fmt::Display for Error {
             Error::NotAnInput => f.write_str("this value is computed, not an input"),
             Error::OtherGraph => f.write_str("a value of another graph was used"),
             Error::InputNotSet { value } => {
-                write!(f, "input {value} was not set since the last forward; set every input before each forward")
+                write!(f, "an input (value {value}) was not set since the last forward; set every input before each forward")
             }
             Error::BackwardBeforeForward => f.write_str("backward needs a forward before it, and each forward serves one backward"),
             Error::NothingToTrain => {
                 f.write_str("there is nothing to walk back for: the plan is for inference, or no trainable parameter takes part")
             }
-            Error::NoGradients => f.write_str("step needs gradients: call backward first"),
-            Error::NoMomentum => f.write_str("no momentum here: plan with `momentum: true`, and take a step first"),
+            Error::NoGradients => f.write_str("there are no gradients to update by: compute them first, by a backward"),
+            Error::NoMomentum => f.write_str("there is no momentum here: plan the step with momentum, and update once before it is read"),
             Error::GradientsNotKept => f.write_str("gradients are used up during the walk in this plan; plan with the update after it"),
+            Error::SumsInMomentum(what) => write!(f, "this plan adds gradients up in the momentum: {what}"),
             Error::UpdateIsDuring => f.write_str("this plan updates during the walk: call backward_and_step"),
-            Error::UpdateDuring(why) => write!(f, "no update during the backward walk: {why}"),
             Error::LossNotFinite { loss } => {
                 write!(f, "the loss is {loss}; nothing was changed. Lower the learning rate or look at the data")
+            }
+            Error::GradientNotFinite { name, updated: 0 } => {
+                write!(f, "the gradient of {name} is not finite; no parameter was changed. Lower the learning rate or look at the data")
+            }
+            Error::GradientNotFinite { name, updated } => write!(
+                f,
+                "the gradient of {name} is not finite; {updated} parameters were updated before it was found. Load the last good state, then lower the learning rate or look at the data"
+            ),
+            Error::StatisticsNotFinite { name } => {
+                write!(f, "{name} would become NaN or infinite; nothing was changed. Look at the images, or lower the learning rate")
             }
             Error::TargetOutOfRange { row, target, classes } => {
                 write!(f, "the target of row {row} is {target}, but the classes are 0 to {}", classes.saturating_sub(1))
@@ -183,4 +330,15 @@ impl fmt::Display for Error {
     }
 }
 
-impl core::error::Error for Error {}
+impl core::error::Error for Error {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Error::Core(e) => Some(e),
+            Error::Program(e) => Some(e),
+            Error::Bundle(e) => Some(e),
+            Error::Native(e) => Some(e),
+            Error::Sgd(e) => Some(e),
+            _ => None,
+        }
+    }
+}

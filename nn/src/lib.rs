@@ -1,48 +1,39 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
+// What is recorded of operations that a build has not is refused, and their code is left out.
+#![cfg_attr(not(feature = "operations"), allow(dead_code))]
 #![doc = include_str!("../README.md")]
 
-mod backward;
-pub mod blueprint;
-pub mod checkpoint;
-pub mod error;
-mod forward;
-mod fuse;
-pub mod graph;
-pub mod heapless;
-mod in_place;
-mod init;
-mod lasting;
-mod memory;
-pub mod op;
-pub mod optimizer;
-pub mod params;
-pub mod recipe;
-pub mod resnet;
-pub mod save;
-pub mod schedule;
-pub mod setup;
-#[cfg(feature = "std")]
-pub mod state;
-mod store;
-pub mod summary;
-pub mod trainer;
-pub mod watch;
+// The cases of `tests/suite/ops` serve tests in here too.
+#[cfg(all(test, feature = "std"))]
+extern crate self as nunatak_nn;
 
-pub use blueprint::{Blueprint, Options};
-pub use checkpoint::Native;
+pub mod error;
+pub mod files;
+mod memory;
+pub mod models;
+pub mod name;
+pub mod ops;
+pub mod optim;
+pub mod plan;
+pub mod record;
+pub mod routines;
+pub mod select;
+pub mod step;
+
 pub use error::Error;
-pub use graph::{CrossEntropyOptions, Graph, Var};
-pub use heapless::Head;
-pub use nunatak_core::{ParamId, ParamSet, Update, ValueId};
+pub use files::Native;
+pub use models::{Recipe, Stem};
+pub use name::Name;
+pub use nunatak_core::Update;
+pub use nunatak_core::bundle::Bundle;
+pub use nunatak_core::program::{EntryKind, Program};
+pub use nunatak_core::tape::{EntryId, ValueId};
 pub use nunatak_kernels::cross_entropy::Reduction;
-pub use nunatak_kernels::{Algorithm, Level, Memory, Pass, Threads};
-pub use optimizer::{Optimizer, Sgd};
-pub use params::{Entry, Name, Network, NormId, Param};
-pub use recipe::{Recipe, Stem};
-pub use resnet::{Mode, NormPolicy, ResNet};
-pub use save::{Save, Saving};
-pub use schedule::Schedule;
-pub use setup::{Loss, Setup};
-pub use trainer::Trainer;
-pub use watch::{Call, Watch};
+pub use nunatak_kernels::{Algorithm, Denormals, InstructionSet, Level, Memory, Pass, Threads};
+pub use ops::{Conv, CrossEntropyOptions, Dense, Norm};
+pub use optim::{Optimizer, Schedule, Sgd};
+pub use plan::{Step, Target};
+pub use record::{Graph, Init, Loss, Scope, Usual, Var};
+pub use select::{Mode, NormPolicy, Select};
+pub use step::{Event, Trainer, Watch};

@@ -3,7 +3,7 @@
 
 mod support;
 
-use nunatak_nn::checkpoint::Checkpoint;
+use nunatak_nn::files::Checkpoint;
 use proptest::prelude::*;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -167,12 +167,12 @@ fn good_files_stay_within_bounds() {
 /// As many entries as ResNet-152 has, all of them tiny: the bounds must not refuse real models.
 #[test]
 fn a_thousand_small_tensors_are_no_attack() {
-    use nunatak_nn::checkpoint::{Data, TensorOut, write_pth, write_safetensors};
+    use nunatak_nn::files::{Data, TensorOut, write_pth, write_safetensors};
     let names: Vec<String> = (0..1000).map(|i| format!("layer3.{i}.bn1.num_batches_tracked")).collect();
     let tensors: Vec<_> = names.iter().map(|name| TensorOut { name, shape: &[], data: Data::I64(&[3]) }).collect();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");
-    write_pth(&path, &tensors).unwrap();
+    write_pth(&path, &tensors, &Default::default()).unwrap();
     assert!(within_bounds("pth", &std::fs::read(&path).unwrap()));
     write_safetensors(&path, &tensors, &Default::default()).unwrap();
     assert!(within_bounds("safetensors", &std::fs::read(&path).unwrap()));

@@ -1,7 +1,8 @@
 //! PyTorch's autograd tutorial, with the golden numbers of a run in PyTorch (`tests/golden/tutorial.py`).
 
 use nunatak_core::rng::Generator;
-use nunatak_nn::{Blueprint, Error, Graph, Level, Mode, Optimizer, Options, Recipe, ResNet, Sgd, Threads, Trainer};
+use nunatak_nn::models::resnet18;
+use nunatak_nn::{Error, Graph, Level, Sgd, Step, Threads, Trainer};
 
 fn close(what: &str, got: f32, expected: f64, tolerance: f64) {
     let error = (f64::from(got) - expected).abs() / expected.abs();
@@ -11,24 +12,23 @@ fn close(what: &str, got: f32, expected: f64, tolerance: f64) {
 
 #[test]
 fn tutorial_of_autograd() -> Result<(), Error> {
-    let model = ResNet::new(Recipe::resnet18(1000), Mode::Train)?;
     let graph = Graph::new();
-    let data = graph.input(1, 3, 64, 64);
-    let labels = graph.input(1, 1000, 1, 1);
-    let prediction = model.forward(data);
+    let data = graph.input([1, 3, 64, 64]);
+    let labels = graph.input([1, 1000]);
+    let prediction = resnet18(graph.root(), data, 1000);
     let loss = (prediction - labels).sum();
 
-    let options = Options::default();
-    let blueprint = Blueprint::new(&model, &graph, Some(loss.id()), &[prediction.id()], model.network().all(), options)?;
-    let mut memory = vec![0; blueprint.bytes()];
+    let keep = [prediction.id()];
+    let program = Step::new(&graph).loss(loss).keep(&keep).plan()?;
+    let mut memory = vec![0; Trainer::bytes(&program)];
     println!("{} bytes", memory.len());
-    let mut trainer = Trainer::new(blueprint, &mut memory, Level::from_environment().expect("a level"), Threads::serial())?;
+    let mut trainer = Trainer::new(program, &mut memory, Level::from_environment().expect("a level"), Threads::serial())?;
     trainer.init(0);
 
     let mut generator = Generator::manual_seed(1);
     let image: Vec<f32> = (0..3 * 64 * 64).map(|_| generator.rand_f32()).collect();
     let label: Vec<f32> = (0..1000).map(|_| generator.rand_f32()).collect();
-    let optimizer = Optimizer::new(Sgd { momentum: 0.9, ..Sgd::new(1e-2) })?;
+    let optimizer = Sgd { momentum: 0.9, ..Sgd::new(1e-2) };
 
     trainer.set_input(data, &image)?;
     trainer.set_input(labels, &label)?;
@@ -49,13 +49,13 @@ fn tutorial_of_autograd() -> Result<(), Error> {
         ("fc.weight", 629.021),
         ("fc.bias", 31.622776),
     ] {
-        let id = model.network().by_name(name)?;
-        let mut gradient = vec![0.0; model.network().param_at(id).numbers()];
+        let id = trainer.entry_named(name)?;
+        let mut gradient = vec![0.0; trainer.program().entry(id).numbers()];
         trainer.gradient(id, &mut gradient)?;
         let square: f64 = gradient.iter().map(|g| f64::from(*g).powi(2)).sum();
         close(name, square.sqrt() as f32, norm, 5e-4);
     }
-    trainer.step(&optimizer)?;
+    trainer.step(optimizer)?;
     trainer.set_input(data, &image)?;
     trainer.set_input(labels, &label)?;
     trainer.forward()?;

@@ -2,6 +2,7 @@
 """Compares what a board printed with what a desktop did, and its counts of instructions with the record.
 
     compare.py losses BOARD.txt DESKTOP.txt
+    compare.py plan BOARD.txt DESKTOP.txt
     compare.py sizes BOARD.txt DESKTOP.txt
     compare.py count RECORD.csv RUSTC NAME BOARD.txt     NUNATAK_RECORD=1 writes the record
 """
@@ -44,6 +45,22 @@ def losses(board, desktop):
           f"{max(off(m, b) for m, b in zip(mine, best)):.1e} (rounding alone: {max(spread):.1e})")
 
 
+def plan(board, desktop):
+    """Programs that the board planned, and losses of the one that it trained with, as on the desktop."""
+    words = ("planned ", "bytes ", "loss ")
+    # What room takes depends on the size of an address.
+    wanted = lambda l: l.startswith(words) and not l.startswith("planned in ")
+    mine, theirs = ([l.strip() for l in open(p) if wanted(l)] for p in (board, desktop))
+    planned = sum(l.startswith("planned ") and l.endswith(" same true") for l in mine)
+    losses = sum(l.startswith("loss ") for l in mine)
+    if len(mine) != len(theirs) or planned < 4 or losses < 12:
+        return f"{planned} programs and {losses} losses"
+    for a, b in zip(mine, theirs):
+        if a != b:
+            return f"'{a}' on the board, '{b}' is due"
+    print(f"  {planned} programs: byte for byte the desktop's; {losses} losses: bit for bit")
+
+
 def sizes(board, desktop):
     mine, theirs = ([l.strip() for l in open(p) if l.startswith("plan ")] for p in (board, desktop))
     if not mine or len(mine) != len(theirs):
@@ -65,6 +82,13 @@ def counts_of(path):
             found["train " + m[2]] = int(m[6])
         elif m := re.match(r"^step instructions (\d+)$", line):
             found["tutorial"] = int(m[1])
+        elif m := re.match(r"^executing instructions (\d+)$", line):
+            found["tutorial, executing"] = int(m[1])
+        elif m := re.match(r"^planning (\S+): stack planning (\d+) bytes, instructions (\d+)$", line):
+            found["plan " + m[1]] = int(m[3])
+            found["stack bytes, planning"] = max(int(m[2]), found.get("stack bytes, planning", 0))
+        elif m := re.match(r"^stack executing (\d+) bytes ", line):
+            found["stack bytes, executing"] = int(m[1])
         elif m := re.match(r"^stack (\d+) ", line):
             found["stack bytes"] = int(m[1])
         elif m := re.match(r"^(flash|ram) bytes (\d+)$", line):
@@ -103,6 +127,6 @@ def count(record, rustc, name, board):
 
 
 if __name__ == "__main__":
-    wrong = {"losses": losses, "sizes": sizes, "count": count}[sys.argv[1]](*sys.argv[2:])
+    wrong = {"losses": losses, "plan": plan, "sizes": sizes, "count": count}[sys.argv[1]](*sys.argv[2:])
     if wrong:
         sys.exit(f"  {sys.argv[1]}: {wrong}")

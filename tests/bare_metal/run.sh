@@ -5,11 +5,12 @@
 #   HOST_CARGO  cargo for this machine (default: cargo)
 #   QEMU        default: qemu-system-arm
 #   CC          a C compiler for it (default: arm-none-eabi-gcc): for capi/examples/firmware.c
+#   HOST_CC     a C compiler for this machine (default: cc): its programs are planned here
 #   NUNATAK_RECORD=1   writes bench/record/bare_metal.csv anew for this compiler
 # A line for each machine and lesson; what can't run is named as skipped.
 set -euo pipefail
 cd "$(dirname "$0")"
-CARGO=${CARGO:-$(command -v xcargo || echo cargo)} HOST_CARGO=${HOST_CARGO:-cargo} QEMU=${QEMU:-qemu-system-arm} CC=${CC:-arm-none-eabi-gcc}
+CARGO=${CARGO:-$(command -v xcargo || echo cargo)} HOST_CARGO=${HOST_CARGO:-cargo} QEMU=${QEMU:-qemu-system-arm} CC=${CC:-arm-none-eabi-gcc} HOST_CC=${HOST_CC:-cc}
 TARGET=thumbv7em-none-eabihf
 root=$(cd ../.. && pwd)
 record=$root/bench/record/bare_metal.csv
@@ -54,33 +55,59 @@ fail() { printf '%-12s %-46s FAILED\n' "$1" "$2"; [ $# -lt 3 ] || tail -n 5 "$wo
 check() {
   local out=$1
   shift
-  [ -e "$work/$out.seconds" ] && "$@" && { grep -E '^(bytes|right|loss .*PyTorch)' "$work/$out" | sed 's/^/  /' || true; }
+  [ -e "$work/$out.seconds" ] && "$@" && { grep -E '^(bytes|right|stack executing|planned in|loss .*PyTorch)' "$work/$out" | sed 's/^/  /' || true; }
 }
 count() { python3 compare.py count "$record" "$rustc" "$1" "$work/$2"; }
+SIZE=${CC%gcc}size
+# flash ELF OUT: what a firmware takes of flash and of RAM, besides the memory that is set apart; written behind
+# what it printed. Room to plan in is zeros: it takes no flash.
+flash() {
+  command -v "$SIZE" >/dev/null || { echo "SKIPPED: sizes of firmware: no $SIZE"; return; }
+  "$SIZE" -A "$1" | python3 -c '
+import sys
+size = {w[0]: int(w[1]) for w in map(str.split, sys.stdin) if len(w) == 3 and w[1].isdigit()}
+of = lambda *names: sum(size.get(name, 0) for name in names)
+print("flash bytes", of(".vector_table", ".text", ".rodata", ".ARM.exidx", ".data"))
+print("ram bytes", of(".data", ".bss"))
+sys.exit(".vector_table" in size and of(".data") > 0 and "initialised data: " + str(of(".data")))' >> "$2"
+}
 
 CARGO_PROFILE_RELEASE_LTO=off $HOST_CARGO build -q --release --locked --features desktop --bin desktop
 desktop=$CARGO_TARGET_DIR/release/desktop
 for board in m4 m7 m55; do
-  BOARD=$board $CARGO build -q --release --locked --features board --bin board --target $TARGET
-  cp "$CARGO_TARGET_DIR/$TARGET/release/board" "$work/$board"
+  bins=(board planner)
+  [ $board != m55 ] || bins=(board)
+  BOARD=$board $CARGO build -q --release --locked --features board "${bins[@]/#/--bin=}" --target $TARGET
+  for bin in "${bins[@]}"; do cp "$CARGO_TARGET_DIR/$TARGET/release/$bin" "$work/$board-$bin"; done
 done
 if command -v "$CC" >/dev/null; then
   # Small code: one algorithm, statuses without words, hashing in a loop. This processor has double precision too.
   (cd "$root" && CARGO_PROFILE_EMBEDDED_OPT_LEVEL=z RUSTFLAGS='-C target-cpu=cortex-m7 --cfg sha2_backend_soft="compact"' $CARGO rustc -q -p nunatak-capi \
     --profile embedded --no-default-features --features panic-handler --target $TARGET --crate-type staticlib)
+  # Its steps are planned here, and lie in its flash.
+  (cd "$root" && CARGO_PROFILE_RELEASE_LTO=off $HOST_CARGO rustc -q --release -p nunatak-capi --crate-type staticlib)
+  (cd "$root/capi/examples" && $HOST_CC -std=c11 -O1 -I ../include firmware_plan.c "$CARGO_TARGET_DIR/release/libnunatak.a" \
+    -lpthread -ldl -lm -o "$work/firmware_plan" && "$work/firmware_plan" > "$work/firmware_programs.h")
   (cd "$root/capi/examples" && $CC -mcpu=cortex-m7 -mthumb -mfloat-abi=hard -mfpu=fpv5-d16 -std=c11 -Os -Wall -Wextra -Werror -pedantic \
-    -ffreestanding -fno-builtin -ffunction-sections -nostdlib -I ../include -T firmware.ld firmware_board.c firmware.c \
+    -ffreestanding -fno-builtin -ffunction-sections -nostdlib -I ../include -I "$work" -T firmware.ld firmware_board.c firmware.c \
     "$CARGO_TARGET_DIR/$TARGET/embedded/libnunatak.a" -lgcc -Wl,--gc-sections,-z,noexecstack -o "$work/firmware.elf")
   lesson firmware firmware.elf mps2-an500 firmware
 fi
-lesson m7-learn m7 mps2-an500 "learn whole"
-lesson tutorial m55 mps3-an547 tutorial
-lesson m4-learn m4 mps2-an386 "learn three"
-lesson m55-learn m55 mps3-an547 "learn three"
-lesson sizes m4 mps2-an386 sizes
+lesson m7-learn m7-board mps2-an500 "learn whole"
+lesson tutorial m55-board mps3-an547 tutorial
+lesson m4-learn m4-board mps2-an386 "learn three"
+lesson m55-learn m55-board mps3-an547 "learn three"
+lesson sizes m4-planner mps2-an386 sizes
+lesson m4-plan m4-planner mps2-an386 plan
+lesson m7-plan m7-planner mps2-an500 plan
 for length in whole three; do "$desktop" learn "$length" > "$work/desktop-$length"; done
-"$desktop" sizes > "$work/desktop-sizes"
+for lesson in plan sizes; do "$desktop" "$lesson" > "$work/desktop-$lesson"; done
 wait
+
+for pair in "board learn" "planner plan"; do
+  read -r bin lesson <<<"$pair"
+  flash "$work/m7-$bin" "$work/m7-$lesson" || fail Cortex-M7 "what takes flash"
+done
 
 learnt() { python3 compare.py losses "$work/$2" "$work/desktop-$3" && count "$1, ResNet-8" "$2"; }
 while read -r name board length; do
@@ -92,23 +119,28 @@ Cortex-M7 m7 whole
 Cortex-M55 m55 three
 BOARDS
 
+planned() { python3 compare.py plan "$work/$2" "$work/desktop-plan" && count "$1, planning" "$2"; }
+while read -r name board; do
+  what="ResNet-8 and a small network, planned on the board"
+  if check "$board-plan" planned "$name" "$board-plan"; then passed "$name" "$what" "$board-plan"; else fail "$name" "$what" "$board-plan"; fi
+done <<'BOARDS'
+Cortex-M4F m4
+Cortex-M7 m7
+BOARDS
+
 what="the tutorial's step of ResNet18 at 64x64"
 if check tutorial count "Cortex-M55, ResNet18 at 64x64" tutorial; then passed Cortex-M55 "$what" tutorial; else fail Cortex-M55 "$what" tutorial; fi
 
 if command -v "${CC%gcc}objdump" >/dev/null; then
   what="no function calls itself"
-  if python3 stack.py "$work/m7" --objdump "${CC%gcc}objdump"; then passed Cortex-M "$what"; else fail Cortex-M "$what"; fi
+  if python3 stack.py "$work/m7-board" --objdump "${CC%gcc}objdump" && python3 stack.py "$work/m7-planner" --objdump "${CC%gcc}objdump"; then passed Cortex-M "$what"; else fail Cortex-M "$what"; fi
 else
   echo "SKIPPED: the search for recursion in the firmware: no ${CC%gcc}objdump"
 fi
 
 if command -v "$CC" >/dev/null; then
   what="firmware.c: ResNet-8 in C, head and whole"
-  "${CC%gcc}size" -A "$work/firmware.elf" | python3 -c '
-import sys
-size = {w[0]: int(w[1]) for w in map(str.split, sys.stdin) if len(w) == 3 and w[1].isdigit()}
-print("flash bytes", size[".text"] + size[".ARM.exidx"] + size[".data"])
-print("ram bytes", size[".data"] + size[".bss"])' >> "$work/firmware"
+  flash "$work/firmware.elf" "$work/firmware"
   if check firmware count "Cortex-M7, firmware.c" firmware; then passed Cortex-M7 "$what" firmware; else fail Cortex-M7 "$what" firmware; fi
 else
   echo "SKIPPED: capi/examples/firmware.c on a Cortex-M7: no $CC"

@@ -1,11 +1,9 @@
 //! Scenarios that PyTorch ran in float64, and this library's run of the same.
 
-use crate::distance;
-use nunatak_nn::checkpoint::Checkpoint;
-use nunatak_nn::recipe::Stem;
-use nunatak_nn::setup::{Loss, Setup};
+use crate::{Setup, distance, gradient, numbers, plan};
+use nunatak_nn::files::Checkpoint;
 use nunatak_nn::{
-    Algorithm, CrossEntropyOptions, Entry, Level, Mode, NormPolicy, Optimizer, Options, ParamSet, Recipe, Sgd, Threads, Trainer, Update,
+    Algorithm, CrossEntropyOptions, EntryKind, Level, Loss, Mode, NormPolicy, Optimizer, Recipe, Sgd, Stem, Threads, Trainer, Update,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -45,7 +43,7 @@ impl Golden {
 
     fn load(path: &std::path::Path) -> Golden {
         let bytes = std::fs::read(path).expect("a golden");
-        let file = Checkpoint::parse(&bytes).expect("a golden parses");
+        let file = Checkpoint::parse_all(&bytes).expect("a golden parses");
         let meta = |key: &str| file.metadata().get(key).unwrap_or_else(|| panic!("{key}")).clone();
         let scenario: Value = serde_json::from_str(&meta("scenario")).expect("a scenario");
         let mut tensors = BTreeMap::new();
@@ -77,7 +75,7 @@ impl Golden {
     }
 
     /// The optimizer.
-    pub fn optimizer(&self) -> Optimizer {
+    pub fn optimizer(&self) -> Optimizer<'static> {
         let flag = |key: &str| self.scenario[key].as_bool().expect("a flag");
         Optimizer::new(Sgd {
             lr: self.number("lr"),
@@ -90,24 +88,17 @@ impl Golden {
         .expect("settings")
     }
 
+    /// What is trained: names and prefixes with commas between.
+    fn trainable(&self) -> String {
+        let names = self.scenario["trainable"].as_array().expect("names").iter().map(|v| v.as_str().expect("a name"));
+        let all = names.collect::<Vec<_>>().join(",");
+        if all.is_empty() { "none".to_string() } else { all }
+    }
+
     /// The step, as it is planned.
-    pub fn setup(&self, update: Update, threads: usize, algorithm: Option<Algorithm>) -> Setup {
-        let recipe = self.recipe();
-        let network = crate::network(recipe);
-        let mut trainable = ParamSet::EMPTY;
-        for name in self.scenario["trainable"].as_array().expect("names").iter().map(|v| v.as_str().expect("a name")) {
-            match name {
-                "all" => trainable = network.all(),
-                "none" => {}
-                name => network.by_prefix(name).expect("a prefix").iter().for_each(|id| trainable.insert(id)),
-            }
-        }
+    fn setup<'a>(&self, trainable: &'a str, update: Update, threads: usize, algorithm: Option<Algorithm>) -> Setup<'a> {
         let [batch, _, height, width] = self.shape;
         Setup {
-            recipe,
-            batch,
-            height,
-            width,
             mode: if self.scenario["mode"] == "train" { Mode::Train } else { Mode::Eval },
             norm_policy: NormPolicy::Updating,
             trainable,
@@ -118,24 +109,26 @@ impl Golden {
                 Some("probabilities") => Loss::CrossEntropyProbabilities(CrossEntropyOptions::default()),
                 other => panic!("no loss {other:?}"),
             },
-            options: Options { threads, update, momentum: self.number("momentum") != 0.0, ..Options::default() },
+            threads,
+            update,
+            momentum: self.number("momentum") != 0.0,
             algorithms: [algorithm; 3],
+            ..Setup::inference(self.recipe(), batch, height, width)
         }
     }
 
     /// This library's answers. Where the update is during the walk there are no gradients among them.
     pub fn run(&self, level: Level, threads: Threads, update: Update, algorithm: Option<Algorithm>) -> Result {
-        let setup = self.setup(update, threads.count(), algorithm);
-        let (blueprint, _, values) = crate::plan(&setup);
-        let mut memory = vec![0x5a; blueprint.bytes()];
-        let mut trainer = Trainer::new(blueprint, &mut memory, level, threads).expect("memory");
+        let trainable = self.trainable();
+        let setup = self.setup(&trainable, update, threads.count(), algorithm);
+        let (program, values) = plan(&setup);
+        let mut memory = vec![0x5a; Trainer::bytes(&program)];
+        let mut trainer = Trainer::new(program, &mut memory, level, threads).expect("memory");
         self.start(&mut trainer);
         let f32s = |name: &str| self.tensors[name].iter().map(|v| *v as f32).collect::<Vec<_>>();
         let (data, labels) = (f32s("input"), f32s("labels"));
         let optimizer = self.optimizer();
         let mut out = Result::new();
-        let network = trainer.blueprint().network().clone();
-        let name = |id| network.entry_name(Entry::Param(id)).as_str().to_string();
         for step in 0..self.tensors["loss"].len() {
             trainer.set_input(values.data, &data).expect("input");
             let place = values.labels.expect("labels");
@@ -150,55 +143,48 @@ impl Golden {
                 trainer.value(values.prediction, &mut y).expect("prediction");
                 out.insert("prediction".into(), y);
             }
-            if setup.trainable.is_empty() {
+            if !trainer.trains() {
                 continue;
             }
             if update == Update::After {
                 trainer.zero_grad();
                 trainer.backward().expect("backward");
-                for id in trainer.gradients().iter().filter(|_| step == 0) {
-                    let mut g = vec![f32::NAN; network.param_at(id).numbers()];
-                    trainer.gradient(id, &mut g).expect("gradient");
-                    out.insert(format!("grad.{}", name(id)), g);
+                for id in trainer.gradients().filter(|_| step == 0) {
+                    out.insert(format!("grad.{}", trainer.program().entry(id).name()), gradient(&trainer, id));
                 }
-                trainer.step(&optimizer).expect("step");
+                trainer.step(optimizer).expect("step");
             } else {
-                trainer.backward_and_step(&optimizer).expect("step");
+                trainer.backward_and_step(optimizer).expect("step");
             }
         }
-        for entry in network.entries() {
-            let room = match entry {
-                Entry::NumBatchesTracked(id) => vec![trainer.num_batches_tracked(id) as f32],
-                _ => {
-                    let mut room = vec![f32::NAN; network.entry_shape(entry).0.iter().product()];
-                    trainer.entry(entry, &mut room).expect("entry");
-                    room
-                }
+        let program = trainer.program();
+        for id in program.entries() {
+            let entry = program.entry(id);
+            let mut room = match entry.kind() {
+                EntryKind::Count => vec![trainer.count(id) as f32],
+                _ => numbers(&trainer, id),
             };
-            out.insert(format!("state.{}", network.entry_name(entry).as_str()), room);
-        }
-        for id in network.param_ids().filter(|id| trainer.has_momentum(*id)) {
-            let mut room = vec![f32::NAN; network.param_at(id).numbers()];
-            trainer.momentum(id, &mut room).expect("momentum");
-            out.insert(format!("momentum.{}", name(id)), room);
+            out.insert(format!("state.{}", entry.name()), room.clone());
+            if trainer.has_momentum(id) {
+                trainer.momentum(id, &mut room).expect("momentum");
+                out.insert(format!("momentum.{}", entry.name()), room);
+            }
         }
         out
     }
 
     /// Sets the initial state.
     fn start(&self, trainer: &mut Trainer) {
-        let file = Checkpoint::parse(&self.bytes).expect("parses");
-        let network = trainer.blueprint().network().clone();
+        let file = Checkpoint::parse_all(&self.bytes).expect("parses");
         let mut room = Vec::new();
-        for entry in network.entries() {
-            let name = network.entry_name(entry);
-            let tensor = file.get(&format!("initial.{}", name.as_str())).expect("an initial tensor");
-            tensor.read_f32(&mut room).expect("numbers");
-            match entry {
-                Entry::Param(id) => trainer.set_param(id, &room).expect("a parameter"),
-                Entry::RunningMean(id) => trainer.running_mean_mut(id).copy_from_slice(&room),
-                Entry::RunningVar(id) => trainer.running_var_mut(id).copy_from_slice(&room),
-                Entry::NumBatchesTracked(id) => trainer.set_num_batches_tracked(id, tensor.read_i64().expect("a count")[0]),
+        for id in trainer.program().entries() {
+            let tensor = file.get(&format!("initial.{}", trainer.program().entry(id).name())).expect("an initial tensor");
+            match trainer.program().entry(id).kind() {
+                EntryKind::Count => trainer.set_count(id, tensor.read_i64().expect("a count")[0]),
+                _ => {
+                    tensor.read_f32(&mut room).expect("numbers");
+                    trainer.set_entry(id, &room).expect("an entry");
+                }
             }
         }
     }

@@ -5,11 +5,12 @@ mod golden;
 
 pub use golden::{Golden, Result, golden_folder};
 
-use nunatak_core::ValueId;
-use nunatak_nn::blueprint::NetSlots;
-use nunatak_nn::recipe::Stem;
-use nunatak_nn::setup::Values;
-use nunatak_nn::{Blueprint, Entry, Error, Level, Loss, Mode, Network, NormPolicy, Options, ParamSet, Recipe, Setup, Threads, Trainer};
+use nunatak_nn::files::save::Save;
+use nunatak_nn::plan::Region;
+use nunatak_nn::{
+    Algorithm, EntryId, EntryKind, Error, Graph, Level, Loss, Memory, Mode, Native, NormPolicy, Pass, Program, Recipe, Stem, Step, Threads,
+    Trainer, Update, Usual,
+};
 
 /// A stem for small images.
 pub const STEM: Stem = Stem { kernel: 3, stride: 1, pad: 1, pool: false };
@@ -42,50 +43,117 @@ pub fn teams(sizes: &[usize]) -> Vec<Threads> {
     sizes.iter().map(|&n| Threads::oversubscribed(n).expect("threads")).collect()
 }
 
+/// The choices of a usual step of a residual network.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    /// The network.
+    pub recipe: Recipe,
+    /// Images of a batch.
+    pub batch: usize,
+    /// Lines of an image.
+    pub height: usize,
+    /// Columns of an image.
+    pub width: usize,
+    /// Train or eval mode.
+    pub mode: Mode,
+    /// What frozen normalisations do in train mode.
+    pub norm_policy: NormPolicy,
+    /// What is trained, by names and prefixes.
+    pub trainable: &'a str,
+    /// The loss.
+    pub loss: Loss,
+    /// Threads at most.
+    pub threads: usize,
+    /// Memory or speed.
+    pub memory: Memory,
+    /// When parameters are updated.
+    pub update: Update,
+    /// Whether there is room for momentum.
+    pub momentum: bool,
+    /// Whether operations that follow each other become one.
+    pub fuse: bool,
+    /// Algorithms that are asked for, in the order of [`Pass`].
+    pub algorithms: [Option<Algorithm>; 3],
+    /// The file in which frozen weights are read.
+    pub weights: Option<Native<'a>>,
+    /// What is kept in the block all the same.
+    pub hold: Option<&'a dyn Fn(&str) -> bool>,
+    /// The pieces of memory, the fastest first; one that is as large as it must be where there are none.
+    pub regions: &'a [Region<'a>],
+}
+
+impl<'a> Setup<'a> {
+    /// Inference in eval mode.
+    pub fn inference(recipe: Recipe, batch: usize, height: usize, width: usize) -> Setup<'a> {
+        Setup {
+            recipe,
+            batch,
+            height,
+            width,
+            mode: Mode::Eval,
+            norm_policy: NormPolicy::Updating,
+            trainable: "none",
+            loss: Loss::None,
+            threads: 1,
+            memory: Memory::Fast,
+            update: Update::After,
+            momentum: false,
+            fuse: true,
+            algorithms: [None; 3],
+            weights: None,
+            hold: None,
+            regions: &[],
+        }
+    }
+
+    /// Records and plans the step.
+    ///
+    /// # Errors
+    /// Those of the recording and the plan.
+    pub fn plan(&self) -> core::result::Result<(Program<'static>, Usual), Error> {
+        let images = [self.batch, self.recipe.in_channels, self.height, self.width];
+        let graph = Graph::new();
+        let values = graph.usual(images, self.loss, |g, x| self.recipe.record(g, x))?;
+        let keep = [values.prediction, values.features];
+        let mut step = Step::new(&graph).root(values.root).keep(&keep).train(self.trainable).mode(self.mode).norm_policy(self.norm_policy);
+        step = step.threads(self.threads).memory(self.memory).update(self.update).momentum(self.momentum).fuse(self.fuse);
+        for pass in Pass::ALL {
+            step = step.force(pass, self.algorithms[pass as usize]);
+        }
+        step = step.in_place(self.weights).regions(self.regions);
+        if let Some(hold) = self.hold {
+            step = step.hold(hold);
+        }
+        Ok((step.plan()?, values))
+    }
+
+    /// Whether a parameter of this name is trained.
+    pub fn trains(&self, name: &str) -> bool {
+        nunatak_nn::Select::Names(self.trainable).has(name, "fc")
+    }
+}
+
 /// A setup that trains everything of `recipe` with `loss` on images of `size` x `size`.
-pub fn training(recipe: Recipe, batch: usize, size: usize, loss: Loss) -> Setup {
-    Setup {
-        recipe,
-        batch,
-        height: size,
-        width: size,
-        mode: Mode::Train,
-        norm_policy: NormPolicy::Updating,
-        trainable: network(recipe).all(),
-        loss,
-        options: Options::default(),
-        algorithms: [None; 3],
-    }
+pub fn training<'a>(recipe: Recipe, batch: usize, size: usize, loss: Loss) -> Setup<'a> {
+    Setup { mode: Mode::Train, loss, trainable: "all", momentum: true, ..Setup::inference(recipe, batch, size, size) }
 }
 
-/// The network of a recipe.
-pub fn network(recipe: Recipe) -> Network {
-    Network::new(recipe).expect("a network")
-}
-
-/// The union of the parameters under these prefixes.
-pub fn prefixes(recipe: Recipe, names: &[&str]) -> ParamSet {
-    let network = network(recipe);
-    let mut set = ParamSet::EMPTY;
-    for name in names {
-        network.by_prefix(name).expect("a prefix").iter().for_each(|id| set.insert(id));
-    }
-    set
-}
-
-/// A plan with what belongs to it.
-pub fn plan(setup: &Setup) -> (Blueprint, NetSlots, Values) {
+/// A program with the values of its step.
+pub fn plan(setup: &Setup) -> (Program<'static>, Usual) {
     setup.plan().expect("a plan")
 }
 
+/// The bytes that a step needs.
+pub fn bytes(setup: &Setup) -> usize {
+    Trainer::bytes(&plan(setup).0)
+}
+
 /// A trainer in new memory, initialised with seed 7, for as long as `use_it` runs.
-pub fn with_trainer<R>(setup: &Setup, level: Level, threads: Threads, use_it: impl FnOnce(&mut Trainer, Values) -> R) -> R {
-    let mut setup = *setup;
-    setup.options.threads = setup.options.threads.max(threads.count());
-    let (blueprint, _, values) = plan(&setup);
+pub fn with_trainer<R>(setup: &Setup, level: Level, threads: Threads, use_it: impl FnOnce(&mut Trainer, Usual) -> R) -> R {
+    let (program, values) = plan(&Setup { threads: setup.threads.max(threads.count()), ..*setup });
     // What a caller hands over is not zero, and nothing may depend on what it is.
-    let mut memory = vec![0xa5; blueprint.bytes()];
-    let mut trainer = Trainer::new(blueprint, &mut memory, level, threads).expect("enough memory");
+    let mut memory = vec![0xa5; Trainer::bytes(&program)];
+    let mut trainer = Trainer::new(program, &mut memory, level, threads).expect("enough memory");
     trainer.init(7);
     use_it(&mut trainer, values)
 }
@@ -116,7 +184,7 @@ impl Batch {
     ///
     /// # Errors
     /// The trainer's.
-    pub fn set(&self, trainer: &mut Trainer, values: &Values) -> core::result::Result<(), Error> {
+    pub fn set(&self, trainer: &mut Trainer, values: &Usual) -> core::result::Result<(), Error> {
         trainer.set_input(values.data, &self.data)?;
         match values.labels {
             None => Ok(()),
@@ -126,58 +194,64 @@ impl Batch {
     }
 }
 
-fn is_classes(trainer: &Trainer, id: ValueId) -> bool {
-    trainer.blueprint().tape().node(id).is_ok_and(|node| matches!(node.op, nunatak_nn::op::Op::Labels))
+fn is_classes(trainer: &Trainer, id: nunatak_nn::ValueId) -> bool {
+    let labels = nunatak_core::program::ValueRecord::LABELS;
+    trainer.program().value_of_node(id.0).is_some_and(|(_, value)| value.flags() & labels != 0)
 }
 
 /// A gradient in PyTorch's shape.
-pub fn gradient(trainer: &Trainer, name: &str) -> Vec<f32> {
-    let network = trainer.blueprint().network();
-    let id = network.by_name(name).expect("a parameter");
-    let mut out = vec![f32::NAN; network.param_at(id).numbers()];
+pub fn gradient(trainer: &Trainer, id: EntryId) -> Vec<f32> {
+    let mut out = vec![f32::NAN; trainer.program().entry(id).numbers()];
     trainer.gradient(id, &mut out).expect("a gradient");
     out
 }
 
 /// All gradients, one after the other.
 pub fn gradients(trainer: &Trainer) -> Vec<f32> {
-    let network = trainer.blueprint().network();
-    let mut all = Vec::new();
-    for id in trainer.gradients().iter() {
-        let mut out = vec![f32::NAN; network.param_at(id).numbers()];
-        trainer.gradient(id, &mut out).expect("a gradient");
-        all.extend(out);
-    }
-    all
+    trainer.gradients().flat_map(|id| gradient(trainer, id)).collect()
+}
+
+/// The names of the parameters that have a gradient.
+pub fn names_of_gradients<'t>(trainer: &'t Trainer) -> Vec<&'t str> {
+    trainer.gradients().map(|id| trainer.program().entry(id).name()).collect()
+}
+
+/// The entries of a program that are parameters.
+pub fn params(program: &Program) -> Vec<EntryId> {
+    program.entries().filter(|id| program.entry(*id).kind() == EntryKind::Parameter).collect()
+}
+
+/// The entry with this name.
+pub fn entry(trainer: &Trainer, name: &str) -> EntryId {
+    trainer.entry_named(name).expect("an entry")
+}
+
+/// An entry's numbers in PyTorch's shape.
+pub fn numbers(trainer: &Trainer, id: EntryId) -> Vec<f32> {
+    let mut out = vec![f32::NAN; trainer.program().entry(id).numbers()];
+    trainer.entry(id, &mut out).expect("numbers");
+    out
 }
 
 /// A parameter in PyTorch's shape.
 pub fn param(trainer: &Trainer, name: &str) -> Vec<f32> {
-    let network = trainer.blueprint().network();
-    let id = network.by_name(name).expect("a parameter");
-    let mut out = vec![f32::NAN; network.param_at(id).numbers()];
-    trainer.param(id, &mut out).expect("a parameter");
-    out
+    numbers(trainer, entry(trainer, name))
 }
 
 /// Name and bits of everything that lasts from step to step: parameters, statistics, counts, momentum.
 pub fn bits(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
-    let network = trainer.blueprint().network();
     let as_bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     let mut all = Vec::new();
-    for entry in network.entries() {
-        let name = network.entry_name(entry).as_str().to_string();
-        if let Entry::NumBatchesTracked(id) = entry {
-            all.push((name, vec![trainer.num_batches_tracked(id) as u32]));
+    for id in trainer.program().entries() {
+        let entry = trainer.program().entry(id);
+        let name = entry.name().to_string();
+        if entry.kind() == EntryKind::Count {
+            all.push((name, vec![trainer.count(id) as u32]));
             continue;
         }
-        let (shape, _) = network.entry_shape(entry);
-        let mut room = vec![f32::NAN; shape.iter().product()];
-        trainer.entry(entry, &mut room).expect("an entry");
+        let mut room = numbers(trainer, id);
         all.push((name.clone(), as_bits(&room)));
-        if let Entry::Param(id) = entry
-            && trainer.has_momentum(id)
-        {
+        if trainer.has_momentum(id) {
             trainer.momentum(id, &mut room).expect("a momentum");
             all.push((format!("momentum.{name}"), as_bits(&room)));
         }
@@ -223,13 +297,13 @@ impl Flash {
         &self.bytes[self.start..self.start + self.len]
     }
     /// The native file in them.
-    pub fn native(&self) -> nunatak_nn::Native<'_> {
-        nunatak_nn::Native::parse(self.bytes()).expect("a native file")
+    pub fn native(&self) -> Native<'_> {
+        Native::parse(self.bytes()).expect("a native file")
     }
 }
 
 /// What a trainer saves as a native file.
-pub fn saved(trainer: &Trainer, what: nunatak_nn::Save) -> Vec<u8> {
+pub fn saved(trainer: &Trainer, what: Save) -> Vec<u8> {
     let saving = trainer.saving(what, &[]).expect("can be saved");
     let mut bytes = vec![0xaa; saving.len()];
     assert_eq!(saving.write_to(&mut bytes), Ok(bytes.len()));

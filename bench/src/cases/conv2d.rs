@@ -72,7 +72,7 @@ impl Tensors {
     fn new(conv: &Conv2d, pass: Pass, algorithm: Algorithm, cpu: &Cpu) -> Tensors {
         let mut new = Buffers::default();
         let layout = conv.weights();
-        let oihw = new.random(conv.k * conv.c * layout.taps, 3).to_vec();
+        let oihw = new.random(layout.numbers(), 3).to_vec();
         let mut w = new.zeros(layout.len());
         layout.pack(&oihw, &mut w);
         Tensors {
@@ -99,7 +99,7 @@ impl Tensors {
     }
 
     fn check(&mut self, conv: &Conv2d, cpu: &Cpu, pass: Pass, algorithm: Algorithm, truth: &Truth) {
-        let one = Conv2d { n: 1, ..*conv };
+        let one = conv.with_images(1).expect("fewer images");
         let (x_at, y_at) = (conv.x_len() - one.x_len(), conv.y_len() - one.y_len());
         let (x, dy) = (self.x[x_at..].to_vec(), self.y[y_at..].to_vec());
         let truth = truth.get_or_init(|| {

@@ -39,7 +39,7 @@ fn one(size: Linear, pass: Pass, cpu: &Cpu, time: Timer) {
     let mut scratch = new.zeros(size.scratch_len(pass, Memory::Fast, cpu.threads.count()));
     let (mut y, mut dx, mut dw, mut db) = (new.zeros(n * outputs), new.zeros(n * inputs), new.zeros(layout.len()), new.zeros(outputs));
     let mut run = || match pass {
-        Pass::Forward => size.forward(cpu, &x, &w, &b, &mut y, &mut scratch),
+        Pass::Forward => size.forward(cpu, &x, &w, Some(&b), &mut y, &mut scratch),
         Pass::BackwardInput => size.backward_input(cpu, &w, &dy, &mut dx, false, &mut scratch),
         Pass::BackwardWeight => {
             size.backward_weight(cpu, &x, &dy, &mut dw, false, &mut scratch);
@@ -68,7 +68,7 @@ fn one(size: Linear, pass: Pass, cpu: &Cpu, time: Timer) {
         }
     }
     time(&mut || match pass {
-        Pass::Forward => size.forward(cpu, &x, &w, &b, &mut y, &mut scratch),
+        Pass::Forward => size.forward(cpu, &x, &w, Some(&b), &mut y, &mut scratch),
         Pass::BackwardInput => size.backward_input(cpu, &w, &dy, &mut dx, false, &mut scratch),
         Pass::BackwardWeight => {
             size.backward_weight(cpu, &x, &dy, &mut dw, false, &mut scratch);

@@ -9,9 +9,8 @@ use crate::case::{Case, Timer, compare};
 use crate::cells::Cell;
 use crate::settings::Settings;
 use nunatak_kernels::Cpu;
-use nunatak_nn::{
-    Algorithm, Error, Level, Loss, Mode, Network, NormPolicy, Optimizer, Options, ParamSet, Recipe, Setup, Sgd, Threads, Trainer,
-};
+use nunatak_nn::step::{call_flops, each_call};
+use nunatak_nn::{Algorithm, Error, Graph, Level, Loss, Mode, Optimizer, Pass, Program, Recipe, Sgd, Step, Threads, Trainer, Usual};
 
 /// The largest difference of predictions, of the largest: thirty layers of different sums.
 const TOLERANCE: f64 = 2e-4;
@@ -28,63 +27,77 @@ pub fn cases(settings: &Settings) -> Vec<Case> {
 pub fn whole(settings: &Settings) -> Vec<Case> {
     let mut list = Vec::new();
     for &cell in &settings.step_cells {
-        let infer = Setup::inference(Recipe::resnet18(1000), cell.n, cell.size, cell.size);
-        let head = Setup { recipe: Recipe::resnet18(10), ..training(cell, network(10).head()) };
-        list.push(case(format!("step/train/{cell}"), training(cell, network(1000).all())));
-        list.push(case(format!("step/head/{cell}"), head));
-        list.push(case(format!("step/infer/{cell}"), infer));
+        let train = Setup::training(cell, "all");
+        list.push(case(format!("step/train/{cell}"), train.clone()));
+        list.push(case(format!("step/head/{cell}"), Setup { recipe: Recipe::resnet18(10), trainable: "fc".into(), ..train.clone() }));
+        list.push(case(format!("step/infer/{cell}"), Setup { loss: Loss::None, mode: Mode::Eval, ..train }));
     }
     list
 }
 
 /// Training with everything frozen up to and including a layer.
 fn freezing(cell: Cell) -> Vec<Case> {
-    let mut frozen: Vec<&str> = Vec::new();
-    let depths = ["nothing", "conv1", "bn1", "layer1", "layer2", "layer3", "layer4"];
-    let of_depth = |next: &'static str| {
-        frozen.push(next);
-        let within = |name: &str| frozen.iter().any(|f| name.strip_prefix(f).is_some_and(|rest| rest.starts_with('.')));
-        case(format!("frozen_to/{next}/{cell}"), training(cell, network(1000).select(|name| !within(name))))
-    };
-    depths.into_iter().map(of_depth).collect()
+    let layers = ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"];
+    let frozen_to = ["nothing"].iter().chain(&layers[..6]);
+    frozen_to
+        .enumerate()
+        .map(|(depth, last)| case(format!("frozen_to/{last}/{cell}"), Setup::training(cell, &layers[depth..].join(","))))
+        .collect()
 }
 
-fn network(classes: usize) -> Network {
-    Network::new(Recipe::resnet18(classes)).expect("ResNet18 is a network")
+/// A step of ResNet18.
+#[derive(Clone)]
+struct Setup {
+    recipe: Recipe,
+    cell: Cell,
+    mode: Mode,
+    loss: Loss,
+    trainable: String,
+    threads: usize,
+    algorithm: Option<Algorithm>,
 }
 
-fn training(cell: Cell, trainable: ParamSet) -> Setup {
-    Setup {
-        mode: Mode::Train,
-        norm_policy: NormPolicy::Updating,
-        loss: Loss::Sum,
-        trainable,
-        options: Options::default(),
-        ..Setup::inference(Recipe::resnet18(1000), cell.n, cell.size, cell.size)
+impl Setup {
+    fn training(cell: Cell, trainable: &str) -> Setup {
+        let trainable = trainable.to_string();
+        Setup { recipe: Recipe::resnet18(1000), cell, mode: Mode::Train, loss: Loss::Sum, trainable, threads: 1, algorithm: None }
+    }
+
+    fn plan(&self) -> (Program<'static>, Usual) {
+        let graph = Graph::new();
+        let images = [self.cell.n, 3, self.cell.size, self.cell.size];
+        let values = graph.usual(images, self.loss, |g, x| self.recipe.record(g, x)).expect("ResNet18 can be recorded");
+        let keep = [values.prediction, values.features];
+        let mut step = Step::new(&graph).root(values.root).keep(&keep).mode(self.mode).threads(self.threads);
+        step = match values.root {
+            Some(_) => step.train(self.trainable.as_str()),
+            None => step.train("none"),
+        };
+        for pass in Pass::ALL {
+            step = step.force(pass, self.algorithm);
+        }
+        (step.plan().expect("a plan of ResNet18"), values)
     }
 }
 
 fn case(group: String, setup: Setup) -> Case {
-    let (blueprint, ..) = setup.plan().expect("a plan of ResNet18");
-    let (tape, needs) = (blueprint.tape(), blueprint.needs());
-    let flops = tape.values().map(|v| {
-        let passes = 1 + u64::from(needs.at(v).dx != [false; 2]) + u64::from(needs.at(v).dw != [false; 2]);
-        passes * tape.node(v).map_or(0, |node| node.op.flops())
-    });
+    let (program, _) = setup.plan();
+    let mut flops = 0;
+    each_call(&program, |event| flops += call_flops(&program, event));
     Case {
         group,
         variant: String::new(),
-        flops: flops.sum(),
-        bytes: blueprint.bytes() as u64,
-        with: Box::new(move |cpu, time| run(setup, cpu, time)),
+        flops,
+        bytes: Trainer::bytes(&program) as u64,
+        with: Box::new(move |cpu, time| run(&setup, cpu, time)),
     }
 }
 
-fn run(mut setup: Setup, cpu: &Cpu, time: Timer) {
-    let plain = Setup { algorithms: [Some(Algorithm::Gemm); 3], ..setup };
-    let truth = with_step(plain, Level::PORTABLE, Threads::serial(), |step| step.predictions());
-    setup.options.threads = cpu.threads.count();
-    with_step(setup, cpu.level, cpu.threads.clone(), |step| {
+fn run(setup: &Setup, cpu: &Cpu, time: Timer) {
+    let plain = Setup { algorithm: Some(Algorithm::Gemm), threads: 1, ..setup.clone() };
+    let truth = with_step(&plain, Level::PORTABLE, Threads::serial(), |step| step.predictions());
+    let setup = Setup { threads: cpu.threads.count(), ..setup.clone() };
+    with_step(&setup, cpu.level, cpu.threads.clone(), |step| {
         compare(
             "predictions before and after a step",
             &step.predictions(),
@@ -96,22 +109,22 @@ fn run(mut setup: Setup, cpu: &Cpu, time: Timer) {
 }
 
 /// A trainer with inputs, ready to be repeated.
-struct Step<'m> {
+struct Ready<'m> {
     trainer: Trainer<'m>,
-    optimizer: Optimizer,
-    values: nunatak_nn::setup::Values,
+    optimizer: Optimizer<'static>,
+    values: Usual,
     images: Buffer,
     labels: Buffer,
 }
 
-impl Step<'_> {
+impl Ready<'_> {
     fn run(&mut self) -> Result<(), Error> {
         self.trainer.set_input(self.values.data, &self.images)?;
         if let Some(place) = self.values.labels {
             self.trainer.set_input(place, &self.labels)?;
         }
         self.trainer.forward()?;
-        if self.trainer.blueprint().trains() { self.trainer.backward_and_step(&self.optimizer) } else { Ok(()) }
+        if self.trainer.trains() { self.trainer.backward_and_step(self.optimizer) } else { Ok(()) }
     }
 
     /// Of the first step and of the second, which shows what the first has changed.
@@ -127,14 +140,14 @@ impl Step<'_> {
     }
 }
 
-fn with_step<R>(setup: Setup, level: Level, threads: Threads, use_it: impl FnOnce(&mut Step) -> R) -> R {
-    let (blueprint, _, values) = setup.plan().expect("a plan");
-    let mut memory = vec![0; blueprint.bytes()];
-    let mut trainer = Trainer::new(blueprint, &mut memory, level, threads).expect("enough memory");
+fn with_step<R>(setup: &Setup, level: Level, threads: Threads, use_it: impl FnOnce(&mut Ready) -> R) -> R {
+    let (program, values) = setup.plan();
+    let mut memory = vec![0; Trainer::bytes(&program)];
+    let mut trainer = Trainer::new(program, &mut memory, level, threads).expect("enough memory");
     trainer.init(0);
     let optimizer = Optimizer::new(Sgd { momentum: 0.9, ..Sgd::new(1e-5) }).expect("settings");
     let mut new = Buffers::default();
-    let images = new.random(setup.batch * 3 * setup.height * setup.width, 1);
-    let labels = new.random(setup.batch * setup.recipe.classes, 2);
-    use_it(&mut Step { trainer, optimizer, values, images, labels })
+    let images = new.random(setup.cell.n * 3 * setup.cell.size * setup.cell.size, 1);
+    let labels = new.random(setup.cell.n * setup.recipe.classes, 2);
+    use_it(&mut Ready { trainer, optimizer, values, images, labels })
 }

@@ -1,12 +1,17 @@
 //! `nunatak convert`: from one weights format to another.
 
-use super::inspect::{format_name, printable, read};
+use super::inspect::format_name;
+use crate::about::About;
 use crate::failure::Failure;
-use crate::model::BASE_KEY;
+use crate::model::{BASE_KEY, OutFormat};
 use crate::outln;
-use nunatak_nn::checkpoint::{Checkpoint, Dtype, Entry, Format, ReadError, write_native, write_pth, write_safetensors};
-use nunatak_nn::state::{RECIPE_KEY, State, Values, recipe_of};
-use nunatak_nn::{Native, Network};
+use crate::output::printable;
+use crate::setup::Network;
+use crate::weights;
+use nunatak_nn::files::heapless::BESIDE;
+use nunatak_nn::files::state::{RECIPE_KEY, State, Values};
+use nunatak_nn::files::{Checkpoint, Entry, Format, ReadError, write_native, write_pth, write_safetensors};
+use nunatak_nn::{Native, Program};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -23,41 +28,22 @@ pub struct Args {
     /// Of a delta: the .nunatak that it was made over
     #[arg(long, value_name = "FILE")]
     base: Option<PathBuf>,
-}
-
-/// The formats that can be written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Target {
-    Pth,
-    Safetensors,
-    Native,
-}
-
-impl Target {
-    fn of(path: &Path) -> Result<Target, Failure> {
-        let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-        match extension.as_deref() {
-            Some("pth") => Ok(Target::Pth),
-            Some("safetensors") => Ok(Target::Safetensors),
-            Some("nunatak") => Ok(Target::Native),
-            _ => Err(Failure::usage(format_args!(
-                "{}: end OUT with .pth, .safetensors or .nunatak, which says in which format to write",
-                path.display()
-            ))),
-        }
-    }
+    /// Of a file with several state dicts: the keys that lead to the one that is meant, with dots between
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
 }
 
 /// An entry's numbers in the types that are written.
 fn values(entry: &Entry) -> Result<Values, ReadError> {
-    match entry.dtype() {
-        Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 => {
-            let mut out = Vec::new();
-            entry.read_f32(&mut out)?;
-            Ok(Values::F32(out))
-        }
-        Dtype::I64 | Dtype::I32 | Dtype::I16 | Dtype::I8 | Dtype::U8 | Dtype::Bool => entry.read_i64().map(Values::I64),
+    if entry.name().ends_with(".num_batches_tracked") && entry.len() == 1 {
+        return Ok(Values::I64(vec![entry.read_count()?]));
     }
+    if entry.dtype().is_float() {
+        let mut out = Vec::new();
+        entry.read_f32(&mut out)?;
+        return Ok(Values::F32(out));
+    }
+    entry.read_i64().map(Values::I64)
 }
 
 /// The file that a delta is laid over, if it is one; found to be the right one.
@@ -74,7 +60,7 @@ fn base(args: &Args, file: &Checkpoint) -> Result<Option<(PathBuf, Vec<u8>)>, Fa
             args.input.display()
         )));
     };
-    let bytes = read(path)?;
+    let bytes = weights::read(path)?;
     let native = Native::parse(&bytes).map_err(|e| Failure::with(path.display(), e))?;
     if native.hash() != due {
         return Err(Failure::with(path.display(), nunatak_nn::Error::WrongBase { expected: due, got: native.hash() }));
@@ -82,73 +68,123 @@ fn base(args: &Args, file: &Checkpoint) -> Result<Option<(PathBuf, Vec<u8>)>, Fa
     Ok(Some((path.clone(), bytes)))
 }
 
-/// The network of a native file that is to be written.
-fn network(args: &Args, file: &Checkpoint) -> Result<Network, Failure> {
-    let recipe = match file.native() {
-        Some(native) => *native.recipe(),
-        None => recipe_of(file).map_err(|e| Failure::with(args.input.display(), e))?,
-    };
-    Network::new(recipe).map_err(|e| Failure::with(args.input.display(), e))
+/// The network of a native file that is to be written: a program of it.
+fn network(args: &Args, file: &Checkpoint, base: Option<&Checkpoint>) -> Result<Program<'static>, Failure> {
+    let network = Network::of(file, base).map_err(|e| Failure::with(args.input.display(), e))?;
+    network.program().map_err(|e| Failure::with(args.input.display(), e))
+}
+
+/// What travels with the weights: the file's metadata, and class names and view that lie beside it.
+fn about(path: &Path, file: &Checkpoint) -> Result<BTreeMap<String, String>, Failure> {
+    let mut metadata = file.metadata().clone();
+    // The base is laid under, and a state dict is no run that could go on.
+    metadata.remove(BASE_KEY);
+    metadata.remove("nunatak.training");
+    metadata.extend(About::of(path, file)?.metadata());
+    Ok(metadata)
 }
 
 /// What a native file says besides: all but what its head says itself.
-fn metadata(file: &Checkpoint) -> BTreeMap<String, String> {
-    let own = |key: &str| [RECIPE_KEY, BASE_KEY, "format"].contains(&key);
-    file.metadata().iter().filter(|(key, _)| !own(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+fn native_metadata(mut metadata: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    metadata.retain(|key, _| ![RECIPE_KEY, "format"].contains(&key.as_str()));
+    metadata
+}
+
+/// What is written, and what became of it on the way.
+#[derive(Default)]
+struct Taken {
+    state: State,
+    /// What changed its type: from, to, how many entries.
+    changed: BTreeMap<[&'static str; 2], usize>,
+    /// Entries whose numbers are not read.
+    unread: Vec<String>,
+    /// Momentum and averages of a run, which are no part of a state dict.
+    beside: usize,
+}
+
+impl Taken {
+    fn of<'e, 'f: 'e>(file: &Checkpoint, entries: impl Iterator<Item = &'e Entry<'f>>) -> Result<Taken, ReadError> {
+        let mut taken = Taken::default();
+        for entry in entries {
+            if !entry.is_read() {
+                taken.unread.push(format!("{} ({})", printable(entry.name()), entry.dtype().name()));
+                continue;
+            }
+            let of = BESIDE.iter().find_map(|prefix| entry.name().strip_prefix(prefix));
+            if of.is_some_and(|of| file.get(of).is_some()) {
+                taken.beside += 1;
+                continue;
+            }
+            let values = values(entry)?;
+            let (from, to) = (entry.dtype().name(), if let Values::F32(_) = values { "F32" } else { "I64" });
+            if from != to {
+                *taken.changed.entry([from, to]).or_default() += 1;
+            }
+            taken.state.tensors.push((entry.name().to_string(), entry.shape().to_vec(), values));
+        }
+        Ok(taken)
+    }
 }
 
 /// Runs it.
 ///
 /// # Errors
 /// [`Failure::Usage`] where OUT names no format; [`Failure::Failed`] where a file can't be read or
-/// written. OUT is then as it was.
+/// written, or holds several state dicts of which none was named. OUT is then as it was.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let target = Target::of(&args.output)?;
-    let bytes = read(&args.input)?;
+    let target = OutFormat::of(&args.output)?;
+    let bytes = weights::read(&args.input)?;
     let fail = |e: ReadError| Failure::with(args.input.display(), e);
-    let file = Checkpoint::parse(&bytes).map_err(fail)?;
-
-    let mut state = State::default();
-    // What changed its type: from, to, how many entries.
-    let mut changed: BTreeMap<[&str; 2], usize> = BTreeMap::new();
+    let file = weights::parse(&args.input, &bytes, args.key.as_deref())?;
+    if let Some(several) = file.ambiguity() {
+        return Err(fail(several.clone()));
+    }
     let below = base(args, &file)?;
     let below = below.as_ref().map(|(path, bytes)| Checkpoint::parse(bytes).map_err(|e| Failure::with(path.display(), e))).transpose()?;
     let lower = below.iter().flat_map(|base| base.entries()).filter(|entry| file.get(entry.name()).is_none());
-    for entry in lower.chain(file.entries()) {
-        let values = values(entry).map_err(fail)?;
-        let (from, to) = (entry.dtype().name(), if let Values::F32(_) = values { "F32" } else { "I64" });
-        if from != to {
-            *changed.entry([from, to]).or_default() += 1;
-        }
-        state.tensors.push((entry.name().to_string(), entry.shape().to_vec(), values));
+    let taken = Taken::of(&file, lower.chain(file.entries())).map_err(fail)?;
+    if taken.state.tensors.is_empty() && !taken.unread.is_empty() {
+        let what = format!("none of its tensors can be written: {}", taken.unread.join(", "));
+        return Err(Failure::with(args.input.display(), what));
     }
+    let views = taken.state.views();
     let written = match target {
-        Target::Pth => write_pth(&args.output, &state.views()),
-        Target::Native => write_native(&args.output, &network(args, &file)?, &state.views(), &metadata(&file)).map(drop),
-        Target::Safetensors => {
-            let mut metadata = file.metadata().clone();
-            metadata.remove(BASE_KEY);
+        OutFormat::Pth => write_pth(&args.output, &views, &about(&args.input, &file)?),
+        OutFormat::Native => {
+            let metadata = native_metadata(about(&args.input, &file)?);
+            write_native(&args.output, &network(args, &file, below.as_ref())?, &views, &metadata).map(drop)
+        }
+        OutFormat::Safetensors => {
+            let mut metadata = about(&args.input, &file)?;
             if file.format() != Format::Safetensors {
                 // The mark by which Python's libraries know tensors of PyTorch.
                 metadata.insert("format".into(), "pt".into());
             }
-            write_safetensors(&args.output, &state.views(), &metadata)
+            write_safetensors(&args.output, &views, &metadata)
         }
     };
     written.map_err(|e| Failure::Failed(e.to_string()))?;
+    report(&args.input, &args.output, &file, &taken, target)
+}
 
-    let format = match target {
-        Target::Pth => Format::PthZip,
-        Target::Safetensors => Format::Safetensors,
-        Target::Native => Format::Native,
-    };
-    outln!("{}: {} entries, {}", args.input.display(), state.tensors.len(), format_name(file.format()))?;
-    for ([from, to], count) in &changed {
+fn report(input: &Path, output: &Path, file: &Checkpoint, taken: &Taken, target: OutFormat) -> Result<(), Failure> {
+    outln!("{}: {} entries, {}", input.display(), taken.state.tensors.len(), format_name(file.format()))?;
+    for remark in file.remarks() {
+        outln!("  note: {}", printable(remark))?;
+    }
+    for ([from, to], count) in &taken.changed {
         outln!("  {count} of type {from} became {to}{}", if *from == "F64" { ", rounded to the nearest" } else { "" })?;
     }
-    if target == Target::Pth && !file.metadata().is_empty() {
-        let keys: Vec<String> = file.metadata().keys().map(|k| printable(k)).collect();
-        outln!("  metadata left out, for which .pth has no place: {}", keys.join(", "))?;
+    if taken.beside > 0 {
+        outln!("  left out: {} entries of momentum and averages", taken.beside)?;
     }
-    outln!("{}: {}", args.output.display(), format_name(format))
+    if !taken.unread.is_empty() {
+        outln!("  left out, since their numbers are not read: {}", taken.unread.join(", "))?;
+    }
+    let format = match target {
+        OutFormat::Pth => Format::PthZip,
+        OutFormat::Safetensors => Format::Safetensors,
+        OutFormat::Native => Format::Native,
+    };
+    outln!("{}: {}", output.display(), format_name(format))
 }

@@ -1,12 +1,13 @@
 //! `nunatak evaluate`: how often a model is right, class by class, and what it takes for what.
 
-use crate::dataset::{ImageFolder, Sample, SplitOptions};
 use crate::engine::{Showing, largest, log_softmax, show};
 use crate::failure::Failure;
-use crate::model::{Model, printable};
+use crate::model::Model;
 use crate::outln;
+use crate::output::printable;
+use crate::output::say;
+use nunatak_data::{ImageFolder, Sample};
 use serde_json::json;
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Options of `nunatak evaluate`.
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// The model: .safetensors, .pth or .nunatak; the network is read from it
     pub model: PathBuf,
-    /// Folder with one folder of images per class; where it has train/ and val/, val/ is taken
+    /// Folder with one folder of images per class; where it has train/ and val/, val/ is taken; or a table FILE.csv
     pub dir: PathBuf,
     /// Everything as one object of JSON
     #[arg(long)]
@@ -38,19 +39,19 @@ const LISTED: usize = 10;
 pub fn run(args: &Args) -> Result<(), Failure> {
     args.showing.compute.level()?;
     let file = args.showing.open(&args.model)?;
-    let model = file.parse()?;
+    let model = file.parse(args.showing.reading.asked()?)?;
     model.tells_classes()?;
     let samples = samples(args, &model)?;
-    if model.recipe.classes > MOST {
-        return Err(Failure::with(args.model.display(), format_args!("{} classes; at most {MOST} are compared", model.recipe.classes)));
+    if model.network.classes() > MOST {
+        return Err(Failure::with(args.model.display(), format_args!("{} classes; at most {MOST} are compared", model.network.classes())));
     }
-    let mut result = Counts::new(model.recipe.classes);
+    let mut result = Counts::new(model.network.classes());
     show(&model, samples, &args.showing, |batch, logits| {
         for (path, reason) in &batch.skipped {
             result.skipped += 1;
-            let _ = writeln!(std::io::stderr(), "skipped {path:?}: {reason}");
+            say(format_args!("skipped {path:?}: {reason}"));
         }
-        for (label, row) in batch.labels.iter().zip(logits.chunks_exact(model.recipe.classes)) {
+        for (label, row) in batch.labels.iter().zip(logits.chunks_exact(model.network.classes())) {
             result.add(*label as usize, row);
         }
         Ok(())
@@ -63,13 +64,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 /// The images of the folder, with the labels that the model gives to classes of these names.
 fn samples(args: &Args, model: &Model) -> Result<Vec<Sample>, Failure> {
-    let folder = |e: crate::dataset::FolderError| Failure::Failed(e.to_string());
+    let folder = |e: nunatak_data::FolderError| Failure::Failed(e.to_string());
     let dir = &args.dir;
-    let found = if dir.join("train").is_dir() && dir.join("val").is_dir() {
-        ImageFolder::open(dir, &SplitOptions::default()).map_err(folder)?
-    } else {
-        ImageFolder::flat(dir).map_err(folder)?
-    };
+    let found = ImageFolder::measured(dir).map_err(folder)?;
+    found.notes.iter().for_each(say);
     let labels: Vec<usize> = match &model.classes {
         Some(names) => {
             let place = |class: &String| names.iter().position(|n| n == class);
@@ -82,14 +80,14 @@ fn samples(args: &Args, model: &Model) -> Result<Vec<Sample>, Failure> {
             }
             found.classes.iter().filter_map(place).collect()
         }
-        None if found.classes.len() == model.recipe.classes => (0..found.classes.len()).collect(),
+        None if found.classes.len() == model.network.classes() => (0..found.classes.len()).collect(),
         None => {
             return Err(Failure::with(
                 dir.display(),
                 format_args!(
                     "has {} classes, but the model tells {} apart and has no names for them, so their order can't be known",
                     found.classes.len(),
-                    model.recipe.classes
+                    model.network.classes()
                 ),
             ));
         }
@@ -100,6 +98,15 @@ fn samples(args: &Args, model: &Model) -> Result<Vec<Sample>, Failure> {
 fn some(names: &[String]) -> String {
     let shown: Vec<_> = names.iter().take(5).map(|n| format!("{n:?}")).collect();
     format!("{}{}", shown.join(", "), if names.len() > 5 { ", …" } else { "" })
+}
+
+/// What stands over the columns of a table: the names where they are short, their beginnings where those differ, else
+/// numbers from 1.
+fn columns(names: &[String]) -> Vec<String> {
+    const CELL: usize = 8;
+    let cut: Vec<String> = names.iter().map(|name| name.chars().take(CELL).collect()).collect();
+    let different = cut.iter().collect::<std::collections::BTreeSet<_>>().len() == names.len();
+    if different { cut } else { (1..=names.len()).map(|n| n.to_string()).collect() }
 }
 
 /// What was seen and what was said.
@@ -137,7 +144,7 @@ impl Counts {
         let per_class: Vec<_> = (0..self.classes)
             .map(|c| {
                 let (right, n) = self.of(c);
-                let name = model.classes.as_ref().map_or_else(|| c.to_string(), |names| names[c].clone());
+                let name = model.class_name(c).map_or_else(|| c.to_string(), str::to_owned);
                 json!({"class": name, "n": n, "correct": right, "top1": if n > 0 { Some(right as f64 / n as f64) } else { None }})
             })
             .collect();
@@ -167,13 +174,21 @@ impl Counts {
         if self.classes <= TABLE { self.print_table(&names, wide) } else { self.print_list(&names) }
     }
 
+    /// The columns have the names of the rows, cut to what a cell holds; numbers, which the rows have too, where that
+    /// would leave two of them alike.
     fn print_table(&self, names: &[String], wide: usize) -> Result<(), Failure> {
-        outln!("\nconfusion: rows are the truth, columns the model's answers, in the order of the rows")?;
-        let digits = self.confusion.iter().max().map_or(1, |m| m.to_string().len()).max(3);
+        outln!("\nconfusion: rows are the truth, columns the model's answers")?;
+        let wide = wide.max(names.iter().map(|n| n.chars().count()).max().unwrap_or(0));
+        let digits = self.confusion.iter().max().map_or(1, |m| m.to_string().len());
+        let columns = columns(names);
+        let cell = columns.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(digits).max(3);
+        let numbered = columns != *names && columns.first().is_some_and(|first| first == "1");
+        let mark = |c: usize| if numbered { format!("{:>2} ", c + 1) } else { String::new() };
+        let head: Vec<_> = columns.iter().map(|name| format!("{name:>cell$}")).collect();
+        outln!("{:indent$}  {}", "", head.join(" "), indent = wide + mark(0).len())?;
         for (c, name) in names.iter().enumerate() {
-            let cells: Vec<_> = self.row(c).iter().map(|n| format!("{n:>digits$}")).collect();
-            let wide = wide.max(names.iter().map(|n| n.chars().count()).max().unwrap_or(0));
-            outln!("{name:wide$}  {}", cells.join(" "))?;
+            let cells: Vec<_> = self.row(c).iter().map(|n| format!("{n:>cell$}")).collect();
+            outln!("{}{name:wide$}  {}", mark(c), cells.join(" "))?;
         }
         Ok(())
     }
@@ -187,5 +202,18 @@ impl Counts {
             outln!("{:>6}  {} taken for {}", self.confusion[i], printable(&names[i / self.classes]), printable(&names[i % self.classes]))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_have_names_that_tell_them_apart() {
+        let of = |names: &[&str]| columns(&names.iter().map(|name| name.to_string()).collect::<Vec<_>>());
+        assert_eq!(of(&["cat", "dog"]), ["cat", "dog"]);
+        assert_eq!(of(&["sunflowers", "roses"]), ["sunflowe", "roses"]);
+        assert_eq!(of(&["american bulldog", "american eagle"]), ["1", "2"]);
     }
 }

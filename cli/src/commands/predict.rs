@@ -1,12 +1,12 @@
 //! `nunatak predict`: what a model sees in images.
 
-use crate::dataset::Sample;
 use crate::engine::{Showing, log_softmax, show};
 use crate::failure::Failure;
-use crate::model::printable;
 use crate::outln;
+use crate::output::{self, printable, say};
+use nunatak_data::Sample;
+use nunatak_data::folder::{EXTENSIONS, images_below};
 use serde_json::json;
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Options of `nunatak predict`.
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// The model: .safetensors, .pth or .nunatak; the network is read from it
     pub model: PathBuf,
-    /// Images
+    /// Images, and folders of which all images are taken; - reads such names from stdin, one a line
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
     /// How many answers are given
@@ -23,6 +23,9 @@ pub struct Args {
     /// One list in JSON: path, and class, index and probability of every answer
     #[arg(long)]
     pub json: bool,
+    /// A table in CSV: path, rank, class, index and probability, a line for every answer
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub showing: Showing,
@@ -35,25 +38,36 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     args.showing.compute.level()?;
     let file = args.showing.open(&args.model)?;
-    let model = file.parse()?;
-    let samples: Vec<Sample> = args.images.iter().map(|path| Sample { path: path.clone(), label: 0 }).collect();
-    let mut list = Vec::new();
-    let mut skipped = 0;
+    let model = file.parse(args.showing.reading.asked()?)?;
+    let images = images(&args.images)?;
+    let samples: Vec<Sample> = images.iter().map(|path| Sample { path: path.clone(), label: 0 }).collect();
+    let (mut list, mut skipped) = (Vec::new(), 0);
+    if args.csv {
+        line(["path", "rank", "class", "index", "probability"])?;
+    }
     show(&model, samples, &args.showing, |batch, logits| {
         for (path, reason) in &batch.skipped {
             skipped += 1;
-            let _ = writeln!(std::io::stderr(), "skipped {path:?}: {reason}");
+            say(format_args!("skipped {path:?}: {reason}"));
         }
-        for (&index, row) in batch.indices.iter().zip(logits.chunks_exact(model.recipe.classes)) {
+        for (&index, row) in batch.indices.iter().zip(logits.chunks_exact(model.network.classes())) {
             let mut ranked: Vec<(usize, f64)> = log_softmax(row).map(f64::exp).enumerate().collect();
             // Stable: of equals the first class comes first.
             ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
             ranked.truncate(args.top as usize);
-            let path = &args.images[index];
+            let path = &images[index];
             if args.json {
-                let name = |i: usize| model.classes.as_ref().map_or_else(|| i.to_string(), |names| names[i].clone());
+                let name = |i: usize| model.class_name(i).map_or_else(|| i.to_string(), str::to_owned);
                 let top: Vec<_> = ranked.iter().map(|&(i, p)| json!({"class": name(i), "index": i, "probability": p})).collect();
                 list.push(json!({"path": path.to_string_lossy(), "top": top}));
+                continue;
+            }
+            if args.csv {
+                for (rank, (i, p)) in ranked.iter().enumerate() {
+                    let (name, path) =
+                        (model.class_name(*i).map_or_else(|| i.to_string(), str::to_owned), path.to_string_lossy().into_owned());
+                    line([path.as_str(), &(rank + 1).to_string(), &name, &i.to_string(), &format!("{p:.6}")])?;
+                }
                 continue;
             }
             outln!("{}", printable(&path.to_string_lossy()))?;
@@ -68,6 +82,48 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     match skipped {
         0 => Ok(()),
-        n => Err(Failure::Failed(format!("{n} of {} images could not be read", args.images.len()))),
+        n => Err(Failure::Failed(format!("{n} of {} images could not be read", images.len()))),
     }
+}
+
+/// Prints a line of CSV; what has a comma, a quotation mark or the end of a line in it stands in quotation marks.
+fn line<'t>(fields: impl IntoIterator<Item = &'t str>) -> Result<(), Failure> {
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
+    let told = |e: &dyn std::fmt::Display| Failure::Failed(e.to_string());
+    writer.write_record(fields).map_err(|e| told(&e))?;
+    let line = writer.into_inner().map_err(|e| told(&e))?;
+    output::write(format_args!("{}", String::from_utf8_lossy(&line)))
+}
+
+/// The images that are named, and those of the folders that are named, in order.
+fn images(named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut all = Vec::new();
+    for path in named {
+        match path.as_os_str() == "-" {
+            true => {
+                let lines = std::io::stdin().lines().collect::<Result<Vec<_>, _>>().map_err(|e| Failure::with("stdin", e))?;
+                all.extend(lines.into_iter().filter(|line| !line.is_empty()).map(PathBuf::from));
+            }
+            false => all.push(path.clone()),
+        }
+    }
+    if all.is_empty() {
+        return Err(Failure::Failed("stdin names no image".into()));
+    }
+    let mut images = Vec::new();
+    for path in &all {
+        if !path.is_dir() {
+            images.push(path.clone());
+            continue;
+        }
+        let below = images_below(path).map_err(|e| Failure::Failed(e.to_string()))?;
+        if below.is_empty() {
+            return Err(Failure::with(
+                path.display(),
+                format_args!("no image is in it or below; images end in .{}", EXTENSIONS.join(" .")),
+            ));
+        }
+        images.extend(below);
+    }
+    Ok(images)
 }

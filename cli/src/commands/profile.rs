@@ -4,17 +4,17 @@
 //! call's time is its median over the steps. Rates are held against the peak that
 //! [`Peak`] measures in the same process, before and after.
 
-use crate::args;
 use crate::bench_step::{Step, StepArgs};
 use crate::block;
 use crate::calls::traffic;
 use crate::failure::Failure;
+use crate::median::median;
 use crate::outln;
 use crate::peak::Peak;
 use crate::weights::Backbone;
 use nunatak_kernels::Cpu;
-use nunatak_nn::summary::{call_algorithm, call_name};
-use nunatak_nn::{Blueprint, Call, ValueId, Watch};
+use nunatak_nn::step::{call_algorithm, call_flops, call_name, call_of, call_operation};
+use nunatak_nn::{Event, Program, Trainer, Watch};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -29,7 +29,7 @@ pub struct Args {
     #[command(flatten)]
     step: StepArgs,
     /// all, none, or names and prefixes of parameters with commas between; instead of what the mode trains
-    #[arg(long)]
+    #[arg(long, conflicts_with = "program")]
     trainable: Option<String>,
     /// Measured steps
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -42,16 +42,16 @@ pub struct Args {
 /// Sees what is called when, by the system's clock in nanoseconds.
 struct Witness {
     start: Instant,
-    calls: Mutex<Vec<(Call, u64)>>,
+    calls: Mutex<Vec<(Event, u64)>>,
 }
 
 impl Watch for Witness {
     fn now(&self) -> u64 {
         self.start.elapsed().as_nanos() as u64
     }
-    fn called(&self, call: Call, ticks: u64) {
+    fn called(&self, event: Event, ticks: u64) {
         if let Ok(mut calls) = self.calls.lock() {
-            calls.push((call, ticks));
+            calls.push((event, ticks));
         }
     }
 }
@@ -86,23 +86,20 @@ impl Row {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let file = args.step.open_weights()?;
     let weights = file.as_ref().map(Backbone::native).transpose()?;
-    let setup = args.step.setup(args.trainable.as_deref(), weights.as_ref())?;
-    let level = args.step.compute.level()?;
-    let (blueprint, _, values) = setup.plan()?;
-    args::report_refused(&blueprint, &setup.algorithms);
-    let threads = args.step.compute.start_threads()?;
+    let program = args.step.plan(args.trainable.as_deref(), weights.as_ref())?.program;
+    let (level, threads) = (args.step.level(&program)?, args.step.start_threads(&program)?);
     let cpu = Cpu { level, threads: &threads };
     let before = Peak::measure(&cpu);
 
-    let mut memory = block::reserve(blueprint.bytes())?;
+    let mut memory = block::reserve(Trainer::bytes(&program))?;
     let witness = Witness { start: Instant::now(), calls: Mutex::default() };
-    let mut step = Step::new(&setup, blueprint, values, &mut memory, level, threads.clone(), weights)?;
+    let mut step = Step::new(program, &mut memory, level, threads.clone(), weights)?;
     for _ in 0..WARM_UP {
         step.run()?;
     }
     step.trainer().watch(Some(&witness));
     let mut whole = Vec::new();
-    let mut times: Vec<(Call, Vec<f64>)> = Vec::new();
+    let mut times: Vec<(Event, Vec<f64>)> = Vec::new();
     for _ in 0..args.repeat {
         let start = Instant::now();
         step.run()?;
@@ -118,41 +115,35 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     let peak = before.max(Peak::measure(&cpu));
     let step_ms = median(&mut whole);
-    let blueprint = step.trainer().blueprint();
-    let rows: Vec<Row> = times.into_iter().map(|(call, mut times)| Row { ms: median(&mut times), ..row(blueprint, call) }).collect();
+    let program = step.trainer().program();
+    let rows: Vec<Row> = times.into_iter().map(|(call, mut times)| Row { ms: median(&mut times), ..row(program, call) }).collect();
     let kinds = sums(&rows);
     let between = (step_ms - rows.iter().map(|r| r.ms).sum::<f64>()).max(0.0);
     if args.json { print_json(&rows, &kinds, peak, step_ms, between) } else { print_table(&rows, &kinds, peak, step_ms, between) }
 }
 
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    let middle = times.len() / 2;
-    if times.len().is_multiple_of(2) { (times[middle - 1] + times[middle]) / 2.0 } else { times[middle] }
-}
-
 /// What is known of a call before it is timed.
-fn row(blueprint: &Blueprint, call: Call) -> Row {
-    let node_of = |v: ValueId| blueprint.tape().node(v).ok();
-    let flops = |v: ValueId| node_of(v).map_or(0, |n| n.op.flops());
-    let kind = |v: ValueId| format!("{} {}", node_of(v).map_or("", |n| n.op.name()), call.pass());
-    let (kind, flops) = match call {
-        Call::Input(_) => ("input".into(), 0),
+fn row(program: &Program, event: Event) -> Row {
+    let (kind, flops) = (format!("{} {}", call_operation(program, event), event.pass()), call_flops(program, event));
+    let call = call_of(program, event);
+    let (kind, flops) = match event {
+        Event::Input(_) => ("input".into(), 0),
         // Beside one pass over the weight a bias is left.
-        Call::BackwardWeight(v) if !blueprint.need_apart(v).dw[0] => (kind(v), 0),
-        Call::Forward(v) | Call::BackwardInput(v) | Call::BackwardWeight(v) => (kind(v), flops(v)),
+        Event::BackwardWeight(_) if call.is_some_and(|call| call.is_one_pass() || !call.wants_weight(0)) => (kind, 0),
+        Event::Forward(_) | Event::BackwardInput(_) | Event::BackwardWeight(_) => (kind, flops),
         // The products of both passes.
-        Call::BackwardStep(v) => (kind(v), flops(v) * (1 + u64::from(blueprint.needs().at(v).dx[0]))),
-        Call::Update(_) => ("sgd update".into(), 0),
+        Event::BackwardStep(_) => (kind, flops * (1 + u64::from(call.is_some_and(|call| call.wants_input(0))))),
+        Event::Sum(_) => ("sum in momentum".into(), 0),
+        Event::Update(_) => ("sgd update".into(), 0),
     };
     Row {
-        name: call_name(blueprint, call).to_string(),
+        name: call_name(program, event).to_string(),
         kind,
-        pass: call.pass(),
-        algorithm: call_algorithm(blueprint, call),
+        pass: event.pass(),
+        algorithm: call_algorithm(program, event),
         flops,
         calls: 1,
-        bytes: traffic(blueprint, call),
+        bytes: traffic(program, event),
         ..Row::default()
     }
 }

@@ -4,22 +4,21 @@
 use crate::args::{self, Compute, MemoryArg, UpdateArg};
 use crate::block;
 use crate::failure::Failure;
+use crate::paths::refuse_same;
+use crate::setup::{Network, Plan, Setup, trains};
 use crate::weights::{self, Backbone};
 use clap::ValueEnum;
-use nunatak_nn::checkpoint::{Dtype, write_safetensors};
-use nunatak_nn::setup::Values;
-use nunatak_nn::state::{Head, State};
-use nunatak_nn::{
-    Blueprint, CrossEntropyOptions, Loss, Mode, Native, Network, NormPolicy, Optimizer, Options, ParamId, Recipe, Setup, Sgd, Threads,
-    Trainer, Update, state,
-};
+use nunatak_nn::files::state::{State, Values};
+use nunatak_nn::files::{Checkpoint, Dtype, Head, write_safetensors};
+use nunatak_nn::{CrossEntropyOptions, EntryId, Loss, Mode, Native, Optimizer, Program, Sgd, Threads, Trainer, Update, Usual};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Options of `nunatak step`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// resnet18, resnet34, resnet8, a recipe in JSON, or a file with one
+    /// resnet18, resnet34, resnet50, resnet101, resnet152, resnext50_32x4d, resnext101_32x8d, wide_resnet50_2,
+    /// wide_resnet101_2, mobilenet_v2, mobilenet_v3_small, resnet8, a recipe in JSON, or a file with one
     #[arg(long, default_value = "resnet18")]
     arch: String,
     /// Classes; wins over a recipe's own
@@ -28,6 +27,9 @@ pub struct Args {
     /// State dict (.pth, .safetensors or .nunatak); drawn from the seed where not given
     #[arg(long)]
     weights: Option<PathBuf>,
+    /// Of weights with several state dicts: the keys that lead to the one that is meant, with dots between
+    #[arg(long, value_name = "NAME", requires = "weights")]
+    key: Option<String>,
     /// Read what is frozen where it lies in the mapped .nunatak, and keep in memory only what is trained
     #[arg(long, requires = "weights")]
     in_place: bool,
@@ -123,9 +125,8 @@ struct Batch {
 /// # Errors
 /// [`Failure`]; nothing is written then.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let recipe = args::recipe(&args.arch, args.classes)?;
-    let network = Network::new(recipe).map_err(Failure::usage)?;
-    let trainable = args::trainable(&args.trainable, &network)?;
+    let network = args::network(&args.arch, args.classes)?;
+    args::check_trainable(&args.trainable, &network)?;
     let sgd = Sgd {
         lr: args.lr,
         momentum: args.momentum,
@@ -138,48 +139,47 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if args.steps == 0 {
         return Err(Failure::usage("--steps 0: expected at least 1"));
     }
-    let batch = read_batch(args, &recipe)?;
+    let weights = args.weights.iter().map(|path| ("--weights", path.clone()));
+    refuse_same(&[("--out", args.out.clone())], &weights.chain([("--input", args.input.clone())]).collect::<Vec<_>>())?;
+    let batch = read_batch(args, &network)?;
     let [n, _, height, width] = batch.shape;
+    let classes = network.classes();
     let loss = match (args.loss, &batch.labels) {
         (LossArg::Sum, _) => Loss::Sum,
         (LossArg::Mse, _) => Loss::MeanSquaredError,
         (LossArg::CrossEntropy, Labels::Classes(_)) => Loss::CrossEntropy(CrossEntropyOptions::default()),
         (LossArg::CrossEntropy, Labels::Numbers(_)) => Loss::CrossEntropyProbabilities(CrossEntropyOptions::default()),
     };
-    let setup = Setup {
-        recipe,
-        batch: n,
-        height,
-        width,
-        mode: if args.mode == ModeArg::Train { Mode::Train } else { Mode::Eval },
-        norm_policy: NormPolicy::Updating,
-        trainable,
-        loss,
-        options: Options {
-            threads: args.compute.thread_count(),
-            memory: args.memory.into(),
-            update: args.update.into(),
-            momentum: args.momentum != 0.0,
-            in_place: args.in_place,
-            fuse: !args.no_fuse,
-        },
-        algorithms: args::algorithms(args.algorithm.as_deref())?,
-    };
-    let (blueprint, _, values) = setup.plan().map_err(|e| Failure::with(args.input.display(), e))?;
-    args::report_refused(&blueprint, &setup.algorithms);
-    let threads = args.compute.start_threads()?;
-    let mut memory = block::reserve(blueprint.bytes())?;
     let file = args.weights.as_deref().filter(|_| args.in_place).map(Backbone::open).transpose()?;
     let lent = file.as_ref().map(Backbone::native).transpose()?;
-    let mut trainer = prepare(args, blueprint, &mut memory, &threads, lent)?;
+    let setup = Setup {
+        size: [height, width],
+        mode: if args.mode == ModeArg::Train { Mode::Train } else { Mode::Eval },
+        trainable: args.trainable.clone(),
+        loss,
+        threads: args.compute.thread_count(),
+        memory: args.memory.into(),
+        update: args.update.into(),
+        momentum: args.momentum != 0.0,
+        fuse: !args.no_fuse,
+        algorithms: args::algorithms(args.algorithm.as_deref())?,
+        in_place: lent,
+        ..Setup::inference(network, n, height)
+    };
+    let Plan { program, values } = setup.plan().map_err(|e| Failure::with(args.input.display(), e))?;
+    args::report_refused(&program, &setup.algorithms);
+    let threads = args.compute.start_threads()?;
+    let mut memory = block::reserve(Trainer::bytes(&program))?;
+    let trains = trains(&program);
+    let mut trainer = prepare(args, program, &mut memory, &threads, lent)?;
     let mut out = State::default();
 
-    if args.update == UpdateArg::During && !trainable.is_empty() {
+    if args.update == UpdateArg::During && trains {
         // The gradients of the first step are gone when the step is over: they come from a walk that
         // keeps them, on a copy. The bits are the same.
-        let (blueprint, _, values) = Setup { options: Options { update: Update::After, ..setup.options }, ..setup }.plan()?;
-        let mut memory = block::reserve(blueprint.bytes())?;
-        let mut copy = prepare(args, blueprint, &mut memory, &threads, lent)?;
+        let Plan { program, values } = Setup { update: Update::After, ..setup }.plan()?;
+        let mut memory = block::reserve(Trainer::bytes(&program))?;
+        let mut copy = prepare(args, program, &mut memory, &threads, lent)?;
         forward(&mut copy, &values, &batch, &args.input)?;
         copy.backward()?;
         push_gradients(&copy, &mut out)?;
@@ -188,15 +188,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     for step in 0..args.steps {
         losses.push(forward(&mut trainer, &values, &batch, &args.input)?);
         if step == 0 {
-            let mut prediction = vec![0.0; n * recipe.classes];
+            let mut prediction = vec![0.0; n * classes];
             trainer.value(values.prediction, &mut prediction)?;
-            out.tensors.push(("prediction".into(), vec![n, recipe.classes], state::Values::F32(prediction)));
+            out.tensors.push(("prediction".into(), vec![n, classes], Values::F32(prediction)));
         }
-        if trainable.is_empty() {
+        if !trains {
             continue;
         }
         if args.update == UpdateArg::During {
-            trainer.backward_and_step(&optimizer)?;
+            trainer.backward_and_step(optimizer)?;
             continue;
         }
         trainer.zero_grad();
@@ -204,17 +204,17 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         if step == 0 {
             push_gradients(&trainer, &mut out)?;
         }
-        trainer.step(&optimizer)?;
+        trainer.step(optimizer)?;
     }
-    out.tensors.push(("loss".into(), vec![losses.len()], state::Values::F32(losses)));
+    out.tensors.push(("loss".into(), vec![losses.len()], Values::F32(losses)));
     for (name, shape, data) in trainer.state().tensors {
         out.tensors.push((format!("state.{name}"), shape, data));
     }
-    let network = trainer.blueprint().network();
-    for id in network.param_ids().filter(|&id| trainer.has_momentum(id)) {
-        let mut data = vec![0.0; network.param_at(id).numbers()];
+    let program = trainer.program();
+    for id in program.entries().filter(|id| trainer.has_momentum(*id)) {
+        let mut data = vec![0.0; program.entry(id).numbers()];
         trainer.momentum(id, &mut data)?;
-        out.tensors.push((format!("momentum.{}", network.param_at(id)), shape_of(network, id), state::Values::F32(data)));
+        out.tensors.push((format!("momentum.{}", program.entry(id).name()), shape_of(program, id), Values::F32(data)));
     }
     write_safetensors(&args.out, &out.views(), &BTreeMap::new()).map_err(|e| Failure::with(args.out.display(), e))
 }
@@ -222,20 +222,20 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 /// A trainer with its weights.
 fn prepare<'m>(
     args: &Args,
-    blueprint: Blueprint,
+    program: Program<'m>,
     memory: &'m mut [u8],
     threads: &Threads,
     lent: Option<Native<'m>>,
 ) -> Result<Trainer<'m>, Failure> {
     if let Some(file) = lent {
-        return Ok(Trainer::with_weights(blueprint, memory, file, args.compute.level()?, threads.clone())?);
+        return Ok(Trainer::with_weights(program, memory, file, args.compute.level()?, threads.clone())?);
     }
-    let mut trainer = Trainer::new(blueprint, memory, args.compute.level()?, threads.clone())?;
+    let mut trainer = Trainer::new(program, memory, args.compute.level()?, threads.clone())?;
     match &args.weights {
         None => trainer.init(args.seed),
         Some(path) => {
             let bytes = weights::read(path)?;
-            let file = weights::parse(path, &bytes)?;
+            let file = weights::parse(path, &bytes, args.key.as_deref())?;
             weights::load(&mut trainer, path, &file, Head::Load)?;
         }
     }
@@ -243,7 +243,7 @@ fn prepare<'m>(
 }
 
 /// Sets the inputs, computes the loss.
-fn forward(trainer: &mut Trainer, values: &Values, batch: &Batch, input: &Path) -> Result<f32, Failure> {
+fn forward(trainer: &mut Trainer, values: &Usual, batch: &Batch, input: &Path) -> Result<f32, Failure> {
     trainer.set_input(values.data, &batch.images)?;
     if let Some(labels) = values.labels {
         match &batch.labels {
@@ -255,26 +255,26 @@ fn forward(trainer: &mut Trainer, values: &Values, batch: &Batch, input: &Path) 
     Ok(values.loss.map_or(Ok(f32::NAN), |loss| trainer.scalar(loss))?)
 }
 
-fn shape_of(network: &Network, id: ParamId) -> Vec<usize> {
-    let (sizes, rank) = network.param_at(id).shape();
+fn shape_of(program: &Program, id: EntryId) -> Vec<usize> {
+    let (sizes, rank) = program.entry(id).shape();
     sizes[..rank].to_vec()
 }
 
 fn push_gradients(trainer: &Trainer, out: &mut State) -> Result<(), Failure> {
-    let network = trainer.blueprint().network();
-    for id in trainer.gradients().iter() {
-        let mut data = vec![0.0; network.param_at(id).numbers()];
+    let program = trainer.program();
+    for id in trainer.gradients() {
+        let mut data = vec![0.0; program.entry(id).numbers()];
         trainer.gradient(id, &mut data)?;
-        out.tensors.push((format!("grad.{}", network.param_at(id)), shape_of(network, id), state::Values::F32(data)));
+        out.tensors.push((format!("grad.{}", program.entry(id).name()), shape_of(program, id), Values::F32(data)));
     }
     Ok(())
 }
 
-fn read_batch(args: &Args, recipe: &Recipe) -> Result<Batch, Failure> {
+fn read_batch(args: &Args, network: &Network) -> Result<Batch, Failure> {
     let path: &Path = &args.input;
     let bad = |what: String| Failure::with(path.display(), what);
     let bytes = weights::read(path)?;
-    let file = weights::parse(path, &bytes)?;
+    let file = Checkpoint::parse_all(&bytes).map_err(|e| bad(e.to_string()))?;
     let input = weights::entry(path, &file, "input")?;
     let labels = weights::entry(path, &file, "labels")?;
     let Ok(shape) = <[usize; 4]>::try_from(input.shape()) else {
@@ -283,12 +283,12 @@ fn read_batch(args: &Args, recipe: &Recipe) -> Result<Batch, Failure> {
     if input.dtype() != Dtype::F32 {
         return Err(bad(format!("`input` is {}, expected F32", input.dtype().name())));
     }
-    if shape[1] != recipe.in_channels {
-        return Err(bad(format!("`input` has {} channels, the network takes {}", shape[1], recipe.in_channels)));
+    if shape[1] != network.in_channels() {
+        return Err(bad(format!("`input` has {} channels, the network takes {}", shape[1], network.in_channels())));
     }
     let mut images = Vec::new();
     input.read_f32(&mut images).map_err(|e| bad(e.to_string()))?;
-    let matrix = [shape[0], recipe.classes];
+    let matrix = [shape[0], network.classes()];
     let indices = args.loss == LossArg::CrossEntropy && labels.dtype() == Dtype::I64;
     let labels = if indices {
         if labels.shape() != [shape[0]] {

@@ -11,6 +11,7 @@
 use super::fused::batch_tables;
 use super::pass::{Normalise, RowsTask};
 use super::{BatchNorm, TABLES};
+use crate::bounds::room;
 use crate::isa::Isa;
 use crate::maxpool::{ForwardTask, MaxPool};
 use crate::parallel::Chunks;
@@ -21,7 +22,7 @@ const LINES: usize = 4;
 
 /// What the normalised lines of a part look like to the pooling: an image of its own.
 fn image(pool: &MaxPool) -> MaxPool {
-    let h = above(pool) + (LINES - 1) * pool.stride + pool.kernel;
+    let h = room(&[&[above(pool)], &[LINES - 1, pool.stride], &[pool.kernel]]);
     MaxPool { n: 1, h, ..*pool }
 }
 
@@ -32,12 +33,16 @@ const fn skipped(pool: &MaxPool) -> usize {
 
 /// Input lines above the part's first window.
 const fn above(pool: &MaxPool) -> usize {
-    skipped(pool) * pool.stride - pool.pad
+    room(&[&[skipped(pool), pool.stride]]) - pool.pad
 }
 
 /// Scratch in `f32` of [`forward_batch`] on so many threads (64-byte aligned).
+/// `usize::MAX` where so many do not fit the address space.
+///
+/// # Panics
+/// If the stride is zero.
 pub fn scratch_len(p: &BatchNorm, pool: &MaxPool, threads: usize) -> usize {
-    p.scratch_len(threads) + threads * image(pool).x_len()
+    room(&[&[p.scratch_len(threads)], &[threads, image(pool).h, pool.w, pool.c]])
 }
 
 /// `y = maxpool(relu(batchnorm(x)))`, and where the maxima were.
@@ -72,7 +77,8 @@ pub fn forward_batch(
     scratch: &mut [f32],
 ) {
     let per_channel = [gamma.len(), beta.len(), running_mean.len(), running_var.len(), moments.map_or(p.channels, |m| m.len() / 2)];
-    p.check(&[x.len(), pool.x_len()], &per_channel, scratch.len(), cpu.threads.count());
+    pool.check(x.len(), y.len());
+    p.check(&[x.len()], &per_channel, scratch.len(), cpu.threads.count());
     assert_eq!(
         (pool.c, y.len(), index.as_ref().map_or(y.len(), |index| index.len())),
         (p.channels, pool.y_len(), pool.y_len()),

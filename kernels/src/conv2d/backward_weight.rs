@@ -6,7 +6,7 @@
 //! while the pixels pass by. No sum crosses threads, so their number changes no bit. Each piece's sum
 //! starts from zero and is added to dw as a whole, which keeps the rounding error of long sums small.
 
-use super::patches::thin;
+use super::group::{self, Group};
 use super::{Conv2d, thin as lines};
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, GROUP, Lines};
@@ -45,22 +45,26 @@ struct Bands {
 
 /// A convolution 1x1 of stride 1 has no lines: all pixels are one line, if that is not too long.
 fn flat(conv: &Conv2d) -> Conv2d {
-    let pixels = conv.n * conv.h * conv.w;
-    if conv.kernel == 1 && conv.stride == 1 && conv.pad == 0 {
+    let pixels = conv.n() * conv.h() * conv.w();
+    if (conv.kernel(), conv.stride(), conv.pad()) == ([1; 2], [1; 2], [0; 2]) {
         let w = (1..=PIXELS.min(pixels)).rev().find(|w| pixels.is_multiple_of(*w)).unwrap_or(1);
-        return Conv2d { n: 1, h: pixels / w, w, ..*conv };
+        if pixels / w <= u32::MAX as usize {
+            return conv.of_pixels(1, pixels / w, w);
+        }
     }
     *conv
 }
 
-fn bands(conv: &Conv2d, budget: usize) -> Bands {
+fn bands(group: &Group, budget: usize) -> Bands {
+    let conv = &group.conv;
     let (oh, ow) = (conv.out_h(), conv.out_w());
-    let padded = (ow - 1) * conv.stride + conv.kernel;
-    let groups = conv.c.div_ceil(GROUP);
-    let thin = thin(conv);
+    let ([step_h, step_w], [reach_h, reach_w]) = (conv.stride(), conv.reach());
+    let padded = (ow - 1) * step_w + reach_w;
+    let groups = conv.c().div_ceil(GROUP);
+    let thin = group.thin();
     let (x_line, x_pixel, x_tap) =
-        if thin { (padded * conv.c, conv.stride * conv.c, 0) } else { (padded * GROUP, conv.stride * GROUP, GROUP) };
-    let in_lines = |lines: usize| (lines - 1) * conv.stride + conv.kernel;
+        if thin { (padded * conv.c(), step_w * conv.c(), 0) } else { (padded * GROUP, step_w * GROUP, conv.dilation()[1] * GROUP) };
+    let in_lines = |lines: usize| (lines - 1) * step_h + reach_h;
     let x_len = |lines: usize| in_lines(lines) * x_line * if thin { 1 } else { groups };
     let dy_len = |lines: usize| lines * ow * conv.weights().blocks() * conv.weights().block();
     let fits = |lines: usize| x_len(lines) + dy_len(lines) <= budget && lines * ow <= PIXELS;
@@ -69,7 +73,7 @@ fn bands(conv: &Conv2d, budget: usize) -> Bands {
     let per_image = oh.div_ceil(lines);
     let lines = oh.div_ceil(per_image);
     let (x_band, dy_band) = (x_len(lines), dy_len(lines));
-    let piece = (budget / (x_band + dy_band)).min(PIXELS / (lines * ow)).clamp(1, conv.n * per_image);
+    let piece = (budget / (x_band + dy_band)).min(PIXELS / (lines * ow)).clamp(1, conv.n() * per_image);
     Bands {
         lines,
         per_image,
@@ -80,59 +84,63 @@ fn bands(conv: &Conv2d, budget: usize) -> Bands {
         x_tap,
         x_band,
         dy_band,
-        span: if thin { conv.kernel * conv.c } else { conv.c },
-        taps: [conv.kernel, if thin { 1 } else { conv.kernel }],
+        span: if thin { conv.kernel()[1] * conv.c() } else { conv.c() },
+        taps: [conv.kernel()[0], if thin { 1 } else { conv.kernel()[1] }],
     }
 }
 
 /// Scratch of [`backward_weight`].
 pub(crate) fn scratch_len(conv: &Conv2d, budget: usize) -> usize {
     let conv = flat(conv);
-    let b = bands(&conv, budget);
-    let own = if thin(&conv) { conv.weights().len() } else { 0 };
-    own + b.piece * (b.x_band + b.dy_band)
+    let group = Group::nth(&conv, 0);
+    let b = bands(&group, budget);
+    let lines = if group.thin() { group.conv.weights().len() } else { 0 };
+    group::own_len(&conv) + lines + b.piece * (b.x_band + b.dy_band)
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
 pub(crate) fn backward_weight(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
     let conv = &flat(conv);
-    if thin(conv) {
-        let (gradient, scratch) = scratch.split_at_mut(conv.weights().len());
-        let b = bands(conv, scratch.len());
-        pieces(conv, cpu, b, x, dy, gradient, false, scratch);
-        lines::from_lines(conv, gradient, dw, add);
-    } else {
-        let b = bands(conv, scratch.len());
-        pieces(conv, cpu, b, x, dy, dw, add, scratch);
-    }
+    let (own, scratch) = scratch.split_at_mut(group::own_len(conv));
+    group::gradients(conv, dw, add, own, |group, dw, add| {
+        if group.thin() {
+            let (gradient, scratch) = scratch.split_at_mut(group.conv.weights().len());
+            let b = bands(group, scratch.len());
+            pieces(group, cpu, b, x, dy, gradient, false, scratch);
+            lines::from_lines(&group.conv, gradient, dw, add);
+        } else {
+            let b = bands(group, scratch.len());
+            pieces(group, cpu, b, x, dy, dw, add, scratch);
+        }
+    });
 }
 
 #[allow(clippy::too_many_arguments)] // private
-fn pieces(conv: &Conv2d, cpu: &Cpu, b: Bands, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+fn pieces(group: &Group, cpu: &Cpu, b: Bands, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+    let conv = &group.conv;
     let layout = conv.weights();
     let (block, blocks) = (layout.block(), layout.blocks());
     let taps = b.taps[0] * b.taps[1];
     let groups = b.span.div_ceil(GROUP);
-    let all = conv.n * b.per_image;
+    let all = conv.n() * b.per_image;
     for first in (0..all).step_by(b.piece) {
         let count = b.piece.min(all - first);
         let (xs, rest) = scratch.split_at_mut(count * b.x_band);
         let dys = &mut rest[..count * b.dy_band];
-        let x_part = if thin(conv) { b.x_band } else { b.x_group };
+        let x_part = if group.thin() { b.x_band } else { b.x_group };
         let x_parts = b.x_band / x_part;
         cpu.run(Chunks::new(xs, x_part, count * x_parts), &mut [], 0, |i, part, _| {
-            pad_lines(conv, &b, x, first + i / x_parts, i % x_parts, part);
+            pad_lines(group, &b, x, first + i / x_parts, i % x_parts, part);
         });
         let dy_part = b.dy_band / blocks;
         cpu.run(Chunks::new(dys, dy_part, count * blocks), &mut [], 0, |i, part, _| {
-            block_lines(conv, &b, dy, first + i / blocks, i % blocks * block, block, part);
+            block_lines(group, &b, dy, first + i / blocks, i % blocks * block, block, part);
         });
         let (xs, dys) = (&*xs, &*dys);
         let tiles = Tiles::new(dw, RowMap::plain(blocks, b.span * taps * block), blocks, b.span * taps * block, 1, GROUP * taps * block);
         debug_assert_eq!(tiles.column_tiles(), groups);
         cpu.run(tiles, &mut [], 0, |i, out, _| {
-            let (j, group) = (i / groups, i % groups);
-            let job = Outer { conv, b, xs, dys, first, count, group, j, block, add: add || first > 0, out };
+            let job = Outer { conv, b, xs, dys, first, count, group: i % groups, j: i / groups, block, add: add || first > 0, out };
             cpu.level.run(job);
         });
     }
@@ -145,28 +153,30 @@ fn band(conv: &Conv2d, b: &Bands, index: usize) -> (usize, usize, usize) {
     (image, line, b.lines.min(conv.out_h().saturating_sub(line)))
 }
 
-/// Copies the lines that a band reads, with zeros around the image: one group of channels, or (thin)
-/// all.
-fn pad_lines(conv: &Conv2d, b: &Bands, x: &[f32], index: usize, group: usize, part: &mut [f32]) {
+/// Copies the lines that a band reads, with zeros around the image: 16 channels, or (thin) all.
+fn pad_lines(group: &Group, b: &Bands, x: &[f32], index: usize, sixteen: usize, part: &mut [f32]) {
+    let conv = &group.conv;
     let (image, line, _) = band(conv, b, index);
-    let top = (line * conv.stride) as isize - conv.pad as isize;
+    let (size, pad) = ([conv.h(), conv.w(), group.x.pixel], conv.pad()[1]);
+    let top = (line * conv.stride()[0]) as isize - conv.pad()[0] as isize;
     for (i, to) in part.chunks_exact_mut(b.x_line).enumerate() {
         let y = top + i as isize;
-        if thin(conv) {
-            lines::padded_line(conv, x, image, y, to);
+        if group.thin() {
+            lines::padded_line(x, size, pad, image, y, to);
             continue;
         }
-        if y < 0 || y >= conv.h as isize {
+        if y < 0 || y >= conv.h() as isize {
             to.fill(0.0);
             continue;
         }
-        let from = &x[(image * conv.h + y as usize) * conv.w * conv.c..][..conv.w * conv.c];
-        let c = group * GROUP;
-        let channels = GROUP.min(conv.c - c);
-        let (left, rest) = to.split_at_mut((conv.pad * GROUP).min(to.len()));
+        let from = &x[(image * conv.h() + y as usize) * conv.w() * group.x.pixel..][..conv.w() * group.x.pixel];
+        let c = sixteen * GROUP;
+        let channels = GROUP.min(conv.c() - c);
+        let c = group.x.first + c;
+        let (left, rest) = to.split_at_mut((pad * GROUP).min(to.len()));
         left.fill(0.0);
         let mut pixels = rest.chunks_exact_mut(GROUP);
-        for (from, to) in from.chunks_exact(conv.c).zip(&mut pixels) {
+        for (from, to) in from.chunks_exact(group.x.pixel).zip(&mut pixels) {
             if channels == GROUP {
                 to.copy_from_slice(&from[c..c + GROUP]);
             } else {
@@ -175,18 +185,20 @@ fn pad_lines(conv: &Conv2d, b: &Bands, x: &[f32], index: usize, group: usize, pa
             }
         }
         // What is left of the line lies to the right of the image.
-        let done = left.len() + conv.w.min(rest.len() / GROUP) * GROUP;
+        let done = left.len() + conv.w().min(rest.len() / GROUP) * GROUP;
         to[done..].fill(0.0);
     }
 }
 
 /// Copies one block of output channels of a band of dy.
-fn block_lines(conv: &Conv2d, b: &Bands, dy: &[f32], index: usize, k: usize, block: usize, part: &mut [f32]) {
+fn block_lines(group: &Group, b: &Bands, dy: &[f32], index: usize, k: usize, block: usize, part: &mut [f32]) {
+    let conv = &group.conv;
     let (image, line, lines) = band(conv, b, index);
     let (oh, ow) = (conv.out_h(), conv.out_w());
-    let channels = block.min(conv.k - k);
-    let from = &dy[(image * oh + line) * ow * conv.k..][..lines * ow * conv.k];
-    for (from, to) in from.chunks_exact(conv.k).zip(part.chunks_exact_mut(block)) {
+    let channels = block.min(conv.k() - k);
+    let k = group.y.first + k;
+    let from = &dy[(image * oh + line) * ow * group.y.pixel..][..lines * ow * group.y.pixel];
+    for (from, to) in from.chunks_exact(group.y.pixel).zip(part.chunks_exact_mut(block)) {
         to[..channels].copy_from_slice(&from[k..k + channels]);
         to[channels..].fill(0.0);
     }
@@ -247,8 +259,9 @@ impl Outer<'_, '_> {
         let mut acc = [[isa.splat(0.0); V]; R];
         for i in 0..self.count {
             let (_, _, lines) = band(conv, b, self.first + i);
-            let shape = Lines { lines, pixels: conv.out_w(), x_pixel: b.x_pixel, x_line: conv.stride * b.x_line, dy_pixel: self.block };
-            let x = &self.xs[i * b.x_band + self.group * b.x_group + line * b.x_line + across * b.x_tap + c..];
+            let x_line = conv.stride()[0] * b.x_line;
+            let shape = Lines { lines, pixels: conv.out_w(), x_pixel: b.x_pixel, x_line, dy_pixel: self.block };
+            let x = &self.xs[i * b.x_band + self.group * b.x_group + line * conv.dilation()[0] * b.x_line + across * b.x_tap + c..];
             let dy = &self.dys[(i * blocks + self.j) * (b.dy_band / blocks) + column..];
             micro::outer::<I, R, V>(isa, x, dy, shape, &mut acc);
         }

@@ -28,7 +28,7 @@ pub(crate) mod backward_weight;
 mod convolve;
 mod lines;
 
-use super::{Conv2d, Finish};
+use super::{Finish, Uniform};
 use crate::gemm::micro::{GROUP, Window};
 use crate::gemm::sub_panel;
 use crate::parallel::{Chunks, Cpu, RowMap, Section, Tiles};
@@ -48,6 +48,14 @@ const ROWS: [usize; 2] = [112, 448];
 const ROWS_MOST: usize = 448;
 /// Bands that are parts enough.
 const BANDS: usize = 8;
+
+/// The largest filter, in each direction.
+const KERNEL: usize = 64;
+
+/// Whether this algorithm can do a convolution.
+pub(crate) const fn accepts(conv: &Uniform) -> bool {
+    conv.kernel <= KERNEL
+}
 
 /// A pass as this folder sees it: from a *source* (x, or dy for the input's gradient) to an output.
 ///
@@ -94,7 +102,7 @@ struct Side {
 }
 
 impl Shape {
-    pub(super) fn forward(conv: &Conv2d) -> Shape {
+    pub(super) fn forward(conv: &Uniform) -> Shape {
         Shape {
             n: conv.n,
             h: conv.h,
@@ -115,7 +123,7 @@ impl Shape {
         }
     }
 
-    fn backward_input(conv: &Conv2d) -> Shape {
+    fn backward_input(conv: &Uniform) -> Shape {
         // Tap `first + i·stride` reads dy at `p + (phase + pad) / stride − i`.
         let (mut low, mut high) = (isize::MAX, isize::MIN);
         for phase in 0..conv.stride {
@@ -277,24 +285,24 @@ enum Filters<'a> {
 }
 
 /// Scratch of [`forward`].
-pub(crate) fn forward_scratch(conv: &Conv2d, threads: usize) -> usize {
+pub(crate) fn forward_scratch(conv: &Uniform, threads: usize) -> usize {
     Shape::forward(conv).scratch_len(0, threads)
 }
 
 /// Scratch of [`backward_input`].
-pub(crate) fn backward_input_scratch(conv: &Conv2d, threads: usize) -> usize {
+pub(crate) fn backward_input_scratch(conv: &Uniform, threads: usize) -> usize {
     let s = Shape::backward_input(conv);
     s.scratch_len(s.exchanged_len(), threads)
 }
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
 #[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
-pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
+pub(crate) fn forward(conv: &Uniform, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
     run(Shape::forward(conv), cpu, x, Filters::AsTheyLie(w, conv.weights()), y, add, finish, 0, scratch);
 }
 
 /// dx = the input's gradient (+ dx where `add`).
-pub(crate) fn backward_input(conv: &Conv2d, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn backward_input(conv: &Uniform, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
     let s = Shape::backward_input(conv);
     run(s, cpu, dy, Filters::Exchanged(w, conv.weights()), dx, add, Finish::None, s.exchanged_len(), scratch);
 }

@@ -12,11 +12,7 @@
 
 mod moments;
 
-use super::nine::Nine;
-use super::strided::{self, Strided};
-use super::winograd2::Winograd2;
-use super::winograd4::Winograd4;
-use super::{Algorithm, Conv2d, Memory, product, stem, winograd};
+use super::{Algorithm, Conv2d, Memory, Pass, depthwise, grouped, product, rows};
 use crate::batchnorm::{self, BatchNorm};
 use crate::isa::Isa;
 use crate::lanes::{load_padded, store_padded};
@@ -32,11 +28,13 @@ pub enum Finish<'a> {
     None,
     /// A normalisation, and what follows it.
     Normalise(Normalise<'a>),
+    /// A bias, and what follows it.
+    Bias(Bias<'a>),
     /// Nothing; the channels' moments are taken.
     Moments(&'a Moments<'a>),
 }
 
-/// `y ← (y − mean)·scale + shift`, then `y + residual`, then `max(y, 0)`, where these are wanted.
+/// `y ← (y − mean)·scale + shift`, then `y + residual`, then the activation, where these are wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Normalise<'a> {
     /// Subtracted: one number for each output channel.
@@ -47,14 +45,58 @@ pub struct Normalise<'a> {
     pub shift: &'a [f32],
     /// Then added: as y.
     pub residual: Option<&'a [f32]>,
-    /// Whether negative numbers become zero at the end.
-    pub relu: bool,
+    /// Applied at the end.
+    pub activation: Activation,
+}
+
+/// `y ← y + bias`, then the activation.
+#[derive(Clone, Copy, Debug)]
+pub struct Bias<'a> {
+    /// One number for each output channel.
+    pub bias: &'a [f32],
+    /// Applied at the end.
+    pub activation: Activation,
+}
+
+/// A function of one number that costs nothing while an output is in registers. NaN stays NaN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Activation {
+    /// v
+    #[default]
+    None,
+    /// 0 where v < 0, else v: −0 stays −0.
+    Relu,
+    /// The same, and 6 where v > 6.
+    Relu6,
+    /// v · relu6(v + 3) / 6, rounded after each operation.
+    Hardswish,
+}
+
+impl Activation {
+    #[inline(always)]
+    fn of<I: Isa, const A: u8>(isa: I, v: I::V) -> I::V {
+        let (zero, six) = (isa.splat(0.0), isa.splat(6.0));
+        let relu = |v: I::V| isa.select(isa.lt(v, zero), zero, v);
+        if A == Activation::Relu as u8 {
+            relu(v)
+        } else if A == Activation::Relu6 as u8 {
+            let v = relu(v);
+            isa.select(isa.lt(six, v), six, v)
+        } else if A == Activation::Hardswish as u8 {
+            let gate = isa.add(v, isa.splat(3.0));
+            let gate = isa.select(isa.lt(gate, zero), zero, gate);
+            let gate = isa.select(isa.lt(six, gate), six, gate);
+            isa.div(isa.mul(v, gate), six)
+        } else {
+            v
+        }
+    }
 }
 
 impl<'a> Normalise<'a> {
     /// Numbers of the tables of `k` channels.
     pub const fn tables_len(k: usize) -> usize {
-        3 * k
+        crate::bounds::product(&[3, k])
     }
 
     /// The normalisation of [`crate::batchnorm::forward_running`], with nothing behind it; `tables` are
@@ -72,7 +114,7 @@ impl<'a> Normalise<'a> {
             [gamma, beta, mean, var],
             [&mut *means, &mut *scales, &mut *shifts],
         );
-        Normalise { mean: means, scale: scales, shift: shifts, residual: None, relu: false }
+        Normalise { mean: means, scale: scales, shift: shifts, residual: None, activation: Activation::None }
     }
 }
 
@@ -85,7 +127,8 @@ impl Finish<'_> {
     pub(crate) fn tile(&self, level: Level, tile: &mut Tile) {
         match self {
             Finish::None => {}
-            Finish::Normalise(with) => level.run(NormaliseTask { with, tile }),
+            Finish::Normalise(with) => normalise(level, with, tile, None),
+            Finish::Bias(with) => level.run(BiasTask { with, tile }),
             Finish::Moments(moments) => moments.tile(level, tile),
         }
     }
@@ -95,8 +138,8 @@ impl Finish<'_> {
         if let Finish::None = self {
             return;
         }
-        let rows = y.len() / conv.k;
-        cpu.run(Tiles::new(y, RowMap::plain(rows, conv.k), rows, conv.k, ROWS, conv.k), &mut [], 0, |_, mut tile, _| {
+        let rows = y.len() / conv.k();
+        cpu.run(Tiles::new(y, RowMap::plain(rows, conv.k()), rows, conv.k(), ROWS, conv.k()), &mut [], 0, |_, mut tile, _| {
             self.tile(cpu.level, &mut tile);
         });
     }
@@ -105,11 +148,14 @@ impl Finish<'_> {
     pub(crate) fn check(&self, conv: &Conv2d) {
         if let Finish::Normalise(with) = self {
             for (what, table) in [("means", with.mean), ("scales", with.scale), ("shifts", with.shift)] {
-                assert_eq!(table.len(), conv.k, "{what} for the output channels of {conv:?}");
+                assert_eq!(table.len(), conv.k(), "{what} for the output channels of {conv:?}");
             }
             if let Some(residual) = with.residual {
                 assert_eq!(residual.len(), conv.y_len(), "numbers of the residual of {conv:?}");
             }
+        }
+        if let Finish::Bias(with) = self {
+            assert_eq!(with.bias.len(), conv.k(), "bias for the output channels of {conv:?}");
         }
     }
 }
@@ -118,26 +164,25 @@ impl Finish<'_> {
 /// with numbers of their own, so moments are taken in a pass of their own.
 fn row_tiles(conv: &Conv2d, algorithm: Algorithm, memory: Memory) -> Option<usize> {
     match algorithm.built() {
+        Algorithm::Gemm if conv.by_rows(Pass::Forward) => Some(rows::row_tiles(conv)),
         Algorithm::Gemm => Some(product::row_tiles(conv, memory.budget())),
-        Algorithm::Winograd4 => Some(winograd::row_tiles::<Winograd4>(conv)),
-        Algorithm::Winograd2 => Some(winograd::row_tiles::<Winograd2>(conv)),
-        Algorithm::Nine => Some(winograd::row_tiles::<Nine>(conv)),
-        Algorithm::Polyphase if strided::accepts(conv) => Some(winograd::row_tiles::<Strided>(conv)),
-        Algorithm::Direct => stem::accepts(conv).then(|| stem::row_tiles(conv)),
-        #[allow(unreachable_patterns)] // every algorithm of some builds
-        _ => None,
+        Algorithm::Depthwise => Some(depthwise::row_tiles(conv)),
+        Algorithm::Grouped => Some(grouped::row_tiles(conv)),
+        #[cfg(feature = "matrixmultiply")]
+        Algorithm::Im2col => None,
+        tuned => conv.tuned(tuned).row_tiles(tuned),
     }
 }
 
 impl Conv2d {
     fn moments_parts(&self, algorithm: Algorithm, memory: Memory) -> usize {
-        row_tiles(self, algorithm, memory).unwrap_or((self.y_len() / self.k).div_ceil(ROWS))
+        row_tiles(self, algorithm, memory).unwrap_or((self.y_len() / self.k()).div_ceil(ROWS))
     }
 
     /// Numbers of scratch that [`Conv2d::forward_moments`] needs before that of the forward pass; a
     /// multiple of 16.
     pub fn moments_scratch_len(&self, algorithm: Algorithm, memory: Memory) -> usize {
-        Moments::scratch_len(self.k, self.moments_parts(algorithm, memory))
+        Moments::scratch_len(self.k(), self.moments_parts(algorithm, memory))
     }
 
     /// y = x ⊛ w; `moments` gets the means of y's channels, then the sums of the squared deviations
@@ -160,8 +205,8 @@ impl Conv2d {
     ) {
         let (cells, scratch) = scratch.split_at_mut(self.moments_scratch_len(algorithm, memory));
         // No more than planned: the cut into tiles depends on it.
-        let scratch = &mut scratch[..self.scratch_len(super::Pass::Forward, algorithm, memory, cpu.threads.count())];
-        let partial = Moments::new(self.k, self.moments_parts(algorithm, memory), cells);
+        let scratch = &mut scratch[..self.scratch_len(Pass::Forward, algorithm, memory, cpu.threads.count())];
+        let partial = Moments::new(self.k(), self.moments_parts(algorithm, memory), cells);
         let finish = Finish::Moments(&partial);
         if row_tiles(self, algorithm, memory).is_some() {
             self.forward(cpu, algorithm, x, w, y, false, finish, scratch);
@@ -173,38 +218,62 @@ impl Conv2d {
     }
 }
 
+impl Normalise<'_> {
+    /// Finishes one tile of y, to which `kept` is added: the tile's rows one behind the other.
+    #[inline]
+    pub(crate) fn tile_over(&self, level: Level, tile: &mut Tile, kept: &[f32]) {
+        normalise(level, self, tile, Some(kept));
+    }
+}
+
+/// Compiled once, which matters in a board's flash.
+#[inline(never)]
+fn normalise(level: Level, with: &Normalise, tile: &mut Tile, kept: Option<&[f32]>) {
+    level.run(NormaliseTask { with, tile, kept });
+}
+
 struct NormaliseTask<'a, 't, 'p> {
     with: &'a Normalise<'a>,
     tile: &'p mut Tile<'t>,
+    /// The residual's rows of this tile, one behind the other, instead of the whole residual.
+    kept: Option<&'a [f32]>,
 }
 
 impl Task for NormaliseTask<'_, '_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        match (self.with.residual, self.with.relu) {
-            (None, false) => self.vectors::<I, false, false>(isa, &[]),
-            (None, true) => self.vectors::<I, false, true>(isa, &[]),
-            (Some(residual), false) => self.vectors::<I, true, false>(isa, residual),
-            (Some(residual), true) => self.vectors::<I, true, true>(isa, residual),
+        match self.with.activation {
+            Activation::None => self.residual::<I, { Activation::None as u8 }>(isa),
+            Activation::Relu => self.residual::<I, { Activation::Relu as u8 }>(isa),
+            Activation::Relu6 => self.residual::<I, { Activation::Relu6 as u8 }>(isa),
+            Activation::Hardswish => self.residual::<I, { Activation::Hardswish as u8 }>(isa),
         }
     }
 }
 
 impl NormaliseTask<'_, '_, '_> {
     #[inline(always)]
-    fn vectors<I: Isa, const ADD: bool, const RELU: bool>(mut self, isa: I, residual: &[f32]) {
+    fn residual<I: Isa, const A: u8>(self, isa: I) {
+        match self.kept.or(self.with.residual) {
+            None => self.vectors::<I, false, A>(isa, &[]),
+            Some(residual) => self.vectors::<I, true, A>(isa, residual),
+        }
+    }
+
+    #[inline(always)]
+    fn vectors<I: Isa, const ADD: bool, const A: u8>(mut self, isa: I, residual: &[f32]) {
         let columns = self.tile.columns();
         let mut at = 0;
         while at < columns {
             let left = columns - at;
             if left >= 4 * I::LANES {
-                self.strip::<I, 4, ADD, RELU>(isa, residual, at);
+                self.strip::<I, 4, ADD, A>(isa, residual, at);
                 at += 4 * I::LANES;
             } else if left >= 2 * I::LANES {
-                self.strip::<I, 2, ADD, RELU>(isa, residual, at);
+                self.strip::<I, 2, ADD, A>(isa, residual, at);
                 at += 2 * I::LANES;
             } else {
-                self.strip::<I, 1, ADD, RELU>(isa, residual, at);
+                self.strip::<I, 1, ADD, A>(isa, residual, at);
                 at += I::LANES;
             }
         }
@@ -212,7 +281,7 @@ impl NormaliseTask<'_, '_, '_> {
 
     /// All rows of `V` vectors of columns from `at` on; the tables' parts stay in registers.
     #[inline(always)]
-    fn strip<I: Isa, const V: usize, const ADD: bool, const RELU: bool>(&mut self, isa: I, residual: &[f32], at: usize) {
+    fn strip<I: Isa, const V: usize, const ADD: bool, const A: u8>(&mut self, isa: I, residual: &[f32], at: usize) {
         let there = (self.tile.columns() - at).min(V * I::LANES);
         let column = self.tile.first_column() + at;
         let zero = isa.splat(0.0);
@@ -224,7 +293,7 @@ impl NormaliseTask<'_, '_, '_> {
             shift[v] = load_padded(isa, &self.with.shift[from], 0.0);
         }
         for row in 0..self.tile.rows() {
-            let start = self.tile.row_start(row) + at;
+            let start = if self.kept.is_some() { row * self.tile.columns() } else { self.tile.row_start(row) } + at;
             let other = if ADD { &residual[start..start + there] } else { &[][..] };
             let y = &mut self.tile.row(row)[at..at + there];
             for v in 0..V {
@@ -233,10 +302,39 @@ impl NormaliseTask<'_, '_, '_> {
                 if ADD {
                     value = isa.add(value, load_padded(isa, &other[v * I::LANES..], 0.0));
                 }
-                if RELU {
-                    value = isa.select(isa.lt(value, zero), zero, value);
-                }
-                store_padded(isa, value, part);
+                store_padded(isa, Activation::of::<I, A>(isa, value), part);
+            }
+        }
+    }
+}
+
+struct BiasTask<'a, 't, 'p> {
+    with: &'a Bias<'a>,
+    tile: &'p mut Tile<'t>,
+}
+
+impl Task for BiasTask<'_, '_, '_> {
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        match self.with.activation {
+            Activation::None => self.rows::<I, { Activation::None as u8 }>(isa),
+            Activation::Relu => self.rows::<I, { Activation::Relu as u8 }>(isa),
+            Activation::Relu6 => self.rows::<I, { Activation::Relu6 as u8 }>(isa),
+            Activation::Hardswish => self.rows::<I, { Activation::Hardswish as u8 }>(isa),
+        }
+    }
+}
+
+impl BiasTask<'_, '_, '_> {
+    #[inline(always)]
+    fn rows<I: Isa, const A: u8>(self, isa: I) {
+        let (first, columns) = (self.tile.first_column(), self.tile.columns());
+        let bias = &self.with.bias[first..first + columns];
+        for row in 0..self.tile.rows() {
+            let y = self.tile.row(row);
+            for (y, bias) in y.chunks_mut(I::LANES).zip(bias.chunks(I::LANES)) {
+                let value = isa.add(load_padded(isa, y, 0.0), load_padded(isa, bias, 0.0));
+                store_padded(isa, Activation::of::<I, A>(isa, value), y);
             }
         }
     }

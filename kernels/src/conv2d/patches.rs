@@ -8,7 +8,8 @@
 //! whole *line* of the filter, whose pixels lie side by side in memory: kernel·c "channels" (21 for
 //! the stem) and as many taps as the filter has lines.
 
-use super::Conv2d;
+use super::group::Group;
+use super::uniform::Uniform;
 use crate::dispatch::Task;
 use crate::gemm::micro::GROUP;
 use crate::isa::Isa;
@@ -22,27 +23,25 @@ pub(crate) struct Patches<'a> {
     pub(crate) h: usize,
     /// Pixels of a line.
     pub(crate) w: usize,
-    /// Numbers of a pixel.
+    /// Channels of a pixel that are read; they begin `first` numbers behind it.
     pub(crate) c: usize,
+    pub(crate) first: usize,
+    /// Numbers of a pixel.
+    pub(crate) pixel: usize,
     /// Lines of the product's rows per image.
     pub(crate) out_h: usize,
     /// Pixels of such a line.
     pub(crate) out_w: usize,
-    /// Pixels from a row's patch to the next row's.
-    pub(crate) step: usize,
+    /// Lines and columns from a row's patch to the next row's.
+    pub(crate) step: [usize; 2],
     /// Lines and columns of taps.
     pub(crate) taps: [usize; 2],
-    /// Line and column of the first tap of row 0, and the direction in which the taps go on.
+    /// Line and column of the first tap of row 0.
     pub(crate) origin: [isize; 2],
-    /// +1: taps move right and down; −1: left and up.
-    pub(crate) direction: isize,
-    /// Channels of a tap that lie side by side: c, or kernel·c with [`thin`] images.
+    /// Lines and columns from a tap to the next: negative where they go up and left.
+    pub(crate) apart: [isize; 2],
+    /// Channels of a tap that lie side by side: c, or kernel·c with [thin](Group::thin) images.
     pub(crate) span: usize,
-}
-
-/// Whether lines of the filter serve as taps.
-pub(crate) const fn thin(conv: &Conv2d) -> bool {
-    conv.c < 8 && conv.kernel > 1
 }
 
 /// The numbers of one tap of one row: `x[start..]`, of which `low..high` exist (zeros elsewhere).
@@ -55,21 +54,43 @@ struct Segment {
 
 impl<'a> Patches<'a> {
     /// The patches that the forward pass reads.
-    pub(crate) fn forward(conv: &Conv2d, x: &'a [f32]) -> Self {
-        let pad = -(conv.pad as isize);
-        let (columns, span) = if thin(conv) { (1, conv.kernel * conv.c) } else { (conv.kernel, conv.c) };
+    pub(crate) fn forward(group: &Group, x: &'a [f32]) -> Self {
+        let conv = &group.conv;
+        let [high, wide] = conv.kernel();
+        let (columns, span) = if group.thin() { (1, wide * conv.c()) } else { (wide, conv.c()) };
+        Patches {
+            x,
+            h: conv.h(),
+            w: conv.w(),
+            c: conv.c(),
+            first: group.x.first,
+            pixel: group.x.pixel,
+            out_h: conv.out_h(),
+            out_w: conv.out_w(),
+            step: conv.stride(),
+            taps: [high, columns],
+            origin: conv.pad().map(|pad| -(pad as isize)),
+            apart: conv.dilation().map(|distance| distance as isize),
+            span,
+        }
+    }
+
+    /// The same for a convolution whose taps are single pixels, however few channels there are.
+    pub(crate) fn uniform(conv: &Uniform, x: &'a [f32]) -> Self {
         Patches {
             x,
             h: conv.h,
             w: conv.w,
             c: conv.c,
+            first: 0,
+            pixel: conv.c,
             out_h: conv.out_h(),
             out_w: conv.out_w(),
-            step: conv.stride,
-            taps: [conv.kernel, columns],
-            origin: [pad, pad],
-            direction: 1,
-            span,
+            step: [conv.stride; 2],
+            taps: [conv.kernel; 2],
+            origin: [-(conv.pad as isize); 2],
+            apart: [1; 2],
+            span: conv.c,
         }
     }
 
@@ -89,7 +110,7 @@ impl<'a> Patches<'a> {
             return Segment::default();
         }
         let pixel = (image * self.h + y as usize) as isize * self.w as isize + x;
-        let start = pixel * self.c as isize;
+        let start = pixel * self.pixel as isize + self.first as isize;
         if self.span == self.c {
             let inside = x >= 0 && x < self.w as isize;
             return Segment { start, low: 0, high: if inside { self.c } else { 0 } };
@@ -126,13 +147,13 @@ impl Task for PackPanel<'_, '_> {
             let m = self.first + r;
             let (line, ox) = (m / p.out_w, m % p.out_w);
             let (image, oy) = (line / p.out_h, line % p.out_h);
-            *at = (image, (oy * p.step) as isize + p.origin[0], (ox * p.step) as isize + p.origin[1]);
+            *at = (image, (oy * p.step[0]) as isize + p.origin[0], (ox * p.step[1]) as isize + p.origin[1]);
         }
         let taps = p.tap_count();
         let tap_len = self.rows * GROUP;
         for t in 0..taps {
-            let dy = p.direction * (t / p.taps[1]) as isize;
-            let dx = p.direction * (t % p.taps[1]) as isize;
+            let dy = p.apart[0] * (t / p.taps[1]) as isize;
+            let dx = p.apart[1] * (t % p.taps[1]) as isize;
             for (r, &(image, y, x)) in at[..self.rows].iter().enumerate() {
                 let segment = p.segment(image, y + dy, x + dx);
                 for g in 0..self.groups {

@@ -5,17 +5,19 @@
 //! lie.
 //!
 //! *Input's gradient:* `dx[p] = Σ over taps, dy[(p + pad − tap) / stride] · w[tap]`, where the division
-//! must come out even. So the input's pixels fall into stride² phases with taps of their own, and in
+//! must come out even. So the input's pixels fall into stride² phases with taps of their own (see [`Side`]), and in
 //! each phase it is a convolution of stride 1 over dy whose weights have input and output channels
-//! exchanged. (V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning",
-//! 2016, chapter 4.) The exchanged weights are made a piece at a time in scratch.
+//! exchanged. The exchanged weights are made a piece at a time in scratch.
 //!
 //! Scratch is cut into a part for the packed patches and a part for exchanged weights; as many rows
-//! and channels are done at a time as fit. The
-//! rows change no bit, and the channels are cut at the same places whatever the scratch.
+//! and channels are done at a time as fit, and where there is little scratch (on a board) as many blocks of
+//! columns, for each of which the patches are packed anew. Rows and columns change no bit, and the channels are cut at
+//! the same places whatever the scratch.
 
-use super::patches::{PackPanel, Patches, thin};
-use super::{Conv2d, Finish, transposed::Transposed};
+use super::group::{self, Group};
+use super::patches::{PackPanel, Patches};
+use super::side::Side;
+use super::{Conv2d, Finish, Normalise, transposed::Transposed};
 use crate::gemm::micro::GROUP;
 use crate::gemm::{Multiply, panel_rows, sub_panel};
 use crate::isa::Isa;
@@ -26,41 +28,109 @@ use crate::{Level, Task};
 /// Rows that one tile of the output has at most: the weights' sub-panel in the first-level cache
 /// serves them all.
 const TILE_ROWS: usize = 112;
+/// Rows of a tile where it is kept before it is written over.
+const OVER_ROWS: usize = 28;
 /// Rows that are worth repacking exchanged weights for.
 const ROWS_AT_LEAST: usize = 96;
 /// The most rows of a panel at any level.
 const PANEL_MOST: usize = 14;
+/// No weights are exchanged.
+const NO_COLUMNS: (usize, usize) = (0, 1);
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
 #[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
 pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
-    let m = conv.n * conv.out_h() * conv.out_w();
-    let map = RowMap::plain(m, conv.k);
-    let patches = Patches::forward(conv, x);
-    let (weights, scratch) = if thin(conv) {
-        let layout = conv.weights();
-        let (lines, scratch) = scratch.split_at_mut(layout.len());
-        super::thin::to_lines(conv, w, lines);
-        (&*lines, scratch)
-    } else {
-        (w, scratch)
-    };
-    product(cpu, patches, Weights::AsTheyLie(weights), y, map, m, conv.k, add, finish, scratch);
+    let (own, scratch) = scratch.split_at_mut(group::own_len(conv));
+    let m = conv.n() * conv.out_h() * conv.out_w();
+    group::for_each(conv, w, own, |group, w| {
+        let layout = group.conv.weights();
+        let (weights, scratch) = if group.thin() {
+            let (lines, scratch) = scratch.split_at_mut(layout.len());
+            super::thin::to_lines(&group.conv, w, lines);
+            (&*lines, scratch)
+        } else {
+            (w, &mut *scratch)
+        };
+        let out = Out { data: y, map: RowMap::plain(m, conv.k()), m, first: group.y.first, n: layout.k(), add, finish };
+        product(cpu, Patches::forward(group, x), Weights::AsTheyLie(weights), out, scratch);
+    });
+}
+
+/// y = what `how` makes of x ⊛ w, with y as the residual.
+///
+/// # Panics
+/// Where [`over_scratch`] tells none.
+pub(super) fn forward_over(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], how: &Normalise, scratch: &mut [f32]) {
+    let m = conv.n() * conv.out_h() * conv.out_w();
+    let (group, n) = (Group::nth(conv, 0), conv.k());
+    let patches = Patches::forward(&group, x);
+    let (kept, scratch) = scratch.split_at_mut(cpu.threads.count() * OVER_ROWS * block(n));
+    assert!(whole(&patches, m, scratch.len()), "the channels of {conv:?} in one go");
+    let groups = patches.span.div_ceil(GROUP);
+    let (row_len, most) = (patches.row_len(groups), rows_at(cpu.level));
+    let room = (scratch.len() / row_len.max(1)).clamp(1, m);
+    let stride = patches.span * patches.tap_count() * block(n);
+    for first_row in (0..m).step_by(room) {
+        let rows = room.min(m - first_row);
+        let panel = panel_rows(rows, most);
+        let a = &mut scratch[..rows * row_len];
+        cpu.run(Chunks::new(a, panel * row_len, rows.div_ceil(panel)), &mut [], 0, |i, part, _| {
+            let count = panel.min(rows - i * panel);
+            cpu.level.run(PackPanel { patches, first: first_row + i * panel, rows: count, group: 0, groups, panel: part });
+        });
+        let a = &*a;
+        let tiles = Tiles::from_row(y, RowMap::plain(m, n), first_row, rows, n, OVER_ROWS / panel * panel, block(n));
+        cpu.run(tiles, kept, OVER_ROWS * block(n), |_, mut out, kept| {
+            let (row, j, columns) = (out.first_row() - first_row, out.first_column() / block(n), out.columns());
+            for (i, kept) in kept.chunks_mut(columns).take(out.rows()).enumerate() {
+                kept.copy_from_slice(out.row(i));
+            }
+            cpu.level.run(Multiply {
+                a: &a[row * row_len..],
+                panel,
+                b: &w[j * stride..],
+                block: block(n),
+                channels: patches.span,
+                taps: patches.tap_count(),
+                add: false,
+                out: &mut out,
+            });
+            how.tile_over(cpu.level, &mut out, kept);
+        });
+    }
+}
+
+/// Scratch of [`forward_over`]; `None` where a residual can't be written over: its rows would be gone before all channels
+/// were summed.
+pub(super) fn over_scratch(conv: &Conv2d, budget: usize, threads: usize) -> Option<usize> {
+    let m = conv.n() * conv.out_h() * conv.out_w();
+    let group = Group::nth(conv, 0);
+    let patches = Patches::forward(&group, &[]);
+    let own = product_scratch(&patches, m, NO_COLUMNS, budget);
+    let possible = conv.groups() == 1 && !group.thin() && patches.tap_count() > 0 && whole(&patches, m, own);
+    possible.then_some(threads * OVER_ROWS * block(conv.k()) + own)
+}
+
+/// Whether all channels of some rows are packed into so many numbers.
+fn whole(patches: &Patches, m: usize, numbers: usize) -> bool {
+    let groups = patches.span.div_ceil(GROUP);
+    cut(patches, m, NO_COLUMNS, numbers).groups >= groups && numbers >= patches.row_len(groups)
 }
 
 /// Scratch of [`forward`]: at most `budget` numbers where that suffices.
 pub(crate) fn forward_scratch(conv: &Conv2d, budget: usize) -> usize {
-    let m = conv.n * conv.out_h() * conv.out_w();
-    let patches = Patches::forward(conv, &[]);
-    let lines = if thin(conv) { conv.weights().len() } else { 0 };
-    lines + product_scratch(&patches, m, 0, budget)
+    let group = Group::nth(conv, 0);
+    let m = conv.n() * conv.out_h() * conv.out_w();
+    let patches = Patches::forward(&group, &[]);
+    let lines = if group.thin() { group.conv.weights().len() } else { 0 };
+    group::own_len(conv) + lines + product_scratch(&patches, m, NO_COLUMNS, budget)
 }
 
 /// How many row tiles [`forward`] has at most, at any level, with the scratch of this budget.
 pub(crate) fn row_tiles(conv: &Conv2d, budget: usize) -> usize {
-    let m = conv.n * conv.out_h() * conv.out_w();
-    let patches = Patches::forward(conv, &[]);
-    let cut = cut(&patches, m, 0, product_scratch(&patches, m, 0, budget));
+    let m = conv.n() * conv.out_h() * conv.out_w();
+    let patches = Patches::forward(&Group::nth(conv, 0), &[]);
+    let cut = cut(&patches, m, NO_COLUMNS, product_scratch(&patches, m, NO_COLUMNS, budget));
     m.div_ceil(cut.rows) * tiles_of(cut.rows)
 }
 
@@ -71,71 +141,88 @@ fn tiles_of(rows: usize) -> usize {
 
 /// dx = the input's gradient (+ dx where `add`).
 pub(crate) fn backward_input(conv: &Conv2d, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
-    for phase in phases(conv) {
-        let map = RowMap {
-            w: phase.w,
-            h: phase.h,
-            pixel: conv.stride * conv.c,
-            line: conv.stride * conv.w * conv.c,
-            image: conv.h * conv.w * conv.c,
-            start: (phase.y * conv.w + phase.x) * conv.c,
-        };
-        let m = conv.n * phase.h * phase.w;
-        let patches = phase.patches(conv, dy);
-        let weights =
-            Transposed { layout: conv.weights(), kernel: conv.kernel, stride: conv.stride, first: phase.first, taps: patches.taps };
-        product(cpu, patches, Weights::Transposed(w, weights), dx, map, m, conv.c, add, Finish::None, scratch);
-    }
+    let (own, scratch) = scratch.split_at_mut(group::own_len(conv));
+    group::for_each(conv, w, own, |group, w| {
+        for phase in phases(conv) {
+            let [high, wide] = conv.stride();
+            let map = RowMap {
+                w: phase.sides[1].pixels,
+                h: phase.sides[0].pixels,
+                pixel: wide * conv.c(),
+                line: high * conv.w() * conv.c(),
+                image: conv.h() * conv.w() * conv.c(),
+                start: (phase.sides[0].start * conv.w() + phase.sides[1].start) * conv.c(),
+            };
+            let patches = phase.patches(group, dy);
+            let weights = Transposed {
+                layout: group.conv.weights(),
+                kernel: conv.kernel()[1],
+                stride: phase.sides.map(|side| side.step),
+                first: phase.sides.map(|side| side.first),
+                taps: patches.taps,
+            };
+            let out = Out { data: &mut *dx, map, m: phase.rows(conv), first: group.x.first, n: group.conv.c(), add, finish: Finish::None };
+            product(cpu, patches, Weights::Transposed(w, weights), out, scratch);
+        }
+    });
 }
 
 /// Scratch of [`backward_input`].
 pub(crate) fn backward_input_scratch(conv: &Conv2d, budget: usize) -> usize {
-    let columns = conv.c.next_multiple_of(block(conv.c));
-    phases(conv).map(|phase| product_scratch(&phase.patches(conv, &[]), conv.n * phase.h * phase.w, columns, budget)).max().unwrap_or(0)
+    let group = Group::nth(conv, 0);
+    let block = block(group.conv.c());
+    let columns = (group.conv.c().next_multiple_of(block), block);
+    let most = phases(conv).map(|phase| product_scratch(&phase.patches(&group, &[]), phase.rows(conv), columns, budget)).max();
+    group::own_len(conv) + most.unwrap_or(0)
 }
 
-/// Input pixels (y, x), (y, x + stride), …: those that see the same taps.
+/// Input pixels that see the same taps: lines, columns.
 struct Phase {
-    y: usize,
-    x: usize,
-    h: usize,
-    w: usize,
-    /// The smallest tap of each direction that hits; the others lie a stride apart.
-    first: [usize; 2],
+    sides: [Side; 2],
 }
 
 fn phases(conv: &Conv2d) -> impl Iterator<Item = Phase> + use<> {
     let conv = *conv;
-    let s = conv.stride;
-    (0..s.min(conv.h) * s).map(move |i| (i / s, i % s)).filter(move |&(_, x)| x < conv.w).map(move |(y, x)| Phase {
-        y,
-        x,
-        h: (conv.h - y).div_ceil(s),
-        w: (conv.w - x).div_ceil(s),
-        first: [(y + conv.pad) % s, (x + conv.pad) % s],
-    })
+    let [lines, columns] = [conv.stride()[0].min(conv.h()), conv.stride()[1].min(conv.w())];
+    (0..lines * columns)
+        .map(move |i| Phase { sides: [Side::backward_input(&conv, 0, i / columns), Side::backward_input(&conv, 1, i % columns)] })
 }
 
 impl Phase {
-    fn patches<'a>(&self, conv: &Conv2d, dy: &'a [f32]) -> Patches<'a> {
-        let s = conv.stride;
-        // Tap `first + i·s` reads dy at (p + pad − first) / s − i.
-        let taps = self.first.map(|first| conv.kernel.saturating_sub(first).div_ceil(s));
-        let origin = |p: usize, first: usize| ((p + conv.pad) as isize - first as isize) / s as isize;
+    /// Rows of the product.
+    fn rows(&self, conv: &Conv2d) -> usize {
+        conv.n() * self.sides[0].pixels * self.sides[1].pixels
+    }
+
+    fn patches<'a>(&self, group: &Group, dy: &'a [f32]) -> Patches<'a> {
+        let conv = &group.conv;
         Patches {
             x: dy,
             h: conv.out_h(),
             w: conv.out_w(),
-            c: conv.k,
-            out_h: self.h,
-            out_w: self.w,
-            step: 1,
-            taps,
-            origin: [origin(self.y, self.first[0]), origin(self.x, self.first[1])],
-            direction: -1,
-            span: conv.k,
+            c: conv.k(),
+            first: group.y.first,
+            pixel: group.y.pixel,
+            out_h: self.sides[0].pixels,
+            out_w: self.sides[1].pixels,
+            step: [1; 2],
+            taps: self.sides.map(|side| side.taps),
+            origin: self.sides.map(|side| side.origin),
+            apart: self.sides.map(|side| side.apart),
+            span: conv.k(),
         }
     }
+}
+
+/// The output of a product: `m` rows of `n` columns, from column `first` of what `map` says on.
+struct Out<'a, 'f> {
+    data: &'a mut [f32],
+    map: RowMap,
+    m: usize,
+    first: usize,
+    n: usize,
+    add: bool,
+    finish: Finish<'f>,
 }
 
 /// The right-hand side of a product.
@@ -150,53 +237,54 @@ enum Weights<'a> {
 struct Cut {
     rows: usize,
     groups: usize,
+    /// Blocks of columns whose exchanged weights are in scratch.
+    blocks: usize,
 }
 
-fn cut(patches: &Patches, m: usize, columns: usize, numbers: usize) -> Cut {
+/// `columns` in blocks of `block`: those whose weights are exchanged, or none.
+fn cut(patches: &Patches, m: usize, (columns, block): (usize, usize), numbers: usize) -> Cut {
     let group = patches.row_len(1);
     let groups = patches.span.div_ceil(GROUP).max(1);
+    let all_blocks = columns.div_ceil(block);
     if group == 0 {
-        return Cut { rows: m, groups }; // no taps: there is nothing to pack
+        return Cut { rows: m, groups, blocks: all_blocks }; // no taps: there is nothing to pack
     }
-    let at_least = m.min(ROWS_AT_LEAST) + columns;
     // Whole sub-panels, so that the sums are the same however much scratch there is.
     let unit = sub_panel(patches.tap_count());
+    let panel = m.min(PANEL_MOST);
+    let room = numbers / (group * unit.min(groups));
+    let blocks = if room >= panel + columns { all_blocks } else { (room.saturating_sub(panel) / block).clamp(1, all_blocks) };
+    let columns = columns.min(blocks * block);
+    let at_least = m.min(ROWS_AT_LEAST) + columns;
     let groups = (numbers / (at_least * group) / unit * unit).clamp(unit.min(groups), groups);
     let rows = (numbers / (groups * group)).saturating_sub(columns);
-    Cut { rows: rows.clamp(1, m), groups }
+    Cut { rows: rows.clamp(1, m), groups, blocks }
 }
 
 /// At most `budget` numbers where that is enough, never more than all at once would take.
-fn product_scratch(patches: &Patches, m: usize, columns: usize, budget: usize) -> usize {
+fn product_scratch(patches: &Patches, m: usize, (columns, block): (usize, usize), budget: usize) -> usize {
     let all = (m + columns) * patches.row_len(patches.span.div_ceil(GROUP));
     let unit = sub_panel(patches.tap_count()).min(patches.span.div_ceil(GROUP));
-    let least = (m.min(PANEL_MOST) + columns) * patches.row_len(unit);
+    let least = (m.min(PANEL_MOST) + columns.min(block)) * patches.row_len(unit);
     all.min(budget.max(least))
 }
 
-#[allow(clippy::too_many_arguments)] // private; each is one of the product's parts
-fn product(
-    cpu: &Cpu,
-    patches: Patches,
-    weights: Weights,
-    out: &mut [f32],
-    map: RowMap,
-    m: usize,
-    n: usize,
-    add: bool,
-    finish: Finish,
-    scratch: &mut [f32],
-) {
+fn product(cpu: &Cpu, patches: Patches, weights: Weights, out: Out, scratch: &mut [f32]) {
+    let Out { data, map, m, first: first_column, n, add, finish } = out;
     let block = block(n);
     let columns = match weights {
-        Weights::AsTheyLie(_) => 0,
-        Weights::Transposed(..) => n.next_multiple_of(block),
+        Weights::AsTheyLie(_) => NO_COLUMNS,
+        Weights::Transposed(..) => (n.next_multiple_of(block), block),
     };
     let taps = patches.tap_count();
     let all_groups = if taps == 0 { 0 } else { patches.span.div_ceil(GROUP) };
     let cut = cut(&patches, m, columns, scratch.len());
+    let all_blocks = n.div_ceil(block);
+    let each_time = if columns == NO_COLUMNS { all_blocks } else { cut.blocks };
     let most = rows_at(cpu.level);
-    for first_row in (0..m).step_by(cut.rows) {
+    let pieces = (0..all_blocks).step_by(each_time).flat_map(|first| (0..m).step_by(cut.rows).map(move |row| (first, row)));
+    for (first_block, first_row) in pieces {
+        let blocks = first_block..(first_block + each_time).min(all_blocks);
         let rows = cut.rows.min(m - first_row);
         let panel = panel_rows(rows, most);
         for group in (0..all_groups.max(1)).step_by(cut.groups) {
@@ -210,22 +298,25 @@ fn product(
                     cpu.level.run(PackPanel { patches, first: first_row + i * panel, rows: count, group, groups, panel: part });
                 });
             }
-            // Where the block of columns j begins, for these channels.
+            // Where the first block of columns begins, for these channels.
             let (b, stride) = match &weights {
                 Weights::AsTheyLie(w) => (&w[group * GROUP * taps * block..], patches.span * taps * block),
                 Weights::Transposed(w, how) => {
                     let each = groups * GROUP * taps * block;
-                    let exchanged = &mut exchanged[..n.div_ceil(block) * each];
-                    how.run(cpu, w, n, group, groups, exchanged);
+                    let exchanged = &mut exchanged[..blocks.len() * each];
+                    how.blocks(cpu, w, (block, blocks.clone()), group, groups, exchanged);
                     (&*exchanged, each)
                 }
             };
             let a = &*a;
-            let tiles = Tiles::from_row(out, map, first_row, rows, n, TILE_ROWS / panel * panel, block)
+            let first = first_column + first_block * block;
+            let end = first_column + n.min(blocks.end * block);
+            let tiles = Tiles::from_row(data, map, first_row, rows, end, TILE_ROWS / panel * panel, block)
+                .beyond_column(first)
                 .numbered_from(first_row / cut.rows * tiles_of(cut.rows));
             let last = group + cut.groups >= all_groups;
             cpu.run(tiles, &mut [], 0, |_, mut out, _| {
-                let (row, j) = (out.first_row() - first_row, out.first_column() / block);
+                let (row, j) = (out.first_row() - first_row, (out.first_column() - first) / block);
                 cpu.level.run(Multiply {
                     a: &a[row * row_len..],
                     panel,

@@ -17,7 +17,7 @@ pub(crate) mod backward_weight;
 mod micro;
 pub(crate) mod polyphase;
 
-use super::{Conv2d, Finish};
+use super::{Finish, Uniform};
 use crate::dispatch::Task;
 use crate::gemm::{for_rows, panel_rows};
 use crate::isa::Isa;
@@ -35,17 +35,17 @@ const PIXELS: usize = 512;
 const LINES: usize = 8;
 
 /// Whether this algorithm can do a convolution.
-pub(crate) const fn accepts(conv: &Conv2d) -> bool {
+pub(crate) const fn accepts(conv: &Uniform) -> bool {
     conv.c <= CHANNELS && conv.kernel <= KERNEL
 }
 
 /// Output lines that have at most so many pixels, but at least one and at most [`LINES`].
-fn part_lines(conv: &Conv2d, pixels: usize) -> usize {
+fn part_lines(conv: &Uniform, pixels: usize) -> usize {
     (pixels / conv.out_w()).clamp(1, LINES.min(conv.out_h()))
 }
 
 /// Input lines that so many output lines read.
-const fn lines_read(conv: &Conv2d, lines: usize) -> usize {
+const fn lines_read(conv: &Uniform, lines: usize) -> usize {
     (lines - 1) * conv.stride + conv.kernel
 }
 
@@ -59,22 +59,22 @@ struct Planes {
 }
 
 impl Planes {
-    fn new(conv: &Conv2d) -> Planes {
+    fn new(conv: &Uniform) -> Planes {
         Planes { columns: conv.stride.min(conv.kernel), len: conv.out_w() + (conv.kernel - 1) / conv.stride }
     }
 
     /// Numbers of an input line.
-    const fn line(&self, conv: &Conv2d) -> usize {
+    const fn line(&self, conv: &Uniform) -> usize {
         self.columns * conv.c * self.len
     }
 
     /// Where a tap reads, relative to the output pixel's own place.
-    const fn offset(&self, conv: &Conv2d, c: usize, line: usize, column: usize) -> usize {
+    const fn offset(&self, conv: &Uniform, c: usize, line: usize, column: usize) -> usize {
         line * self.line(conv) + (column % conv.stride * conv.c + c) * self.len + column / conv.stride
     }
 
     /// Copies what the output lines from `first` on of an image read.
-    fn fill(&self, conv: &Conv2d, x: &[f32], image: usize, first: usize, planes: &mut [f32]) {
+    fn fill(&self, conv: &Uniform, x: &[f32], image: usize, first: usize, planes: &mut [f32]) {
         let top = (first * conv.stride) as isize - conv.pad as isize;
         for (i, to) in planes.chunks_exact_mut(self.line(conv)).enumerate() {
             let y = top + i as isize;
@@ -102,18 +102,18 @@ impl Planes {
 }
 
 /// How many row tiles [`forward`] has.
-pub(crate) fn row_tiles(conv: &Conv2d) -> usize {
+pub(crate) fn row_tiles(conv: &Uniform) -> usize {
     conv.n * conv.out_h().div_ceil(part_lines(conv, PIXELS))
 }
 
 /// Scratch of [`forward`].
-pub(crate) fn forward_scratch(conv: &Conv2d, threads: usize) -> usize {
+pub(crate) fn forward_scratch(conv: &Uniform, threads: usize) -> usize {
     threads * lines_read(conv, part_lines(conv, PIXELS)) * Planes::new(conv).line(conv)
 }
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
 #[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
-pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
+pub(crate) fn forward(conv: &Uniform, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
     let (planes, lines, s) = (Planes::new(conv), part_lines(conv, PIXELS), conv.kernel);
     // In the order in which the weights lie: channel, line, column.
     let offsets = Offsets::new(conv.c * s * s, |t| planes.offset(conv, t / (s * s), t / s % s, t % s));
@@ -132,7 +132,7 @@ pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f
 
 /// Some output lines of an image, all output channels.
 struct Forward<'a, 't> {
-    conv: &'a Conv2d,
+    conv: &'a Uniform,
     /// Planes, and the numbers of an input line of theirs.
     x: &'a [f32],
     x_line: usize,

@@ -20,7 +20,7 @@ pub(crate) mod forward;
 mod micro;
 mod pairs;
 
-use super::Conv2d;
+use super::Uniform;
 use pairs::MOST_STRIDE;
 
 /// The most pixels of the output, and of the input for each of stride x stride phases. With more of
@@ -29,7 +29,7 @@ const PIXELS: usize = 64;
 
 /// Whether pixels are few: for large planes the arrangement by taps would fall out of the caches, and
 /// the scratch would grow with them.
-pub(crate) const fn accepts(conv: &Conv2d) -> bool {
+pub(crate) const fn accepts(conv: &Uniform) -> bool {
     conv.n * conv.out_h() * conv.out_w() <= PIXELS
         && conv.stride <= MOST_STRIDE
         && conv.n * conv.h * conv.w <= PIXELS * conv.stride * conv.stride
@@ -41,7 +41,7 @@ const MANY_WEIGHTS: usize = 384 << 10;
 const FEW_PIXELS: usize = 16;
 
 /// Whether the weights are what the time goes to, in all passes.
-pub(crate) fn pays(conv: &Conv2d) -> bool {
+pub(crate) fn pays(conv: &Uniform) -> bool {
     conv.weights().len() >= MANY_WEIGHTS
         && conv.n * conv.out_h() * conv.out_w() <= FEW_PIXELS
         && conv.n * conv.h * conv.w <= FEW_PIXELS * conv.stride * conv.stride

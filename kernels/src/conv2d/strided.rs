@@ -26,12 +26,12 @@
 //! The input's gradient falls into the same phases: `dx` at an odd place (counted from the padding) is
 //! `g1·dy[j]`, at an even one a filter of two over dy, the flipped one. Six pixels take seven products.
 
-use super::Conv2d;
+use super::Uniform;
 use super::winograd::{Line, Scheme};
 use crate::isa::Isa;
 
 /// Whether this algorithm can do a convolution.
-pub(super) const fn accepts(conv: &Conv2d) -> bool {
+pub(super) const fn accepts(conv: &Uniform) -> bool {
     conv.kernel == 3 && conv.stride == 2 && conv.pad == 1
 }
 

@@ -20,28 +20,28 @@ pub(crate) fn from_lines(conv: &Conv2d, lines: &[f32], dw: &mut [f32], add: bool
 
 /// Calls with (place in the layout of weights, place in lines, block).
 fn for_each(conv: &Conv2d, mut each: impl FnMut(usize, usize, usize)) {
-    let (layout, s) = (conv.weights(), conv.kernel);
+    let (layout, [high, wide]) = (conv.weights(), conv.kernel());
     let block = layout.block();
     for b in 0..layout.blocks() {
-        for c in 0..conv.c {
-            for tap in 0..layout.taps {
-                let (line, column) = (tap / s, tap % s);
-                let there = ((b * s * conv.c + column * conv.c + c) * s + line) * block;
+        for c in 0..conv.c() {
+            for tap in 0..layout.taps() {
+                let (line, column) = (tap / wide, tap % wide);
+                let there = ((b * wide * conv.c() + column * conv.c() + c) * high + line) * block;
                 each(layout.index(b * block, c, tap), there, block);
             }
         }
     }
 }
 
-/// Line `y` of an image with the zeros around it: `pad` pixels on the left, what room is left on the
+/// Line `y` of an image of h x w x c with the zeros around it: `pad` pixels on the left, what room is left on the
 /// right. A line outside the image is all zeros.
-pub(crate) fn padded_line(conv: &Conv2d, x: &[f32], image: usize, y: isize, to: &mut [f32]) {
-    if y < 0 || y >= conv.h as isize {
+pub(crate) fn padded_line(x: &[f32], [h, w, c]: [usize; 3], pad: usize, image: usize, y: isize, to: &mut [f32]) {
+    if y < 0 || y >= h as isize {
         to.fill(0.0);
         return;
     }
-    let from = &x[(image * conv.h + y as usize) * conv.w * conv.c..][..conv.w * conv.c];
-    let pad = (conv.pad * conv.c).min(to.len());
+    let from = &x[(image * h + y as usize) * w * c..][..w * c];
+    let pad = (pad * c).min(to.len());
     let len = from.len().min(to.len() - pad);
     to[..pad].fill(0.0);
     to[pad..pad + len].copy_from_slice(&from[..len]);

@@ -32,7 +32,7 @@ mod scheme;
 
 pub(super) use scheme::{Line, Scheme};
 
-use super::{Conv2d, Finish, Pass};
+use super::{Finish, Pass, Uniform};
 use crate::Level;
 use crate::gemm::panel_rows;
 use crate::parallel::{Chunks, Cpu, RowMap, Tile, Tiles};
@@ -100,12 +100,12 @@ impl Plane {
 }
 
 /// Whether 3x3 filters are moved by one pixel at a time: for a scheme without a stride.
-pub(super) const fn accepts(conv: &Conv2d) -> bool {
+pub(super) const fn accepts(conv: &Uniform) -> bool {
     conv.kernel == 3 && conv.stride == 1 && conv.pad <= 2
 }
 
 /// Numbers of scratch of a pass.
-pub(super) fn scratch_len<S: Scheme>(conv: &Conv2d, pass: Pass, threads: usize) -> usize {
+pub(super) fn scratch_len<S: Scheme>(conv: &Uniform, pass: Pass, threads: usize) -> usize {
     let s = match pass {
         Pass::Forward => Plane::forward::<S>(conv),
         Pass::BackwardInput => Plane::backward_input::<S>(conv),
@@ -121,7 +121,7 @@ pub(super) fn scratch_len<S: Scheme>(conv: &Conv2d, pass: Pass, threads: usize) 
 }
 
 /// How many row tiles [`forward`] has.
-pub(crate) fn row_tiles<S: Scheme>(conv: &Conv2d) -> usize {
+pub(crate) fn row_tiles<S: Scheme>(conv: &Uniform) -> usize {
     let s = Plane::forward::<S>(conv);
     if s.by_tiles() { s.parts(s.part()) } else { s.n.div_ceil(s.images()) }
 }
@@ -129,7 +129,7 @@ pub(crate) fn row_tiles<S: Scheme>(conv: &Conv2d) -> usize {
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
 #[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
 pub(super) fn forward<S: Scheme>(
-    conv: &Conv2d,
+    conv: &Uniform,
     cpu: &Cpu,
     x: &[f32],
     w: &[f32],
@@ -143,14 +143,14 @@ pub(super) fn forward<S: Scheme>(
 }
 
 /// dx = the input's gradient (+ dx where `add`).
-pub(super) fn backward_input<S: Scheme>(conv: &Conv2d, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(super) fn backward_input<S: Scheme>(conv: &Uniform, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
     let plane = &Plane::backward_input::<S>(conv);
     let weights = Weights::Flipped(w, conv.weights());
     Run::<S> { plane, cpu, x: dy, weights, add, finish: Finish::None, scheme: PhantomData }.run(dx, scratch);
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(super) fn backward_weight<S: Scheme>(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(super) fn backward_weight<S: Scheme>(conv: &Uniform, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
     backward_weight::run::<S>(conv, cpu, x, dy, dw, add, scratch);
 }
 

@@ -1,5 +1,6 @@
 //! The two innermost loops: everything else only feeds them.
 
+use crate::bounds::{checked_product, inside};
 use crate::isa::Isa;
 
 /// Numbers of a row that lie side by side in a packed panel.
@@ -45,17 +46,26 @@ impl Window {
         (self.start + i % self.phases * self.phase) as isize + (i / self.phases) as isize * self.line
     }
 
-    /// Whether every tap of `groups` groups has `rows` numbers in a slice of `len`.
+    /// Whether every tap of `groups` groups has `numbers` numbers in a slice of `len`. Where it is so,
+    /// [`Window::line_at`] wraps for none of the lines of taps, and no column's place does.
     #[inline(always)]
     fn inside(&self, len: usize, groups: usize, numbers: usize) -> bool {
-        let across = (self.taps[1].max(1) - 1) as isize * self.column;
-        for i in 0..self.taps[0] {
-            let (low, high) = (self.line_at(i).min(self.line_at(i) + across), self.line_at(i).max(self.line_at(i) + across));
-            if low < 0 || high as usize + (groups.max(1) - 1) * self.group + numbers > len {
-                return false;
-            }
-        }
-        true
+        (0..self.taps[0]).all(
+            #[inline(always)]
+            |i| self.line_inside(i, len, groups, numbers).is_some(),
+        )
+    }
+
+    /// The same for line `i` of the taps.
+    #[inline(always)]
+    fn line_inside(&self, i: usize, len: usize, groups: usize, numbers: usize) -> Option<()> {
+        let line = self.start.checked_add((i % self.phases).checked_mul(self.phase)?)?.cast_signed();
+        let line = line.checked_add((i / self.phases).cast_signed().checked_mul(self.line)?)?;
+        let end = line.checked_add((self.taps[1].max(1) - 1).cast_signed().checked_mul(self.column)?)?;
+        // A start beyond the signed numbers is negative here.
+        let (low, high) = if line < end { (line, end) } else { (end, line) };
+        let room = len.checked_sub(usize::try_from(high).ok()?)?;
+        (low >= 0 && inside(room, groups.max(1), self.group, numbers)).then_some(())
     }
 }
 
@@ -80,16 +90,18 @@ pub(crate) fn multiply<I: Isa, const R: usize, const V: usize>(
     stride: usize,
     sum: &mut [[I::V; V]; R],
 ) {
-    let taps = window.taps[0] * window.taps[1];
-    if channels * taps == 0 {
+    // Nothing wraps where these hold: every place below lies between 0 and a place that was computed here.
+    let taps = checked_product(&window.taps).expect("the number of taps");
+    let steps = channels.checked_mul(taps).expect("the number of steps");
+    if steps == 0 {
         return;
     }
     assert!(window.inside(a.len(), channels.div_ceil(GROUP), R * GROUP));
-    assert!(b.len() >= (channels * taps - 1) * stride + V * I::LANES);
+    assert!(inside(b.len(), steps, stride, V * I::LANES));
     let (mut a, mut b) = (a.as_ptr(), b.as_ptr());
     // The next group's weights are called while this one's are used: `taps·stride` numbers from one step
     // to the next are no order that a CPU foresees.
-    let ahead = GROUP * taps * stride;
+    let ahead = GROUP.wrapping_mul(taps).wrapping_mul(stride);
     // A copy that is only ever indexed by constants, so that it lives in registers.
     let mut acc = *sum;
     let mut left = channels;
@@ -116,14 +128,14 @@ pub(crate) fn multiply<I: Isa, const R: usize, const V: usize>(
                             acc[v] = isa.fma(x, columns[v], acc[v]);
                         }
                     }
-                    w = w.wrapping_add(taps * stride);
+                    w = w.wrapping_add(taps.wrapping_mul(stride));
                 }
                 first = first.wrapping_offset(window.column);
                 tap = tap.wrapping_add(stride);
             }
         }
         a = a.wrapping_add(window.group);
-        b = b.wrapping_add(depth * taps * stride);
+        b = b.wrapping_add((depth * taps).wrapping_mul(stride));
         left -= depth;
     }
     *sum = acc;
@@ -151,11 +163,14 @@ pub(crate) struct Lines {
 /// If the last pixel's `R` numbers of `x` or V·LANES of `dy` are not there.
 #[inline(always)]
 pub(crate) fn outer<I: Isa, const R: usize, const V: usize>(isa: I, x: &[f32], dy: &[f32], shape: Lines, sum: &mut [[I::V; V]; R]) {
-    if shape.lines * shape.pixels == 0 {
+    if shape.lines == 0 || shape.pixels == 0 {
         return;
     }
-    assert!(x.len() >= (shape.lines - 1) * shape.x_line + (shape.pixels - 1) * shape.x_pixel + R);
-    assert!(dy.len() >= (shape.lines * shape.pixels - 1) * shape.dy_pixel + V * I::LANES);
+    // Nothing wraps where these hold: no place below lies behind the last one, which was computed here.
+    let pixels = shape.lines.checked_mul(shape.pixels).expect("the number of pixels");
+    let line = (shape.pixels - 1).checked_mul(shape.x_pixel).and_then(|last| last.checked_add(R)).expect("the length of a line");
+    assert!(inside(x.len(), shape.lines, shape.x_line, line));
+    assert!(inside(dy.len(), pixels, shape.dy_pixel, V * I::LANES));
     let (x, mut dy) = (x.as_ptr(), dy.as_ptr());
     let mut acc = *sum;
     for line in 0..shape.lines {
@@ -178,4 +193,93 @@ pub(crate) fn outer<I: Isa, const R: usize, const V: usize>(isa: I, x: &[f32], d
         }
     }
     *sum = acc;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::Task;
+    use crate::testing::{for_each_cpu, panics};
+
+    const HALF: usize = 1 << (usize::BITS - 1);
+    const MOST: usize = usize::MAX;
+
+    struct Multiply {
+        window: Window,
+        channels: usize,
+        stride: usize,
+    }
+
+    impl Task for Multiply {
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) {
+            let (a, b) = ([1.0; 64], [1.0; 512]);
+            let mut sum = [[isa.splat(0.0); 1]; 2];
+            multiply::<I, 2, 1>(isa, &a, &self.window, &b, self.channels, self.stride, &mut sum);
+        }
+    }
+
+    struct Outer(Lines);
+
+    impl Task for Outer {
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) {
+            let (x, dy) = ([1.0; 64], [1.0; 64]);
+            let mut sum = [[isa.splat(0.0); 1]; 2];
+            outer::<I, 2, 1>(isa, &x, &dy, self.0, &mut sum);
+        }
+    }
+
+    #[test]
+    fn products_over_sizes_that_wrap_are_refused() {
+        let panel = Window::panel(2, 2);
+        let cases = [
+            (panel, HALF, 16),     // channels · taps
+            (panel, HALF + 1, 16), // 2 of them
+            (panel, MOST, 16),
+            (panel, 16, HALF), // steps · stride
+            (panel, 3, MOST / 5 + 1),
+            (panel, 33, 1), // groups that are not there
+            (Window { group: HALF, ..panel }, 33, 16),
+            (Window { group: MOST, ..panel }, 17, 16),
+            (Window { start: MOST, ..panel }, 16, 16),
+            (Window { start: HALF, ..panel }, 16, 16),
+            (Window { start: MOST - 63, ..panel }, 16, 16),
+            (Window { start: 33, ..panel }, 16, 16),
+            (Window { column: isize::MAX, ..panel }, 16, 16),
+            (Window { column: isize::MIN, ..panel }, 16, 16),
+            (Window { column: -1, ..panel }, 16, 16),
+            (Window { column: 1 << (isize::BITS - 2), taps: [1, 5], ..panel }, 1, 1), // back at its beginning
+            (Window { taps: [HALF, 2], ..panel }, 16, 16),
+            (Window { taps: [2, 1], line: isize::MAX, ..panel }, 16, 16),
+            (Window { taps: [2, 1], line: -1, ..panel }, 16, 16),
+            (Window { taps: [2, 1], phases: 2, phase: HALF, ..panel }, 16, 16),
+            (Window { taps: [3, 1], phases: 3, phase: HALF, ..panel }, 16, 16),
+            (Window { taps: [2, 1], phases: 2, phase: MOST, start: 1, ..panel }, 16, 16), // 1 − 1 is inside
+        ];
+        for_each_cpu(|cpu| {
+            cpu.level.run(Multiply { window: panel, channels: 16, stride: 16 });
+            for (i, (window, channels, stride)) in cases.into_iter().enumerate() {
+                assert!(panics(|| cpu.level.run(Multiply { window, channels, stride })), "case {i} at {}", cpu.level);
+            }
+            let fits = Lines { lines: 2, pixels: 2, x_pixel: 16, x_line: 30, dy_pixel: 16 };
+            cpu.level.run(Outer(fits));
+            let cases = [
+                Lines { lines: HALF, ..fits },
+                Lines { lines: HALF + 1, ..fits },
+                Lines { lines: MOST, ..fits },
+                Lines { pixels: HALF, ..fits },
+                Lines { pixels: HALF + 1, x_pixel: 2, ..fits },
+                Lines { x_pixel: MOST, ..fits },
+                Lines { x_pixel: MOST - 1, ..fits },
+                Lines { x_line: MOST - 20, ..fits },
+                Lines { x_line: HALF, lines: 3, ..fits },
+                Lines { dy_pixel: HALF, ..fits },
+                Lines { dy_pixel: HALF, pixels: 1, lines: 3, ..fits },
+            ];
+            for (i, lines) in cases.into_iter().enumerate() {
+                assert!(panics(|| cpu.level.run(Outer(lines))), "case {i} at {}", cpu.level);
+            }
+        });
+    }
 }

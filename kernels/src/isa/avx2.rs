@@ -55,6 +55,16 @@ impl Isa for Avx2 {
         unsafe { _mm256_storeu_ps(y, v) }
     }
     #[inline(always)]
+    unsafe fn load_first(self, x: *const f32, count: usize) -> __m256 {
+        // SAFETY: the caller's duty; lanes whose mask is not negative are not read.
+        unsafe { _mm256_maskload_ps(x, first(count)) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, v: __m256, y: *mut f32, count: usize) {
+        // SAFETY: the caller's duty; lanes whose mask is not negative are not written.
+        unsafe { _mm256_maskstore_ps(y, first(count), v) }
+    }
+    #[inline(always)]
     fn prefetch(self, x: *const f32) {
         // SAFETY: a hint; no address is wrong.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
@@ -80,6 +90,36 @@ impl Isa for Avx2 {
         unsafe { _mm256_fmadd_ps(a, b, c) }
     }
     #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sqrt(self, a: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_sqrt_ps(a) }
+    }
+    #[inline(always)]
+    fn bits_and(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_and_ps(a, b) }
+    }
+    #[inline(always)]
+    fn bits_or(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_or_ps(a, b) }
+    }
+    #[inline(always)]
+    fn bits_up<const N: u32>(self, a: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_castsi256_ps(_mm256_sllv_epi32(_mm256_castps_si256(a), _mm256_set1_epi32(N as i32))) }
+    }
+    #[inline(always)]
+    fn bits_down<const N: u32>(self, a: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_castsi256_ps(_mm256_srlv_epi32(_mm256_castps_si256(a), _mm256_set1_epi32(N as i32))) }
+    }
+    #[inline(always)]
     fn lt(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: see above.
         unsafe { _mm256_cmp_ps::<_CMP_LT_OQ>(a, b) }
@@ -103,6 +143,11 @@ impl Isa for Avx2 {
     fn select(self, m: __m256, a: __m256, b: __m256) -> __m256 {
         // SAFETY: see above.
         unsafe { _mm256_blendv_ps(b, a, m) }
+    }
+    #[inline(always)]
+    fn permute(self, v: __m256, from: &[i32; 16]) -> __m256 {
+        // SAFETY: see above; eight of sixteen numbers are read.
+        unsafe { _mm256_permutevar8x32_ps(v, _mm256_loadu_si256(from.as_ptr().cast())) }
     }
     #[inline(always)]
     fn sum(self, v: __m256) -> f32 {
@@ -149,4 +194,11 @@ impl Isa for Avx2 {
             }
         }
     }
+}
+
+/// −1 in the first `count` lanes, 0 in the others.
+#[inline(always)]
+fn first(count: usize) -> __m256i {
+    // SAFETY: only registers are touched; a value of `Avx2` was at hand to get here.
+    unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(count.min(8) as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
 }

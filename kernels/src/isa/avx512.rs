@@ -55,6 +55,16 @@ impl Isa for Avx512 {
         unsafe { _mm512_storeu_ps(y, v) }
     }
     #[inline(always)]
+    unsafe fn load_first(self, x: *const f32, count: usize) -> __m512 {
+        // SAFETY: the caller's duty; lanes without a bit of the mask are not read.
+        unsafe { _mm512_maskz_loadu_ps(first(count), x) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, v: __m512, y: *mut f32, count: usize) {
+        // SAFETY: the caller's duty; lanes without a bit of the mask are not written.
+        unsafe { _mm512_mask_storeu_ps(y, first(count), v) }
+    }
+    #[inline(always)]
     fn prefetch(self, x: *const f32) {
         // SAFETY: a hint; no address is wrong.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
@@ -80,6 +90,41 @@ impl Isa for Avx512 {
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
     #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sqrt(self, a: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_sqrt_ps(a) }
+    }
+    #[inline(always)]
+    fn bits_and(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_castps_si512(b))) }
+    }
+    #[inline(always)]
+    fn bits_or(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(a), _mm512_castps_si512(b))) }
+    }
+    #[inline(always)]
+    fn bits_up<const N: u32>(self, a: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<N>(_mm512_castps_si512(a))) }
+    }
+    #[inline(always)]
+    fn bits_down<const N: u32>(self, a: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_castsi512_ps(_mm512_srli_epi32::<N>(_mm512_castps_si512(a))) }
+    }
+    #[inline(always)]
+    fn scale(self, a: __m512, n: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_scalef_ps(a, n) }
+    }
+    #[inline(always)]
     fn lt(self, a: __m512, b: __m512) -> __mmask16 {
         // SAFETY: see above.
         unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b) }
@@ -102,6 +147,11 @@ impl Isa for Avx512 {
     fn select(self, m: __mmask16, a: __m512, b: __m512) -> __m512 {
         // SAFETY: see above.
         unsafe { _mm512_mask_blend_ps(m, b, a) }
+    }
+    #[inline(always)]
+    fn permute(self, v: __m512, from: &[i32; 16]) -> __m512 {
+        // SAFETY: see above; sixteen numbers are there.
+        unsafe { _mm512_permutexvar_ps(_mm512_loadu_si512(from.as_ptr().cast()), v) }
     }
     #[inline(always)]
     fn sum(self, v: __m512) -> f32 {
@@ -148,4 +198,10 @@ impl Isa for Avx512 {
             self.store(*v, &mut y[j * y_stride..]);
         }
     }
+}
+
+/// A bit for each of the first `count` lanes.
+#[inline(always)]
+const fn first(count: usize) -> __mmask16 {
+    if count >= 16 { !0 } else { (1 << count) - 1 }
 }

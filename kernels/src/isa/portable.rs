@@ -2,7 +2,7 @@
 //! wasm simd128, or plain numbers).
 
 use super::Isa;
-use wide::f32x8;
+use wide::{f32x8, u32x8};
 
 /// Exists on every CPU.
 #[derive(Clone, Copy)]
@@ -57,6 +57,30 @@ impl Isa for Portable {
         // A fused operation without the instruction is a call into software, hundreds of times
         // slower: two operations, at this level always, so that its bits do not depend on flags.
         a * b + c
+    }
+    #[inline(always)]
+    fn div(self, a: f32x8, b: f32x8) -> f32x8 {
+        a / b
+    }
+    #[inline(always)]
+    fn sqrt(self, a: f32x8) -> f32x8 {
+        a.sqrt()
+    }
+    #[inline(always)]
+    fn bits_and(self, a: f32x8, b: f32x8) -> f32x8 {
+        a & b
+    }
+    #[inline(always)]
+    fn bits_or(self, a: f32x8, b: f32x8) -> f32x8 {
+        a | b
+    }
+    #[inline(always)]
+    fn bits_up<const N: u32>(self, a: f32x8) -> f32x8 {
+        bytemuck::cast(bytemuck::cast::<f32x8, u32x8>(a) << N)
+    }
+    #[inline(always)]
+    fn bits_down<const N: u32>(self, a: f32x8) -> f32x8 {
+        bytemuck::cast(bytemuck::cast::<f32x8, u32x8>(a) >> N)
     }
     #[inline(always)]
     fn lt(self, a: f32x8, b: f32x8) -> f32x8 {

@@ -57,6 +57,30 @@ impl Isa for Portable {
         a * b + c
     }
     #[inline(always)]
+    fn div(self, a: f32, b: f32) -> f32 {
+        a / b
+    }
+    #[inline(always)]
+    fn sqrt(self, a: f32) -> f32 {
+        libm::sqrtf(a)
+    }
+    #[inline(always)]
+    fn bits_and(self, a: f32, b: f32) -> f32 {
+        f32::from_bits(a.to_bits() & b.to_bits())
+    }
+    #[inline(always)]
+    fn bits_or(self, a: f32, b: f32) -> f32 {
+        f32::from_bits(a.to_bits() | b.to_bits())
+    }
+    #[inline(always)]
+    fn bits_up<const N: u32>(self, a: f32) -> f32 {
+        f32::from_bits(a.to_bits() << N)
+    }
+    #[inline(always)]
+    fn bits_down<const N: u32>(self, a: f32) -> f32 {
+        f32::from_bits(a.to_bits() >> N)
+    }
+    #[inline(always)]
     fn lt(self, a: f32, b: f32) -> bool {
         a < b
     }

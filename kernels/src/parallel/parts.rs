@@ -2,13 +2,14 @@
 //!
 //! This file holds the `unsafe` that lends one slice to many threads; those who call it need none.
 
+use crate::bounds::product;
 use core::marker::PhantomData;
 
 /// An output cut into parts that do not overlap.
 ///
 /// # Safety
 /// The parts of different indices below `count()` must not share memory.
-pub unsafe trait Parts: Sync {
+pub(crate) unsafe trait Parts: Sync {
     /// What one call gets.
     type Part;
     /// How many parts there are.
@@ -19,8 +20,10 @@ pub unsafe trait Parts: Sync {
 }
 
 /// No output: so many calls.
-pub struct Calls(pub usize);
+#[cfg(all(test, feature = "std"))]
+pub(crate) struct Calls(pub(crate) usize);
 
+#[cfg(all(test, feature = "std"))]
 // SAFETY: there is no memory in the parts.
 unsafe impl Parts for Calls {
     type Part = ();
@@ -32,7 +35,7 @@ unsafe impl Parts for Calls {
 
 /// A slice in consecutive parts of equal length; the last may be shorter, and where the slice ends
 /// early the rest are empty.
-pub struct Chunks<'a, T> {
+pub(crate) struct Chunks<'a, T> {
     data: *mut T,
     len: usize,
     each: usize,
@@ -48,7 +51,7 @@ impl<'a, T> Chunks<'a, T> {
     ///
     /// # Panics
     /// If so many parts do not cover the slice.
-    pub fn new(data: &'a mut [T], each: usize, count: usize) -> Self {
+    pub(crate) fn new(data: &'a mut [T], each: usize, count: usize) -> Self {
         assert!(each.saturating_mul(count) >= data.len(), "{count} parts of {each} do not cover {}", data.len());
         Chunks { data: data.as_mut_ptr(), len: data.len(), each, count, life: PhantomData }
     }
@@ -62,7 +65,8 @@ unsafe impl<'a, T: Send> Parts for Chunks<'a, T> {
     }
     unsafe fn part(&self, index: usize) -> &'a mut [T] {
         debug_assert!(index < self.count);
-        let start = (index * self.each).min(self.len);
+        // A product that does not fit a `usize` lies behind the slice's end, as its true value does.
+        let start = index.saturating_mul(self.each).min(self.len);
         let len = self.each.min(self.len - start);
         // SAFETY: inside the slice that was borrowed for 'a; disjoint as said above.
         unsafe { core::slice::from_raw_parts_mut(self.data.add(start), len) }
@@ -72,30 +76,57 @@ unsafe impl<'a, T: Send> Parts for Chunks<'a, T> {
 /// Where the rows of a matrix lie: row m is pixel (m / (h·w), m / w mod h, m mod w) of images whose
 /// neighbouring pixels, lines and images lie so many numbers apart.
 #[derive(Clone, Copy)]
-pub struct RowMap {
+pub(crate) struct RowMap {
     /// Pixels a line.
-    pub w: usize,
+    pub(crate) w: usize,
     /// Lines an image.
-    pub h: usize,
+    pub(crate) h: usize,
     /// Numbers from pixel to pixel.
-    pub pixel: usize,
+    pub(crate) pixel: usize,
     /// Numbers from line to line.
-    pub line: usize,
+    pub(crate) line: usize,
     /// Numbers from image to image.
-    pub image: usize,
+    pub(crate) image: usize,
     /// Numbers before row 0.
-    pub start: usize,
+    pub(crate) start: usize,
 }
 
 impl RowMap {
     /// Rows of `columns` numbers one behind the other.
-    pub const fn plain(rows: usize, columns: usize) -> RowMap {
-        RowMap { w: rows, h: 1, pixel: columns, line: rows * columns, image: rows * columns, start: 0 }
+    ///
+    /// # Panics
+    /// If so many numbers do not fit the address space.
+    pub(crate) const fn plain(rows: usize, columns: usize) -> RowMap {
+        let all = product(&[rows, columns]);
+        RowMap { w: rows, h: 1, pixel: columns, line: all, image: all, start: 0 }
+    }
+
+    /// The slice's length that the rows below `end`, of `n` numbers each, need at least; none where it does
+    /// not fit a `usize`.
+    pub(super) fn reach(&self, end: usize, n: usize) -> Option<usize> {
+        let Some(m) = end.checked_sub(1) else { return Some(0) };
+        let (line, x) = (m / self.w, m % self.w);
+        let places = [(line / self.h, self.image), (line % self.h, self.line), (x, self.pixel)];
+        places.iter().try_fold(self.start, |sum, (count, each)| sum.checked_add(count.checked_mul(*each)?))?.checked_add(n)
+    }
+
+    /// Whether the rows below `end`, of `n` numbers each, lie one behind the other: in a line, from line to
+    /// line, and from image to image.
+    pub(super) fn ascends(&self, end: usize, n: usize) -> Result<(), &'static str> {
+        let numbers = |count: usize, each: usize, last: usize| (count - 1).checked_mul(each)?.checked_add(last);
+        let line = numbers(self.w, self.pixel, n);
+        if n > self.pixel || self.h > 1 && line.is_none_or(|line| line > self.line) {
+            return Err("rows of a matrix overlap");
+        }
+        // Where the rows end in the first image, nothing follows it.
+        let one = self.w.checked_mul(self.h).is_none_or(|rows| end <= rows);
+        let image = line.and_then(|line| numbers(self.h, self.line, line));
+        if !one && image.is_none_or(|image| image > self.image) { Err("images of a matrix overlap") } else { Ok(()) }
     }
 
     /// Where row `m` begins.
     #[inline(always)]
-    pub const fn row(&self, m: usize) -> usize {
+    pub(crate) const fn row(&self, m: usize) -> usize {
         if m < self.w {
             return self.start + m * self.pixel;
         }
@@ -105,11 +136,13 @@ impl RowMap {
 }
 
 /// A matrix cut into tiles of `rows` x `columns`; tile index = row tile · column tiles + column tile.
-pub struct Tiles<'a> {
+pub(crate) struct Tiles<'a> {
     data: *mut f32,
     map: RowMap,
     first: usize,
     m: usize,
+    /// Columns: from, to.
+    from: usize,
     n: usize,
     rows: usize,
     columns: usize,
@@ -128,7 +161,7 @@ impl<'a> Tiles<'a> {
     ///
     /// # Panics
     /// If rows would overlap or leave the slice.
-    pub fn new(data: &'a mut [f32], map: RowMap, m: usize, n: usize, rows: usize, columns: usize) -> Self {
+    pub(crate) fn new(data: &'a mut [f32], map: RowMap, m: usize, n: usize, rows: usize, columns: usize) -> Self {
         Self::from_row(data, map, 0, m, n, rows, columns)
     }
 
@@ -136,32 +169,47 @@ impl<'a> Tiles<'a> {
     ///
     /// # Panics
     /// If rows would overlap or leave the slice.
-    pub fn from_row(data: &'a mut [f32], map: RowMap, first: usize, m: usize, n: usize, rows: usize, columns: usize) -> Self {
-        let end = first + m;
+    pub(crate) fn from_row(data: &'a mut [f32], map: RowMap, first: usize, m: usize, n: usize, rows: usize, columns: usize) -> Self {
         assert!(rows > 0 && columns > 0 && map.w > 0 && map.h > 0);
-        // Injective: a line's pixels end before the next line starts, and so for images.
-        let line = (map.w - 1) * map.pixel + n;
-        assert!(n <= map.pixel && (map.h == 1 || line <= map.line), "rows of a matrix overlap");
-        assert!(end <= map.w * map.h || (map.h - 1) * map.line + line <= map.image, "images of a matrix overlap");
-        assert!(m == 0 || map.row(end - 1) + n <= data.len(), "a matrix of {end} x {n} leaves its {} numbers", data.len());
-        Tiles { data: data.as_mut_ptr(), map, first, m, n, rows, columns, period: m.max(1), number: 0, life: PhantomData }
+        let end = first.checked_add(m).unwrap_or_else(|| panic!("{m} rows from row {first} on: more than there are numbers"));
+        // Together: every row's place is a sum of products that fit, and each row ends before the next begins.
+        map.ascends(end, n).unwrap_or_else(|fault| panic!("{fault}"));
+        assert!(
+            m == 0 || map.reach(end, n).is_some_and(|all| all <= data.len()),
+            "a matrix of {end} x {n} leaves its {} numbers",
+            data.len()
+        );
+        Tiles { data: data.as_mut_ptr(), map, first, m, from: 0, n, rows, columns, period: m.max(1), number: 0, life: PhantomData }
     }
 
     /// The same, with the rows of each `period` (an image, say) cut for themselves: no tile crosses
     /// from one to the next.
-    pub fn with_period(self, period: usize) -> Self {
+    pub(crate) fn with_period(self, period: usize) -> Self {
         assert!(period > 0 && self.m.is_multiple_of(period), "{} rows are no multiple of {period}", self.m);
         Tiles { period, ..self }
     }
 
+    /// The same without the columns before `from`: they belong to nobody.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub(crate) fn beyond_column(self, from: usize) -> Self {
+        assert!(from <= self.n, "column {from} of {}", self.n);
+        Tiles { from, ..self }
+    }
+
     /// The same, with row tiles counted from `first` on.
-    pub fn numbered_from(self, first: usize) -> Self {
+    ///
+    /// # Panics
+    /// If the last one's number does not fit a `usize`.
+    pub(crate) fn numbered_from(self, first: usize) -> Self {
+        assert!(first.checked_add(self.m).is_some(), "{} rows' tiles counted from {first} on", self.m);
         Tiles { number: first, ..self }
     }
 
     /// Tiles side by side.
-    pub fn column_tiles(&self) -> usize {
-        self.n.div_ceil(self.columns)
+    pub(crate) fn column_tiles(&self) -> usize {
+        (self.n - self.from).div_ceil(self.columns)
     }
 }
 
@@ -175,7 +223,7 @@ unsafe impl<'a> Parts for Tiles<'a> {
     unsafe fn part(&self, index: usize) -> Tile<'a> {
         let (i, j) = (index / self.column_tiles(), index % self.column_tiles());
         let each = self.period.div_ceil(self.rows);
-        let (inside, column) = (i % each * self.rows, j * self.columns);
+        let (inside, column) = (i % each * self.rows, self.from + j * self.columns);
         let row = i / each * self.period + inside;
         Tile {
             data: self.data,
@@ -191,7 +239,7 @@ unsafe impl<'a> Parts for Tiles<'a> {
 }
 
 /// Some consecutive ones of other parts.
-pub struct Section<P> {
+pub(crate) struct Section<P> {
     parts: P,
     first: usize,
     count: usize,
@@ -202,8 +250,9 @@ impl<P: Parts> Section<P> {
     ///
     /// # Panics
     /// If there are not so many.
-    pub fn new(parts: P, first: usize, count: usize) -> Self {
-        assert!(first + count <= parts.count(), "parts {first} … {} of {}", first + count, parts.count());
+    pub(crate) fn new(parts: P, first: usize, count: usize) -> Self {
+        let all = parts.count();
+        assert!(first <= all && count <= all - first, "{count} parts from part {first} on of {all}");
         Section { parts, first, count }
     }
 }
@@ -222,7 +271,7 @@ unsafe impl<P: Parts> Parts for Section<P> {
 }
 
 /// A rectangle of a matrix that one thread may write.
-pub struct Tile<'a> {
+pub(crate) struct Tile<'a> {
     data: *mut f32,
     map: RowMap,
     row: usize,
@@ -237,40 +286,52 @@ impl Tile<'_> {
     /// The number of this row tile: the same for all tiles side by side, another for each of those
     /// below each other.
     #[inline(always)]
-    pub fn number(&self) -> usize {
+    pub(crate) fn number(&self) -> usize {
         self.number
     }
     /// The first row's number in the matrix.
     #[inline(always)]
-    pub fn first_row(&self) -> usize {
+    pub(crate) fn first_row(&self) -> usize {
         self.row
     }
     /// Number of rows.
     #[inline(always)]
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
     /// The first column's number in the matrix.
     #[inline(always)]
-    pub fn first_column(&self) -> usize {
+    pub(crate) fn first_column(&self) -> usize {
         self.column
     }
     /// Number of columns.
     #[inline(always)]
-    pub fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.columns
     }
     /// Where the tile's part of row `i` begins, in numbers of the whole matrix's slice.
     #[inline(always)]
-    pub fn row_start(&self, i: usize) -> usize {
+    pub(crate) fn row_start(&self, i: usize) -> usize {
         self.map.row(self.row + i) + self.column
+    }
+    /// `count` rows from row `i` on as one slice, where rows lie one behind the other.
+    ///
+    /// # Panics
+    /// If there are not so many rows, or something lies between them.
+    #[inline(always)]
+    pub(crate) fn rows_from(&mut self, i: usize, count: usize) -> &mut [f32] {
+        assert!(i + count <= self.rows, "rows {i} … {} of {}", i + count, self.rows);
+        assert!(self.columns == self.map.pixel && self.map.h == 1, "a tile whose rows do not lie one behind the other");
+        let at = self.row_start(i);
+        // SAFETY: rows without a gap, each inside the slice (checked by `Tiles::new`), which this tile alone has.
+        unsafe { core::slice::from_raw_parts_mut(self.data.add(at), count * self.columns) }
     }
     /// The tile's part of row `i` (counted from the tile's first).
     ///
     /// # Panics
     /// If there is no such row.
     #[inline(always)]
-    pub fn row(&mut self, i: usize) -> &mut [f32] {
+    pub(crate) fn row(&mut self, i: usize) -> &mut [f32] {
         assert!(i < self.rows);
         let at = self.row_start(i);
         // SAFETY: inside the slice (checked by `Tiles::new`), and this tile alone has this range.

@@ -7,15 +7,15 @@
 //! a time; a caller that finds the pool in use (another thread's loop, or a loop inside a loop) does
 //! all the work itself. A loop allocates nothing.
 //!
-//! A process that forks has no helpers in its child: start a new pool there.
+//! A process that forks has no helpers in its child: loops are done by the caller alone there, and what is
+//! dropped there waits for nobody. Start new threads in the child to have some.
 
+use super::panics::Panics;
 use core::cell::UnsafeCell;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use core::time::Duration;
-use std::any::Any;
-use std::boxed::Box;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -51,17 +51,20 @@ struct Bell {
     asleep: AtomicBool,
     lock: Mutex<()>,
     rung: Condvar,
+    /// The process that started the threads.
+    process: u32,
 }
 
 impl Bell {
     fn new() -> Bell {
-        Bell { asleep: AtomicBool::new(false), lock: Mutex::new(()), rung: Condvar::new() }
+        Bell { asleep: AtomicBool::new(false), lock: Mutex::new(()), rung: Condvar::new(), process: process() }
     }
 
     /// Wakes the waiting one, if it sleeps. To be called after the store of what it waits for.
     fn ring(&self) {
         fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) {
+        // A fork's child has no sleeper, and the lock as it was: perhaps held by a thread that is not there.
+        if self.asleep.load(Ordering::Relaxed) && self.process == process() {
             drop(self.locked());
             self.rung.notify_all();
         }
@@ -87,6 +90,12 @@ impl Bell {
     }
 }
 
+/// The process that this code runs in: another after a fork.
+fn process() -> u32 {
+    // Elsewhere there is no fork, and on some systems not even a number.
+    if cfg!(unix) { std::process::id() } else { 0 }
+}
+
 /// Whether `done` came true within a time.
 fn spin_until(done: &impl Fn() -> bool, time: Duration) -> bool {
     let mut start = None;
@@ -109,8 +118,8 @@ struct Shared {
     work: UnsafeCell<Option<Work<'static>>>,
     /// Whether a loop runs.
     busy: AtomicBool,
-    /// What a helper's work panicked with.
-    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    /// What the loop panicked with.
+    panics: Panics,
     /// For each helper, what is asked of it.
     helpers: Vec<Helper>,
     /// How long helpers spin before they sleep.
@@ -148,25 +157,36 @@ impl Helper {
 // and read by helpers only between their asked → working (acquire) and working → idle (release).
 unsafe impl Sync for Shared {}
 
+/// An empty vector with room for so many; an error where there is no memory for them.
+fn with_capacity<T>(count: usize) -> std::io::Result<Vec<T>> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(count).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
+    Ok(all)
+}
+
 /// Helpers that are started once.
 pub(super) struct Pool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// The process that has the threads.
+    process: u32,
 }
 
 impl Pool {
     /// Starts `helpers` threads. They spin only if each can have a CPU for itself.
     pub(super) fn new(helpers: usize, spin: bool) -> std::io::Result<Pool> {
         let helper = |_| Helper { state: AtomicU32::new(IDLE), asked: Bell::new(), ended: Bell::new() };
+        let mut all = with_capacity(helpers)?;
+        all.extend((0..helpers).map(helper));
         let shared = Arc::new(Shared {
             work: UnsafeCell::new(None),
             busy: AtomicBool::new(false),
-            panic: Mutex::new(None),
-            helpers: (0..helpers).map(helper).collect(),
+            panics: Panics::default(),
+            helpers: all,
             spin: if spin { SPIN } else { Duration::ZERO },
             end_spin: if spin { END_SPIN } else { Duration::ZERO },
         });
-        let mut pool = Pool { shared, threads: Vec::with_capacity(helpers) };
+        let mut pool = Pool { shared, threads: with_capacity(helpers)?, process: process() };
         for i in 0..helpers {
             let shared = pool.shared.clone();
             // Where one can't be started, those that were are ended by `drop`.
@@ -180,7 +200,7 @@ impl Pool {
     /// on others. `work` must do all there is to do whichever of these calls are made.
     ///
     /// # Panics
-    /// With the panic of any of the calls, after all of them have ended.
+    /// With the panic of one of the calls, after all of them have ended.
     pub(super) fn run(&self, count: usize, work: Work) {
         let helpers = &self.shared.helpers[..self.shared.helpers.len().min(count.saturating_sub(1))];
         if helpers.is_empty() || self.shared.busy.swap(true, Ordering::Acquire) {
@@ -191,11 +211,12 @@ impl Pool {
         // SAFETY: `busy` is ours, and helpers are idle outside of loops.
         unsafe { *self.shared.work.get() = Some(lasting) };
         helpers.iter().for_each(|helper| helper.ask(ASKED));
-        let own = catch_unwind(AssertUnwindSafe(|| work(0)));
+        self.shared.panics.catch(|| work(0));
         helpers.iter().for_each(|helper| helper.end(self.shared.end_spin));
-        let other = self.shared.panicked().take();
+        // Taken while `busy` is still ours: the next loop's panic is another.
+        let panic = self.shared.panics.take();
         self.shared.busy.store(false, Ordering::Release);
-        if let Some(panic) = own.err().or(other) {
+        if let Some(panic) = panic {
             resume_unwind(panic);
         }
     }
@@ -215,21 +236,24 @@ impl Shared {
             }
             // SAFETY: between asked → working and working → idle the caller's loop is there.
             let work = unsafe { *self.work.get() };
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work.map(|work| work(i + 1)))) {
-                *self.panicked() = Some(panic);
-            }
+            self.panics.catch(|| {
+                if let Some(work) = work {
+                    work(i + 1);
+                }
+            });
             helper.state.store(IDLE, Ordering::Release);
             helper.ended.ring();
         }
-    }
-
-    fn panicked(&self) -> MutexGuard<'_, Option<Box<dyn Any + Send>>> {
-        self.panic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if self.process != process() {
+            // A fork's child: the threads are not there to be ended, and the system must not be asked for them.
+            self.threads.drain(..).for_each(core::mem::forget);
+            return;
+        }
         for helper in &self.shared.helpers {
             helper.ask(ENDING);
         }

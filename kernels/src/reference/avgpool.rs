@@ -1,9 +1,14 @@
 //! Mean over the windows ⌊i·h/out⌋ … ⌈(i+1)·h/out⌉.
 
+pub mod windows;
+
 use crate::avgpool::AdaptiveAvgPool;
 
 /// Calls `f(input, output, cells in the window)` for every pair.
 fn pairs(p: &AdaptiveAvgPool, mut f: impl FnMut(usize, usize, f64)) {
+    if p.x_len() == 0 || p.y_len() == 0 {
+        return;
+    }
     for n in 0..p.n {
         for oy in 0..p.out_h {
             let (y0, y1) = (oy * p.h / p.out_h, ((oy + 1) * p.h).div_ceil(p.out_h));
@@ -24,16 +29,14 @@ fn pairs(p: &AdaptiveAvgPool, mut f: impl FnMut(usize, usize, f64)) {
 
 /// `y` = the windows' means.
 pub fn forward(p: &AdaptiveAvgPool, x: &[f32], y: &mut [f64]) {
-    assert_eq!(x.len(), p.n * p.h * p.w * p.c);
-    assert_eq!(y.len(), p.n * p.out_h * p.out_w * p.c);
+    p.check(x.len(), y.len());
     y.fill(0.0);
     pairs(p, |i, o, cells| y[o] += f64::from(x[i]) / cells);
 }
 
 /// `dx` = the sum of `dy / cells` over the windows that hold the pixel.
 pub fn backward_input(p: &AdaptiveAvgPool, dy: &[f32], dx: &mut [f64]) {
-    assert_eq!(dx.len(), p.n * p.h * p.w * p.c);
-    assert_eq!(dy.len(), p.n * p.out_h * p.out_w * p.c);
+    p.check(dx.len(), dy.len());
     dx.fill(0.0);
     pairs(p, |i, o, cells| dx[i] += f64::from(dy[o]) / cells);
 }

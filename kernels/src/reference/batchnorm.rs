@@ -1,6 +1,7 @@
 //! Batch normalisation, channel by channel, two-pass statistics.
 
 use crate::batchnorm::BatchNorm;
+use crate::bounds::product;
 
 /// Mean and biased variance of channel `c`.
 fn statistics(p: &BatchNorm, x: &[f32], c: usize) -> (f64, f64) {
@@ -11,7 +12,8 @@ fn statistics(p: &BatchNorm, x: &[f32], c: usize) -> (f64, f64) {
 }
 
 fn check(p: &BatchNorm, x: &[f32], per_channel: &[usize]) {
-    assert_eq!(x.len(), p.rows * p.channels);
+    assert!(p.channels > 0, "a batchnorm of no channels");
+    assert_eq!(x.len(), product(&[p.rows, p.channels]));
     for len in per_channel {
         assert_eq!(*len, p.channels);
     }

@@ -53,7 +53,8 @@ pub fn backward_input(
 }
 
 fn check(p: &CrossEntropy, logits: usize, targets: Targets) -> Result<(), TargetOutOfRange> {
-    assert_eq!(logits, p.n * p.classes);
+    assert!(p.classes > 0, "a choice among no classes");
+    assert_eq!(logits, p.saved_len());
     match targets {
         Targets::Indices(t) => {
             assert_eq!(t.len(), p.n);
@@ -63,7 +64,7 @@ fn check(p: &CrossEntropy, logits: usize, targets: Targets) -> Result<(), Target
                 }
             }
         }
-        Targets::Probabilities(t) => assert_eq!(t.len(), p.n * p.classes),
+        Targets::Probabilities(t) => assert_eq!(t.len(), p.saved_len()),
     }
     Ok(())
 }

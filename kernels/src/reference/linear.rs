@@ -1,8 +1,16 @@
 //! y = x·Wᵀ + b, with x `[n][inputs]` and W `[outputs][inputs]`.
 
+use crate::bounds::product;
+
+/// Stops where a size is zero or a tensor has another length.
+fn check([n, inputs, outputs]: [usize; 3], lengths: [usize; 3]) {
+    assert!(n > 0 && inputs > 0 && outputs > 0, "a linear layer of {n} rows, {inputs} columns to {outputs}");
+    assert_eq!(lengths, [product(&[n, inputs]), product(&[outputs, inputs]), product(&[n, outputs])]);
+}
+
 /// `y[n][o] = Σ_i x[n][i]·w[o][i] + bias[o]`
 pub fn forward(n: usize, inputs: usize, outputs: usize, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f64]) {
-    assert_eq!((x.len(), w.len(), y.len()), (n * inputs, outputs * inputs, n * outputs));
+    check([n, inputs, outputs], [x.len(), w.len(), y.len()]);
     for row in 0..n {
         for o in 0..outputs {
             let mut sum = bias.map_or(0.0, |b| f64::from(b[o]));
@@ -16,7 +24,7 @@ pub fn forward(n: usize, inputs: usize, outputs: usize, x: &[f32], w: &[f32], bi
 
 /// `dx[n][i] = Σ_o dy[n][o]·w[o][i]`
 pub fn backward_input(n: usize, inputs: usize, outputs: usize, dy: &[f32], w: &[f32], dx: &mut [f64]) {
-    assert_eq!((dx.len(), w.len(), dy.len()), (n * inputs, outputs * inputs, n * outputs));
+    check([n, inputs, outputs], [dx.len(), w.len(), dy.len()]);
     dx.fill(0.0);
     for row in 0..n {
         for o in 0..outputs {
@@ -30,7 +38,7 @@ pub fn backward_input(n: usize, inputs: usize, outputs: usize, dy: &[f32], w: &[
 
 /// `dw[o][i] = Σ_n dy[n][o]·x[n][i]`
 pub fn backward_weight(n: usize, inputs: usize, outputs: usize, x: &[f32], dy: &[f32], dw: &mut [f64]) {
-    assert_eq!((x.len(), dw.len(), dy.len()), (n * inputs, outputs * inputs, n * outputs));
+    check([n, inputs, outputs], [x.len(), dw.len(), dy.len()]);
     dw.fill(0.0);
     for row in 0..n {
         for o in 0..outputs {
@@ -44,7 +52,7 @@ pub fn backward_weight(n: usize, inputs: usize, outputs: usize, x: &[f32], dy: &
 
 /// `dbias[o] = Σ_n dy[n][o]`
 pub fn backward_bias(n: usize, outputs: usize, dy: &[f32], dbias: &mut [f64]) {
-    assert_eq!((dbias.len(), dy.len()), (outputs, n * outputs));
+    assert_eq!((dbias.len(), dy.len()), (outputs, product(&[n, outputs])));
     for (o, dbias) in dbias.iter_mut().enumerate() {
         *dbias = (0..n).map(|row| f64::from(dy[row * outputs + o])).sum();
     }

@@ -1,12 +1,13 @@
 //! Maximum over windows, with PyTorch's rules for ties, NaN and −∞.
 
+pub mod windows;
+
 use crate::maxpool::MaxPool;
 
 /// `y` = the window's maximum, `index` = where in the window (`ky·kernel + kx`). The first of equal
 /// values wins, NaN beats everything and the last NaN is taken, padding never is.
 pub fn forward(p: &MaxPool, x: &[f32], y: &mut [f64], index: &mut [u8]) {
-    assert_eq!(x.len(), p.n * p.h * p.w * p.c);
-    assert_eq!(y.len(), p.n * p.out_h() * p.out_w() * p.c);
+    p.check(x.len(), y.len());
     assert_eq!(index.len(), y.len());
     for (at, (y, index)) in y.iter_mut().zip(index).enumerate() {
         let (c, ox, oy, n) = split(p, at);
@@ -26,8 +27,7 @@ pub fn forward(p: &MaxPool, x: &[f32], y: &mut [f64], index: &mut [u8]) {
 
 /// `dx` = the sum of `dy` over the windows that chose the cell.
 pub fn backward_input(p: &MaxPool, dy: &[f32], index: &[u8], dx: &mut [f64]) {
-    assert_eq!(dx.len(), p.n * p.h * p.w * p.c);
-    assert_eq!(dy.len(), p.n * p.out_h() * p.out_w() * p.c);
+    p.check(dx.len(), dy.len());
     assert_eq!(index.len(), dy.len());
     dx.fill(0.0);
     for (at, (dy, index)) in dy.iter().zip(index).enumerate() {

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(missing_docs, unreachable_pub, reason = "test support")]
 
-use nunatak_nn::checkpoint::{Checkpoint, ReadError};
+use nunatak_nn::files::{Checkpoint, ReadError};
 use std::path::PathBuf;
 
 /// A file that `tests/golden/checkpoint/make.py` made.

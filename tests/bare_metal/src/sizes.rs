@@ -3,18 +3,23 @@
 //! is due.
 
 use crate::Place;
+use crate::nets::Net;
 use nunatak_core::Shape;
-use nunatak_nn::recipe::Stem;
-use nunatak_nn::{CrossEntropyOptions, Loss, Memory, Mode, NormPolicy, Options, ParamSet, Recipe, ResNet, Setup, Update};
+use nunatak_nn::models::Recipe;
+use nunatak_nn::plan::Storage;
+use nunatak_nn::{CrossEntropyOptions, Error, Loss, Memory, Stem, Step, Trainer, Update};
+
+/// Room for ResNet18.
+pub type Room = Storage<80, 130, 8000, 32768>;
 
 /// Half the address space of a board.
 const MOST: u64 = i32::MAX as u64;
 
-/// Tells of each plan how many bytes it takes, or that it is refused.
+/// Tells of each plan how many bytes it takes, or that it is refused; plans are made in `storage`.
 ///
 /// # Errors
-/// Where a shape that can't be is not refused.
-pub fn run(place: &mut impl Place) -> Result<(), &'static str> {
+/// Where a shape that can't be is not refused, or the storage is too small.
+pub fn run(place: &mut impl Place, storage: &mut Room) -> Result<(), &'static str> {
     for sizes in [[usize::MAX; 4], [1 << 16, 1 << 16, 1, 1], [1 << 31, 1, 1, 1], [1 << 29, 1, 2, 1], [2, 1 << 30, 1 << 31, 1]] {
         let [n, c, h, w] = sizes;
         let refused = Shape::new(n, c, h, w).is_err();
@@ -28,8 +33,9 @@ pub fn run(place: &mut impl Place) -> Result<(), &'static str> {
             for batch in [1 << bits, (1 << bits) + (1 << bits) / 2] {
                 for update in [Update::After, Update::During] {
                     for memory in [Memory::Small, Memory::Fast] {
-                        let options = Options { memory, update, ..Options::default() };
-                        match bytes(recipe, batch, side, options) {
+                        let loss = Loss::CrossEntropy(CrossEntropyOptions::default());
+                        let net = Net { images: [batch, 3, side, side], loss, train: "all", gemm_only: true, memory, update };
+                        match bytes(storage, &net, recipe)? {
                             Some(bytes) if bytes <= MOST => {
                                 place.say(format_args!("plan {what} {batch} {update:?} {memory:?} {bytes}"));
                             }
@@ -49,19 +55,13 @@ fn recipes() -> [(&'static str, Recipe, usize); 4] {
     [("resnet8", Recipe::resnet8(10), 32), ("resnet18", Recipe::resnet18(100), 224), ("wide", wide(4096), 8), ("widest", wide(32768), 8)]
 }
 
-fn bytes(recipe: Recipe, batch: usize, side: usize, options: Options) -> Option<u64> {
-    let trainable = ResNet::new(recipe, Mode::Train).map_or(ParamSet::EMPTY, |model| model.network().all());
-    let setup = Setup {
-        recipe,
-        batch,
-        height: side,
-        width: side,
-        mode: Mode::Train,
-        norm_policy: NormPolicy::Updating,
-        trainable,
-        loss: Loss::CrossEntropy(CrossEntropyOptions::default()),
-        options,
-        algorithms: [Some(nunatak_nn::Algorithm::Gemm); 3],
-    };
-    setup.plan().ok().map(|(blueprint, ..)| blueprint.bytes() as u64)
+/// Bytes of a step; `None` where the plan is refused.
+fn bytes(storage: &mut Room, net: &Net, recipe: Recipe) -> Result<Option<u64>, &'static str> {
+    let (graph, mut workspace) = storage.lend();
+    let planned = net.recipe(&graph, recipe, |step: Step| Ok(Trainer::bytes(&step.plan_in(&mut workspace)?) as u64));
+    match planned {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(Error::Core(nunatak_core::Error::ListFull { .. })) => Err("too little room to plan in"),
+        Err(_) => Ok(None),
+    }
 }

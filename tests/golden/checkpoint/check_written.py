@@ -1,6 +1,6 @@
 """Judges files that nunatak wrote: python check_written.py FOLDER
 
-FOLDER holds resnet18.pth and resnet18.safetensors (see nn/tests/checkpoint_resnet18.rs).
+FOLDER holds resnet18.pth and resnet18.safetensors (see nn/tests/suite/checkpoint_resnet18.rs).
 """
 import sys
 

@@ -67,11 +67,11 @@ values = ramp(3).clone()
 values[0], values[1], values[2] = float("nan"), float("inf"), float("-inf")
 torch.save({"values": values}, "non_finite.pth")
 
-# What is refused.
+# What is refused, whole or only where its numbers are asked for.
 torch.save(torch.ones(2).expand(1000, 2), "refused_single.pth")
-torch.save({"w": torch.ones(1).expand(1000)}, "refused_expanded.pth")
-torch.save(model, "refused_module.pth")
-torch.save({"w": torch.ones(2, dtype=torch.complex64)}, "refused_complex.pth")
-torch.save({"w": torch.ones(2, dtype=torch.complex64).conj().imag}, "refused_negative_bit.pth")
-torch.save({"net": model.state_dict()}, "refused_nesting.pth")
+torch.save({"w": torch.ones(1).expand(1000)}, "expanded.pth")
+torch.save(model, "module.pth")
+torch.save({"w": torch.ones(2, dtype=torch.complex64)}, "complex.pth")
+torch.save({"w": torch.ones(2, dtype=torch.complex64).conj().imag}, "negative_bit.pth")
+torch.save({"net": model.state_dict()}, "under_net.pth")
 torch.jit.script(model).save("refused_torchscript.pth")

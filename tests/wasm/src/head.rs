@@ -1,13 +1,11 @@
 //! A new head on a frozen backbone.
 
 use crate::error;
+use crate::planning::{self, Choices, STEP_BYTES};
 use crate::shared::{Single, given, room};
 use nunatak_core::rng::Generator;
-use nunatak_nn::setup::Values;
-use nunatak_nn::{
-    Blueprint, CrossEntropyOptions, Error, Level, Loss, Memory, Mode, NormPolicy, Optimizer, Options, Recipe, ResNet, Setup, Sgd, Threads,
-    Trainer,
-};
+use nunatak_nn::models::Recipe;
+use nunatak_nn::{CrossEntropyOptions, Error, Level, Loss, Memory, Mode, NormPolicy, Program, Sgd, Threads, Trainer};
 
 /// Pixels of a side.
 const SIZE: usize = 64;
@@ -27,46 +25,64 @@ enum Step {
     Predict,
 }
 
+/// In the order of their numbers.
+const STEPS: [Step; 3] = [Step::Adapt, Step::Train, Step::Predict];
+
 struct Session {
     batch: usize,
     classes: usize,
     step: Step,
+    /// The steps' programs, in the order of [`STEPS`].
+    programs: [&'static [u8]; STEPS.len()],
     trainer: Trainer<'static>,
 }
 
 static SESSION: Single<Option<Session>> = Single::new(None);
 
-fn plan(batch: usize, classes: usize, step: Step) -> Result<(Blueprint, Values), Error> {
-    let recipe = Recipe::resnet18(classes);
-    let options = Options { memory: Memory::Small, ..Options::default() };
-    let mut setup = Setup { options, ..Setup::inference(recipe, batch, SIZE, SIZE) };
-    if step == Step::Adapt {
-        setup.mode = Mode::Train;
-    }
-    if step == Step::Train {
-        setup.mode = Mode::Train;
-        setup.norm_policy = NormPolicy::Fixed;
-        setup.trainable = ResNet::new(recipe, Mode::Train)?.network().head();
-        setup.loss = Loss::CrossEntropy(CrossEntropyOptions::default());
-    }
-    let (blueprint, _, values) = setup.plan()?;
-    Ok((blueprint, values))
+/// Plans a step, and hands its program to `use_it`.
+fn plan<R>(batch: usize, classes: usize, step: Step, use_it: impl FnOnce(&Program) -> Result<R, Error>) -> Result<R, Error> {
+    let loss = if step == Step::Train { Loss::CrossEntropy(CrossEntropyOptions::default()) } else { Loss::None };
+    let choices = match step {
+        Step::Adapt => Choices { mode: Mode::Train, norm_policy: NormPolicy::Updating, train: "none", memory: Memory::Small },
+        Step::Train => Choices { mode: Mode::Train, norm_policy: NormPolicy::Fixed, train: "head", memory: Memory::Small },
+        Step::Predict => Choices { mode: Mode::Eval, norm_policy: NormPolicy::Updating, train: "none", memory: Memory::Small },
+    };
+    planning::plan([batch, 3, SIZE, SIZE], loss, Recipe::resnet18(classes), choices, use_it)
 }
-
 /// Bytes that [`head_start`] needs; 0 where the numbers make no sense.
 #[unsafe(no_mangle)]
 pub extern "C" fn head_bytes(batch: usize, classes: usize) -> usize {
     let mut most = 0;
-    for step in [Step::Adapt, Step::Train, Step::Predict] {
-        match plan(batch, classes, step) {
-            Ok((blueprint, _)) => most = most.max(blueprint.bytes()),
+    for step in STEPS {
+        match plan(batch, classes, step, |program| Ok(Trainer::bytes(program))) {
+            Ok(bytes) => most = most.max(bytes),
             Err(error) => {
                 error::set(&error);
                 return 0;
             }
         }
     }
-    most
+    STEPS.len() * STEP_BYTES + most
+}
+
+/// Plans every step; the programs come to lie in front of the memory, the rest of which is returned too.
+fn programs(
+    batch: usize,
+    classes: usize,
+    mut memory: &'static mut [u8],
+) -> Result<([&'static [u8]; STEPS.len()], &'static mut [u8]), Error> {
+    let mut programs: [&'static [u8]; STEPS.len()] = [&[]; STEPS.len()];
+    for (step, to) in STEPS.into_iter().zip(&mut programs) {
+        let given = memory.len();
+        let (front, rest) =
+            memory.split_at_mut_checked(STEP_BYTES).ok_or(nunatak_core::Error::ArenaTooSmall { needed: STEP_BYTES, given })?;
+        let len = plan(batch, classes, step, |program| {
+            front[..program.bytes().len()].copy_from_slice(program.bytes());
+            Ok(program.bytes().len())
+        })?;
+        (*to, memory) = (&front[..len], rest);
+    }
+    Ok((programs, memory))
 }
 
 /// Begins with a ResNet18 as torchvision makes it after `manual_seed(seed)`, without pretrained weights,
@@ -78,11 +94,12 @@ pub extern "C" fn head_bytes(batch: usize, classes: usize) -> usize {
 pub unsafe extern "C" fn head_start(memory: *mut u8, bytes: usize, batch: usize, classes: usize, seed: u32) -> bool {
     let start = || {
         // SAFETY: the caller's duty.
-        let memory = unsafe { room(memory, bytes) };
-        let mut trainer = Trainer::new(plan(batch, classes, Step::Adapt)?.0, memory, Level::detect(), Threads::serial())?;
+        let (programs, memory) = programs(batch, classes, unsafe { room(memory, bytes) })?;
+        let adapt = Program::check(programs[Step::Adapt as usize])?;
+        let mut trainer = Trainer::new(adapt, memory, Level::detect(), Threads::serial())?;
         let mut random = Generator::manual_seed(u64::from(seed));
         trainer.init_from(&mut random);
-        Ok::<_, Error>(Session { batch, classes, step: Step::Adapt, trainer })
+        Ok::<_, Error>(Session { batch, classes, step: Step::Adapt, programs, trainer })
     };
     // The old session's memory may be the new one's.
     SESSION.with(|session| *session = None);
@@ -101,14 +118,13 @@ pub unsafe extern "C" fn head_start(memory: *mut u8, bytes: usize, batch: usize,
 impl Session {
     /// Hands over a batch of 64 x 64 images, red, green and blue side by side as a canvas has them
     /// (without alpha), to the step that is wanted.
-    fn images(&mut self, step: Step, pixels: &[u8]) -> Result<Values, Error> {
-        let (blueprint, values) = plan(self.batch, self.classes, step)?;
+    fn images(&mut self, step: Step, pixels: &[u8]) -> Result<(), Error> {
         if self.step != step {
-            self.trainer.switch(blueprint)?;
+            self.trainer.switch(Program::check(self.programs[step as usize])?)?;
             self.step = step;
         }
-        self.trainer.set_input_bytes(values.data, pixels, &MEAN, &DEVIATION)?;
-        Ok(values)
+        let data = self.trainer.value_named("data")?;
+        self.trainer.set_input_bytes(data, pixels, &MEAN, &DEVIATION)
     }
 
     fn adapt(&mut self, pixels: &[u8]) -> Result<(), Error> {
@@ -117,19 +133,19 @@ impl Session {
     }
 
     fn step(&mut self, pixels: &[u8], labels: &[i64], rate: f32) -> Result<f32, Error> {
-        let values = self.images(Step::Train, pixels)?;
-        let (Some(target), Some(loss)) = (values.labels, values.loss) else { return Ok(f32::NAN) };
+        self.images(Step::Train, pixels)?;
+        let (target, loss) = (self.trainer.value_named("labels")?, self.trainer.value_named("loss")?);
         self.trainer.set_labels(target, labels)?;
         self.trainer.forward()?;
         let loss = self.trainer.finite(loss)?;
-        self.trainer.backward_and_step(&Optimizer::new(Sgd { momentum: 0.9, ..Sgd::new(rate) })?)?;
+        self.trainer.backward_and_step(Sgd { momentum: 0.9, ..Sgd::new(rate) })?;
         Ok(loss)
     }
 
     fn predict(&mut self, pixels: &[u8], out: &mut [f32]) -> Result<(), Error> {
-        let values = self.images(Step::Predict, pixels)?;
+        self.images(Step::Predict, pixels)?;
         self.trainer.forward()?;
-        self.trainer.value(values.prediction, out)
+        self.trainer.value(self.trainer.value_named("prediction")?, out)
     }
 }
 

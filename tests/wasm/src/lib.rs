@@ -11,6 +11,7 @@
 
 mod error;
 mod head;
+mod planning;
 mod shared;
 mod tutorial;
 

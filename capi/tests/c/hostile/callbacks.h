@@ -59,6 +59,32 @@ static void case_nunatak_trainer_on_tick(void) {
   end(&f);
 }
 
+/* Counts calls, and adds up their hashes where `user` has room. */
+static void digested(void *user, uint32_t kind, size_t number, uint32_t hash, float sum, float magnitude) {
+  uint32_t *all = (uint32_t *)user;
+  TRUE(kind != NUNATAK_CALL_INPUT && kind <= NUNATAK_CALL_BACKWARD_STEP && number < 1000);
+  TRUE(magnitude >= 0 && sum <= magnitude && -sum <= magnitude);
+  *all = *all * 31 + hash;
+  seen++;
+}
+
+static void case_nunatak_trainer_on_digest(void) {
+  fixture f = make_usual();
+  uint32_t all[2] = {0, 0};
+  NO_HANDLES(f, nunatak_trainer_on_digest(t, digested, all));
+  EXPECT(NUNATAK_OK, nunatak_trainer_on_digest(f.t, NULL, NULL));
+  end(&f);
+  for (int run = 0; run < 2; run++) {
+    f = make_usual();
+    EXPECT(NUNATAK_OK, nunatak_trainer_on_digest(f.t, digested, all + run));
+    seen = 0;
+    learn(&f);
+    TRUE(seen > 50);
+    end(&f);
+  }
+  TRUE(all[0] == all[1] && all[0] != 0);
+}
+
 static void case_nunatak_trainer_call_name(void) {
   fixture f = make_usual();
   char name[NUNATAK_NAME_BYTES] = "unchanged";

@@ -10,10 +10,13 @@
 enum { BATCH = 2, SIZE = 16, CLASSES = 10, PIXELS = BATCH * 3 * SIZE * SIZE };
 
 static int failures;
+/* Which call gave which status, to be compared with what the header says. */
+static FILE *statuses;
 
 #define EXPECT(status, call)                                                                                    \
   do {                                                                                                          \
     nunatak_status expect_got = (call);                                                                         \
+    if (statuses != NULL) fprintf(statuses, "%s %s\n", nunatak_status_name(expect_got), #call);                 \
     if (expect_got != (status)) {                                                                               \
       fprintf(stderr, "%d: %s\n  gave %s (%s), expected %s\n", __LINE__, #call, nunatak_status_name(expect_got), \
               nunatak_last_error(), nunatak_status_name(status));                                               \
@@ -50,8 +53,8 @@ static float *odd(void *p) { return (float *)(void *)((char *)p + 1); }
 static nunatak_config config_of(uint32_t loss) {
   nunatak_recipe recipe;
   nunatak_config config;
-  EXPECT(NUNATAK_OK, nunatak_recipe_resnet8(CLASSES, &recipe));
-  EXPECT(NUNATAK_OK, nunatak_config_default(&recipe, BATCH, SIZE, SIZE, &config));
+  EXPECT(NUNATAK_OK, nunatak_recipe_resnet8(CLASSES, sizeof(nunatak_recipe), &recipe));
+  EXPECT(NUNATAK_OK, nunatak_config_default(&recipe, BATCH, SIZE, SIZE, sizeof(nunatak_config), &config));
   config.loss = loss;
   return config;
 }
@@ -96,7 +99,7 @@ static fixture make(const nunatak_config *config) {
   EXPECT(NUNATAK_OK, nunatak_trainer_init(config, (char *)f.memory + 64, f.bytes - 64, &f.t));
   if (f.released == f.t) f.released = NULL;
   f.invented = (nunatak_trainer *)(void *)anything;
-  EXPECT(NUNATAK_OK, nunatak_random_seed(&f.random, 5));
+  EXPECT(NUNATAK_OK, nunatak_random_seed(&f.random, sizeof(nunatak_random), 5));
   EXPECT(NUNATAK_OK, nunatak_trainer_draw_weights(f.t, &f.random));
   return f;
 }
@@ -127,6 +130,19 @@ static void end(fixture *f) {
     if (t != NULL) EXPECT(NUNATAK_BAD_HANDLE, call);                                     \
   } while (0)
 
+/* Names that no tensor has. */
+#define NAMES(call)                                  \
+  do {                                               \
+    const char *name = NULL;                         \
+    EXPECT(NUNATAK_NULL_POINTER, call);              \
+    name = "";                                       \
+    EXPECT(NUNATAK_UNKNOWN_NAME, call);              \
+    name = "fc";                                     \
+    EXPECT(NUNATAK_UNKNOWN_NAME, call);              \
+    name = "\x80";                                   \
+    EXPECT(NUNATAK_BAD_TEXT, call);                  \
+  } while (0)
+
 static void feed(fixture *f) {
   float *images = floats(PIXELS);
   int64_t labels[BATCH] = {3, 9};
@@ -137,7 +153,7 @@ static void feed(fixture *f) {
 
 static void set_sgd(fixture *f, float momentum) {
   nunatak_sgd sgd;
-  EXPECT(NUNATAK_OK, nunatak_sgd_default(0.01f, &sgd));
+  EXPECT(NUNATAK_OK, nunatak_sgd_default(0.01f, sizeof(nunatak_sgd), &sgd));
   sgd.momentum = momentum;
   EXPECT(NUNATAK_OK, nunatak_trainer_set_sgd(f->t, &sgd));
 }

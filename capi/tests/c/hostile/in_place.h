@@ -11,15 +11,61 @@ static char *native_of(nunatak_trainer *t, uint32_t format, size_t off, size_t *
   return file;
 }
 
+/* What planning finds, both calls tell. */
 static nunatak_status init_in(const nunatak_config *config) {
-  size_t bytes = bytes_of(config);
+  size_t bytes = 1 << 20;
+  nunatak_status planned = nunatak_trainer_required_bytes(config, &bytes), status;
   void *memory = allocate(bytes);
   nunatak_trainer *t = NULL;
-  nunatak_status status = nunatak_trainer_init(config, memory, bytes, &t);
+  status = nunatak_trainer_init(config, memory, bytes, &t);
   TRUE(status == NUNATAK_OK || t == NULL);
+  TRUE(planned == NUNATAK_OK || planned == status);
   if (t != NULL) EXPECT(NUNATAK_OK, nunatak_trainer_release(t));
   free(memory);
   return status;
+}
+
+/* Programs that read weights in place, and their file. */
+static void programs_in_place(const nunatak_config *lent, const nunatak_config *whole, char *file, size_t bytes) {
+  size_t lent_bytes, whole_bytes, memory_bytes, i;
+  unsigned char *reads = program_of(lent, &lent_bytes), *owns = program_of(whole, &whole_bytes);
+  char *memory;
+  nunatak_trainer *t = NULL;
+  fixture g;
+  EXPECT(NUNATAK_OK, nunatak_program_required_bytes(owns, whole_bytes, &memory_bytes));
+  memory = (char *)allocate(memory_bytes);
+#define RUN(program, program_bytes, weights, weights_bytes) \
+  in_one(program, program_bytes, weights, weights_bytes, 1, NULL, memory, memory_bytes, &t)
+  EXPECT(NUNATAK_NO_WEIGHTS, RUN(reads, lent_bytes, NULL, 0));
+  EXPECT(NUNATAK_BAD_FILE, RUN(reads, lent_bytes, file, bytes - 64));
+  g = make(whole); /* other weights, and their file */
+  learn(&g);
+  {
+    void *room;
+    size_t other_bytes;
+    char *other = native_of(g.t, NUNATAK_NATIVE, 0, &other_bytes, &room);
+    EXPECT(NUNATAK_WRONG_FILE, RUN(reads, lent_bytes, other, other_bytes));
+    EXPECT(NUNATAK_NO_WEIGHTS, nunatak_trainer_switch_program(g.t, reads, lent_bytes));
+    free(room);
+  }
+  end(&g);
+  EXPECT(NUNATAK_OK, RUN(reads, lent_bytes, file, bytes));
+  g.t = t;
+  for (i = 0; i < 2; i++) learn(&g);
+  EXPECT(NUNATAK_OK, nunatak_trainer_switch_program(t, owns, whole_bytes));
+  learn(&g);
+  /* What was trained since is not the file's any more. */
+  EXPECT(NUNATAK_NOT_PLANNED, nunatak_trainer_switch_program(t, reads, lent_bytes));
+  learn(&g);
+  EXPECT(NUNATAK_OK, nunatak_trainer_release(t));
+  /* A program that reads nothing in place takes a file all the same: its weights are copied. */
+  EXPECT(NUNATAK_OK, RUN(owns, whole_bytes, file, bytes));
+  g.t = t;
+  learn(&g);
+  EXPECT(NUNATAK_OK, nunatak_trainer_release(t));
+  free(memory);
+  free(reads);
+  free(owns);
 }
 
 static void weights_in_place(void) {
@@ -49,7 +95,7 @@ static void weights_in_place(void) {
   other.recipe.classes = 3;
   EXPECT(NUNATAK_OK, init_in(&other));
   other.trainable = "none";
-  EXPECT(NUNATAK_WRONG_FILE, init_in(&other)); /* a new head that is nowhere */
+  EXPECT(NUNATAK_OK, init_in(&other)); /* a new head lies in the trainer's memory, to be set */
 
   g = make(&lent); /* draws weights too: of the head alone */
   EXPECT(NUNATAK_OK, nunatak_trainer_get_tensor(f.t, "conv1.weight", conv, 432));
@@ -86,6 +132,7 @@ static void weights_in_place(void) {
   other.weights_bytes = delta_bytes;
   EXPECT(NUNATAK_NOT_PLANNED, init_in(&other));
 
+  programs_in_place(&lent, &f.config, file, bytes);
   TRUE(memcmp(copy, file, bytes) == 0); /* nothing has written to it */
   end(&g);
   end(&f);

@@ -26,7 +26,7 @@
         buffer = (type *)(void *)odd(buffer_memory);                                  \
         EXPECT(NUNATAK_MISALIGNED, call);                                             \
       }                                                                               \
-      buffer = (type *)(void *)((char *)(f).t + 64);                                  \
+      buffer = (type *)(void *)((char *)(f).memory + 192);                            \
       EXPECT(NUNATAK_OVERLAP, call);                                                  \
     }                                                                                 \
     free(buffer_memory);                                                              \

@@ -4,7 +4,7 @@
 static void case_nunatak_trainer_set_sgd(void) {
   fixture f = make_usual();
   nunatak_sgd good, sgd;
-  EXPECT(NUNATAK_OK, nunatak_sgd_default(0.1f, &good));
+  EXPECT(NUNATAK_OK, nunatak_sgd_default(0.1f, sizeof(nunatak_sgd), &good));
   NO_HANDLES(f, nunatak_trainer_set_sgd(t, &good));
   EXPECT(NUNATAK_NULL_POINTER, nunatak_trainer_set_sgd(f.t, NULL));
 #define BAD_SGD(change) \
@@ -27,7 +27,7 @@ static void case_nunatak_trainer_add_group(void) {
   fixture f = make_usual();
   nunatak_sgd sgd;
   int i;
-  EXPECT(NUNATAK_OK, nunatak_sgd_default(0.1f, &sgd));
+  EXPECT(NUNATAK_OK, nunatak_sgd_default(0.1f, sizeof(nunatak_sgd), &sgd));
   NO_HANDLES(f, nunatak_trainer_add_group(t, "fc", &sgd));
   EXPECT(NUNATAK_NULL_POINTER, nunatak_trainer_add_group(f.t, NULL, &sgd));
   EXPECT(NUNATAK_NULL_POINTER, nunatak_trainer_add_group(f.t, "fc", NULL));

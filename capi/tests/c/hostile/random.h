@@ -3,17 +3,18 @@
 
 static void case_nunatak_random_seed(void) {
   nunatak_random two[2];
-  EXPECT(NUNATAK_NULL_POINTER, nunatak_random_seed(NULL, 0));
-  EXPECT(NUNATAK_MISALIGNED, nunatak_random_seed((nunatak_random *)(void *)odd(two), 0));
-  EXPECT(NUNATAK_OK, nunatak_random_seed(two, UINT64_MAX));
-  EXPECT(NUNATAK_OK, nunatak_random_seed(two, 0));
+  EXPECT(NUNATAK_NULL_POINTER, nunatak_random_seed(NULL, sizeof(nunatak_random), 0));
+  EXPECT(NUNATAK_MISALIGNED, nunatak_random_seed((nunatak_random *)(void *)odd(two), sizeof(nunatak_random), 0));
+  EXPECT(NUNATAK_BAD_CONFIG, nunatak_random_seed(two, sizeof(nunatak_random) - 8, 0));
+  EXPECT(NUNATAK_OK, nunatak_random_seed(two, sizeof(nunatak_random), UINT64_MAX));
+  EXPECT(NUNATAK_OK, nunatak_random_seed(two, sizeof(nunatak_random), 0));
 }
 
 static void case_nunatak_random_uniform(void) {
   nunatak_random random, blank;
   float out[2] = {7, 7};
   memset(&blank, 0, sizeof blank);
-  EXPECT(NUNATAK_OK, nunatak_random_seed(&random, 0));
+  EXPECT(NUNATAK_OK, nunatak_random_seed(&random, sizeof(nunatak_random), 0));
   EXPECT(NUNATAK_NULL_POINTER, nunatak_random_uniform(NULL, 0, 1, out, 2));
   EXPECT(NUNATAK_NULL_POINTER, nunatak_random_uniform(&random, 0, 1, NULL, 2));
   EXPECT(NUNATAK_WRONG_ORDER, nunatak_random_uniform(&blank, 0, 1, out, 2));
@@ -32,7 +33,7 @@ static void case_nunatak_random_permutation(void) {
   nunatak_random random, blank;
   uint32_t out[8] = {9};
   memset(&blank, 0, sizeof blank);
-  EXPECT(NUNATAK_OK, nunatak_random_seed(&random, 0));
+  EXPECT(NUNATAK_OK, nunatak_random_seed(&random, sizeof(nunatak_random), 0));
   EXPECT(NUNATAK_NULL_POINTER, nunatak_random_permutation(NULL, out, 8));
   EXPECT(NUNATAK_NULL_POINTER, nunatak_random_permutation(&random, NULL, 8));
   EXPECT(NUNATAK_WRONG_ORDER, nunatak_random_permutation(&blank, out, 8));
@@ -50,7 +51,7 @@ static void case_nunatak_trainer_draw_weights(void) {
   NO_HANDLES(f, nunatak_trainer_draw_weights(t, &f.random));
   EXPECT(NUNATAK_NULL_POINTER, nunatak_trainer_draw_weights(f.t, NULL));
   EXPECT(NUNATAK_WRONG_ORDER, nunatak_trainer_draw_weights(f.t, &blank));
-  EXPECT(NUNATAK_OVERLAP, nunatak_trainer_draw_weights(f.t, (nunatak_random *)(void *)f.t));
+  EXPECT(NUNATAK_OVERLAP, nunatak_trainer_draw_weights(f.t, (nunatak_random *)(void *)((char *)f.memory + 64)));
   EXPECT(NUNATAK_OK, nunatak_trainer_draw_weights(f.t, &f.random));
   learn(&f);
   end(&f);

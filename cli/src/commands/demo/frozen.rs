@@ -1,8 +1,10 @@
 //! Part two: what freezing saves, in calls, bytes and time.
 
+use super::bytes;
 use super::tutorial::{Inputs, Step};
-use super::{bytes, median};
+use crate::bytes::Bytes;
 use crate::failure::Failure;
+use crate::median::median;
 use crate::outln;
 use nunatak_core::rng::Generator;
 use nunatak_nn::{Optimizer, Sgd, Trainer};
@@ -16,20 +18,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Backward calls of a step: gradients of parameters, gradients of values.
 fn calls(step: &Step) -> [usize; 2] {
-    let (tape, needs) = (step.blueprint.tape(), step.blueprint.needs());
-    let mut calls = [0; 2];
-    for value in tape.values() {
-        let need = needs.at(value);
-        calls[0] += need.dw.iter().filter(|dw| **dw).count();
-        calls[1] += need.dx.iter().filter(|dx| **dx).count();
-    }
-    calls
+    step.plan.program.backward().fold([0; 2], |[parameters, values], call| {
+        let wanted = (0..2).filter(|i| call.wants_weight(*i)).count();
+        [parameters + wanted, values + (0..call.inputs()).filter(|i| call.wants_input(*i)).count()]
+    })
 }
 
-/// The median time of a whole step. With a rate of 0 all arithmetic is done and the weights stay,
+/// The median time of a whole step in ms. With a rate of 0 all arithmetic is done and the weights stay,
 /// so that no step meets the infinities that this loss, which has no minimum, would end in.
-fn time(trainer: &mut Trainer, step: &Step, inputs: &Inputs) -> Result<(Duration, usize), Failure> {
-    trainer.switch(step.blueprint.clone())?;
+fn time(trainer: &mut Trainer, step: &Step, inputs: &Inputs) -> Result<(f64, usize), Failure> {
+    trainer.switch(step.program())?;
     // Switching to a head of another size leaves it zero.
     trainer.init_head(&mut Generator::manual_seed(2));
     let optimizer = Optimizer::new(Sgd { momentum: 0.9, ..Sgd::new(0.0) })?;
@@ -38,9 +36,9 @@ fn time(trainer: &mut Trainer, step: &Step, inputs: &Inputs) -> Result<(Duration
     for i in 0..WARM_UP + TIMED {
         let start = Instant::now();
         step.forward(trainer, inputs)?;
-        trainer.backward_and_step(&optimizer)?;
+        trainer.backward_and_step(optimizer)?;
         if i >= WARM_UP {
-            times.push(start.elapsed());
+            times.push(start.elapsed().as_secs_f64() * 1e3);
         }
         if begin.elapsed() > PATIENCE && !times.is_empty() {
             break;
@@ -61,7 +59,7 @@ pub(super) fn run(trainer: &mut Trainer, [full, frozen]: [&Step; 2], [inputs, fe
     let [[dw, dx], [few_dw, few_dx]] = [calls(full), calls(frozen)];
     row("backward: gradients of parameters", dw.to_string(), few_dw.to_string())?;
     row("backward: gradients of activations", dx.to_string(), few_dx.to_string())?;
-    let [a, b] = [full, frozen].map(|step| step.blueprint.summary(&step.slots));
+    let [a, b] = [full, frozen].map(|step| Bytes::of(&step.plan.program));
     for (what, a, b) in [
         ("weights", a.weights, b.weights),
         ("running statistics", a.statistics, b.statistics),
@@ -76,7 +74,7 @@ pub(super) fn run(trainer: &mut Trainer, [full, frozen]: [&Step; 2], [inputs, fe
     }
     let (slow, count) = time(trainer, full, inputs)?;
     let (fast, few_count) = time(trainer, frozen, few)?;
-    let ms = |t: Duration| format!("{:.2} ms", t.as_secs_f64() * 1e3);
+    let ms = |t: f64| format!("{t:.2} ms");
     row(&format!("time of a step (median of {count} and {few_count})"), ms(slow), ms(fast))?;
     outln!("")?;
     let gone = dw + dx - few_dw - few_dx;
@@ -85,8 +83,5 @@ pub(super) fn run(trainer: &mut Trainer, [full, frozen]: [&Step; 2], [inputs, fe
         dw + dx,
         100.0 * b.block as f64 / a.block as f64
     )?;
-    outln!(
-        "{:.0} % of the time. Both ran in the same block: nothing was allocated between.",
-        100.0 * fast.as_secs_f64() / slow.as_secs_f64()
-    )
+    outln!("{:.0} % of the time. Both ran in the same block: nothing was allocated between.", 100.0 * fast / slow)
 }

@@ -2,14 +2,12 @@
 
 use super::draw::{Motif, Pictures, SIZE};
 use super::{Machine, bytes};
-use crate::dataset::{sequential, shuffled};
 use crate::failure::Failure;
 use crate::outln;
+use crate::setup::{Network, Plan, Setup, parameter_numbers};
 use nunatak_core::rng::Generator;
-use nunatak_nn::setup::Values;
-use nunatak_nn::{
-    Blueprint, CrossEntropyOptions, Loss, Mode, Network, NormPolicy, Optimizer, Options, ParamSet, Recipe, Schedule, Setup, Sgd, Trainer,
-};
+use nunatak_data::{sequential, shuffled};
+use nunatak_nn::{CrossEntropyOptions, Loss, Mode, NormPolicy, Optimizer, Recipe, Schedule, Sgd, Trainer};
 use std::time::{Duration, Instant};
 
 const BATCH: usize = 32;
@@ -21,12 +19,6 @@ const HEAD_EPOCHS: u64 = 6;
 const RATE: f32 = 0.1;
 const HEAD_RATE: f32 = 0.1;
 
-/// A plan with its values.
-struct Plan {
-    blueprint: Blueprint,
-    values: Values,
-}
-
 /// A training step and the evaluation that goes with it.
 struct Plans {
     step: Plan,
@@ -34,25 +26,24 @@ struct Plans {
 }
 
 impl Plans {
-    fn new(machine: &Machine, trainable: ParamSet, norm_policy: NormPolicy) -> Result<Plans, Failure> {
-        let options = Options { threads: machine.threads.count(), ..Options::default() };
+    fn new(machine: &Machine, trainable: &str, norm_policy: NormPolicy) -> Result<Plans, Failure> {
         let step = Setup {
             mode: Mode::Train,
             norm_policy,
-            trainable,
+            trainable: trainable.into(),
             loss: Loss::CrossEntropy(CrossEntropyOptions::default()),
-            options,
-            ..Setup::inference(recipe(), BATCH, SIZE, SIZE)
+            threads: machine.threads.count(),
+            momentum: true,
+            ..Setup::inference(Network::Recipe(recipe()), BATCH, SIZE)
         };
         // Without a loss there is no walk back; the same trainable set keeps the momentum.
-        let evaluation = Setup { mode: Mode::Eval, loss: Loss::None, ..step };
-        let plan = |setup: Setup| setup.plan().map(|(blueprint, _, values)| Plan { blueprint, values });
-        Ok(Plans { step: plan(step)?, evaluation: plan(evaluation)? })
+        let evaluation = Setup { mode: Mode::Eval, loss: Loss::None, ..step.clone() };
+        Ok(Plans { step: step.plan()?, evaluation: evaluation.plan()? })
     }
 
     /// Bytes of the block that both need.
     fn bytes(&self) -> usize {
-        self.step.blueprint.bytes().max(self.evaluation.blueprint.bytes())
+        Trainer::bytes(&self.step.program).max(Trainer::bytes(&self.evaluation.program))
     }
 }
 
@@ -76,8 +67,8 @@ impl Outcome {
 
 /// The share of pictures that the network names rightly, in percent.
 fn accuracy(trainer: &mut Trainer, plans: &Plans, pictures: &Pictures) -> Result<f64, Failure> {
-    let Plan { blueprint, values } = &plans.evaluation;
-    trainer.switch(blueprint.clone())?;
+    let Plan { program, values } = &plans.evaluation;
+    trainer.switch(program.clone())?;
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     let classes = recipe().classes;
     let mut logits = vec![0.0; BATCH * classes];
@@ -113,8 +104,8 @@ fn train(
     let mut outcome = Outcome { before, after: before, time: Duration::ZERO, images: 0 };
     let mut step = 0;
     for epoch in 1..=epochs {
-        let Plan { blueprint, values } = &plans.step;
-        trainer.switch(blueprint.clone())?;
+        let Plan { program, values } = &plans.step;
+        trainer.switch(program.clone())?;
         let start = Instant::now();
         let mut sum = 0.0;
         for order in shuffled(random, pictures.len()).chunks_exact(BATCH) {
@@ -124,7 +115,7 @@ fn train(
             trainer.set_labels(target, &labels)?;
             trainer.forward()?;
             sum += f64::from(trainer.finite(loss)?);
-            trainer.backward_and_step(&optimizer.scaled(schedule.factor(step))?)?;
+            trainer.backward_and_step(optimizer.scaled(schedule.factor(step))?)?;
             step += 1;
         }
         let time = start.elapsed();
@@ -150,20 +141,16 @@ pub(super) fn run(machine: &Machine, seed: u64) -> Result<(), Failure> {
     let second = [draw(&Motif::SECOND, TRAIN_EACH, 2), draw(&Motif::SECOND, VALIDATION_EACH, 3)];
     let pictures = [&first, &second].map(|[a, b]| a.len() + b.len()).iter().sum::<usize>();
 
-    let network = Network::new(recipe())?;
-    let whole = Plans::new(machine, network.all(), NormPolicy::Updating)?;
-    let head = Plans::new(machine, network.head(), NormPolicy::Fixed)?;
+    let whole = Plans::new(machine, "all", NormPolicy::Updating)?;
+    let head = Plans::new(machine, "head", NormPolicy::Fixed)?;
     let mut memory = vec![0; whole.bytes().max(head.bytes())];
-    let mut trainer = Trainer::new(whole.step.blueprint.clone(), &mut memory, machine.level, machine.threads.clone())?;
+    let mut trainer = Trainer::new(whole.step.program.clone(), &mut memory, machine.level, machine.threads.clone())?;
 
     outln!("")?;
     outln!("3. Fine-tuning on pictures drawn here")?;
     outln!("-------------------------------------")?;
     outln!("{pictures} pictures of {SIZE}x{SIZE} were drawn in {:.2} s, with random colours, phase,", start.elapsed().as_secs_f64())?;
-    outln!(
-        "scale, direction and noise. A small ResNet (one block a layer, {} numbers)",
-        network.params().iter().map(|p| p.numbers()).sum::<usize>()
-    )?;
+    outln!("scale, direction and noise. A small ResNet (one block a layer, {} numbers)", parameter_numbers(&whole.step.program)[0])?;
     outln!("starts from random weights and learns four motifs, all layers together:")?;
     outln!("    {}", names(&Motif::FIRST))?;
     let chance = 100.0 / recipe().classes as f64;
@@ -180,7 +167,7 @@ pub(super) fn run(machine: &Machine, seed: u64) -> Result<(), Failure> {
     outln!("")?;
     let settings = Sgd { momentum: 0.9, ..Sgd::new(HEAD_RATE) };
     let mut tune = |trainer: &mut Trainer| -> Result<Outcome, Failure> {
-        trainer.switch(head.step.blueprint.clone())?;
+        trainer.switch(head.step.program.clone())?;
         trainer.init_head(&mut random);
         train(trainer, &head, [&second[0], &second[1]], settings, HEAD_EPOCHS, &mut random)
     };

@@ -15,7 +15,7 @@ use crate::args::Compute;
 use crate::failure::Failure;
 use crate::outln;
 use nunatak_nn::{Level, Threads, Trainer};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Options of `nunatak demo`.
 #[derive(clap::Args, Debug)]
@@ -42,12 +42,6 @@ fn bytes(count: usize) -> String {
     }
 }
 
-/// The middle one of some times; of an even number the later of the two.
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
-}
-
 /// Runs it.
 ///
 /// # Errors
@@ -63,8 +57,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     {
         let (full, frozen) = (tutorial::Step::full(&machine)?, tutorial::Step::frozen(&machine)?);
         // One block for everything: its size is known before the first step.
-        let mut memory = vec![0; full.blueprint.bytes().max(frozen.blueprint.bytes())];
-        let mut trainer = Trainer::new(full.blueprint.clone(), &mut memory, machine.level, machine.threads.clone())?;
+        let mut memory = vec![0; full.bytes().max(frozen.bytes())];
+        let mut trainer = Trainer::new(full.program(), &mut memory, machine.level, machine.threads.clone())?;
         let [inputs, few] = tutorial::run(&mut trainer, &full, &frozen)?;
         frozen::run(&mut trainer, [&full, &frozen], [&inputs, &few])?;
     }

@@ -6,10 +6,9 @@
 use super::Machine;
 use crate::failure::Failure;
 use crate::outln;
+use crate::setup::{Network, Plan, Setup, parameter_numbers, parameters};
 use nunatak_core::rng::Generator;
-use nunatak_nn::blueprint::NetSlots;
-use nunatak_nn::setup::Values;
-use nunatak_nn::{Blueprint, Loss, Mode, NormId, Optimizer, Options, ParamSet, Recipe, Setup, Sgd, Trainer};
+use nunatak_nn::{Loss, Mode, Optimizer, Program, Recipe, Sgd, Trainer};
 
 /// ImageNet's classes.
 const CLASSES: usize = 1000;
@@ -20,40 +19,47 @@ const TOLERANCE: f64 = 1e-3;
 
 /// A planned step of the tutorial.
 pub(super) struct Step {
-    pub(super) blueprint: Blueprint,
-    pub(super) slots: NetSlots,
-    values: Values,
+    pub(super) plan: Plan,
 }
 
 impl Step {
     /// Every parameter of ResNet18 is trained.
     pub(super) fn full(machine: &Machine) -> Result<Step, Failure> {
-        let recipe = Recipe::resnet18(CLASSES);
-        Step::new(machine, recipe, nunatak_nn::Network::new(recipe)?.all())
+        Step::new(machine, Recipe::resnet18(CLASSES), "all")
     }
 
     /// Everything is frozen but a new `fc`.
     pub(super) fn frozen(machine: &Machine) -> Result<Step, Failure> {
-        let recipe = Recipe::resnet18(NEW_CLASSES);
-        Step::new(machine, recipe, nunatak_nn::Network::new(recipe)?.head())
+        Step::new(machine, Recipe::resnet18(NEW_CLASSES), "head")
     }
 
-    fn new(machine: &Machine, recipe: Recipe, trainable: ParamSet) -> Result<Step, Failure> {
+    fn new(machine: &Machine, recipe: Recipe, trainable: &str) -> Result<Step, Failure> {
         let setup = Setup {
             mode: Mode::Train,
-            trainable,
+            trainable: trainable.into(),
             loss: Loss::Sum,
-            options: Options { threads: machine.threads.count(), ..Options::default() },
-            ..Setup::inference(recipe, 1, 64, 64)
+            threads: machine.threads.count(),
+            momentum: true,
+            ..Setup::inference(Network::Recipe(recipe), 1, 64)
         };
-        let (blueprint, slots, values) = setup.plan()?;
-        Ok(Step { blueprint, slots, values })
+        Ok(Step { plan: setup.plan()? })
+    }
+
+    /// A copy of the program, for a trainer.
+    pub(super) fn program(&self) -> Program<'static> {
+        self.plan.program.clone()
+    }
+
+    /// Bytes of the block that it needs.
+    pub(super) fn bytes(&self) -> usize {
+        Trainer::bytes(&self.plan.program)
     }
 
     /// `loss = (model(data) - labels).sum()`
     pub(super) fn forward(&self, trainer: &mut Trainer, inputs: &Inputs) -> Result<f32, Failure> {
-        trainer.set_input(self.values.data, &inputs.data)?;
-        let (Some(labels), Some(loss)) = (self.values.labels, self.values.loss) else {
+        let values = &self.plan.values;
+        trainer.set_input(values.data, &inputs.data)?;
+        let (Some(labels), Some(loss)) = (values.labels, values.loss) else {
             return Err(Failure::Failed("the tutorial's step has no loss".into()));
         };
         trainer.set_input(labels, &inputs.labels)?;
@@ -99,26 +105,17 @@ fn nine(v: f64) -> String {
 
 /// The norm of a parameter's gradient, as `p.grad.norm()`.
 fn gradient_norm(trainer: &Trainer, name: &str) -> Result<f32, Failure> {
-    let network = trainer.blueprint().network();
-    let id = network.by_name(name)?;
-    let mut gradient = vec![0.0; network.param_at(id).numbers()];
+    let id = trainer.entry_named(name)?;
+    let mut gradient = vec![0.0; trainer.program().entry(id).numbers()];
     trainer.gradient(id, &mut gradient)?;
     Ok(gradient.iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>().sqrt() as f32)
 }
 
-/// The place of a normalisation among all.
-fn norm_of(trainer: &Trainer, gamma: &str) -> Result<NormId, Failure> {
-    let network = trainer.blueprint().network();
-    let gamma = network.by_name(gamma)?;
-    let place = network.norms().iter().position(|norm| norm.gamma == gamma);
-    place.map(|i| NormId(i as u16)).ok_or_else(|| Failure::Failed(format!("{gamma:?} is no normalisation's")))
-}
-
-fn param(trainer: &Trainer, name: &str) -> Result<Vec<f32>, Failure> {
-    let network = trainer.blueprint().network();
-    let id = network.by_name(name)?;
-    let mut values = vec![0.0; network.param_at(id).numbers()];
-    trainer.param(id, &mut values)?;
+/// The numbers of an entry of the state dict.
+fn entry(trainer: &Trainer, name: &str) -> Result<Vec<f32>, Failure> {
+    let id = trainer.entry_named(name)?;
+    let mut values = vec![0.0; trainer.program().entry(id).numbers()];
+    trainer.entry(id, &mut values)?;
     Ok(values)
 }
 
@@ -133,9 +130,8 @@ pub(super) fn run(trainer: &mut Trainer, full: &Step, frozen: &Step) -> Result<[
 
     outln!(">>> torch.manual_seed(0); model = torchvision.models.resnet18()")?;
     trainer.init(0);
-    let network = trainer.blueprint().network();
-    let numbers: usize = network.params().iter().map(|p| p.numbers()).sum();
-    outln!("    {numbers} numbers in {} parameters, drawn as torchvision draws them", network.params().len())?;
+    let [numbers, _] = parameter_numbers(trainer.program());
+    outln!("    {numbers} numbers in {} parameters, drawn as torchvision draws them", parameters(trainer.program()).count())?;
     outln!(">>> torch.manual_seed(1); data = torch.rand(1, 3, 64, 64)")?;
     outln!(">>> labels = torch.rand(1, 1000)")?;
     let mut random = Generator::manual_seed(1);
@@ -147,7 +143,7 @@ pub(super) fn run(trainer: &mut Trainer, full: &Step, frozen: &Step) -> Result<[
     outln!(">>> loss = (prediction - labels).sum()")?;
     let loss = full.forward(trainer, &inputs)?;
     let mut prediction = vec![0.0; CLASSES];
-    trainer.value(full.values.prediction, &mut prediction)?;
+    trainer.value(full.plan.values.prediction, &mut prediction)?;
     table.head()?;
     for (i, torch) in [0.315981776, 0.230452359, -0.268828839, 0.307489038].into_iter().enumerate() {
         table.row(&format!("prediction[0, {i}]"), prediction[i], torch)?;
@@ -179,14 +175,13 @@ pub(super) fn run(trainer: &mut Trainer, full: &Step, frozen: &Step) -> Result<[
     outln!(">>> optim.step()")?;
     outln!(">>> loss = (model(data) - labels).sum()")?;
     let optimizer = Optimizer::new(Sgd { momentum: 0.9, ..Sgd::new(1e-2) })?;
-    trainer.step(&optimizer)?;
+    trainer.step(optimizer)?;
     trainer.zero_grad();
     let loss = full.forward(trainer, &inputs)?;
     table.row("loss after a step", loss, -4355.15137)?;
-    let bn1 = norm_of(trainer, "bn1.weight")?;
-    table.row("bn1.running_mean[0]", trainer.running_mean(bn1)[0], -0.250842541)?;
-    let last = norm_of(trainer, "layer4.1.bn2.weight")?;
-    table.row("layer4.1.bn2.running_var[0]", trainer.running_var(last)[0], 0.822585762)?;
+    for (name, torch) in [("bn1.running_mean", -0.250842541), ("layer4.1.bn2.running_var", 0.822585762)] {
+        table.row(&format!("{name}[0]"), entry(trainer, name)?[0], torch)?;
+    }
 
     outln!("")?;
     outln!("Freeze everything, and put a new head of 10 classes on top.")?;
@@ -195,7 +190,7 @@ pub(super) fn run(trainer: &mut Trainer, full: &Step, frozen: &Step) -> Result<[
     outln!(">>> labels = torch.rand(1, 10)")?;
     outln!(">>> optim = torch.optim.SGD(model.fc.parameters(), lr=1e-2, momentum=0.9)")?;
     outln!(">>> loss = (model(data) - labels).sum(); loss.backward()")?;
-    trainer.switch(frozen.blueprint.clone())?;
+    trainer.switch(frozen.program())?;
     let mut random = Generator::manual_seed(2);
     trainer.init_head(&mut random);
     let few = Inputs { data: inputs.data.clone(), labels: uniform(&mut random, NEW_CLASSES) };
@@ -203,17 +198,17 @@ pub(super) fn run(trainer: &mut Trainer, full: &Step, frozen: &Step) -> Result<[
     trainer.backward()?;
     table.row("fc.weight", gradient_norm(trainer, "fc.weight")?, 64.9557335)?;
     table.row("fc.bias", gradient_norm(trainer, "fc.bias")?, 3.1622777)?;
-    let network = trainer.blueprint().network();
-    let with: Vec<String> = trainer.gradients().iter().map(|id| network.param_at(id).to_string()).collect();
-    outln!("    parameters with a gradient: {} ({} of {})", with.join(", "), with.len(), network.params().len())?;
+    let with: Vec<&str> = trainer.gradients().map(|id| trainer.program().entry(id).name()).collect();
+    let all = parameters(trainer.program()).count();
+    outln!("    parameters with a gradient: {} ({} of {all})", with.join(", "), with.len())?;
     outln!(">>> optim.step()")?;
     outln!(">>> loss = (model(data) - labels).sum()")?;
-    let before = [param(trainer, "layer4.1.conv2.weight")?, param(trainer, "fc.weight")?];
-    trainer.step(&optimizer)?;
+    let before = [entry(trainer, "layer4.1.conv2.weight")?, entry(trainer, "fc.weight")?];
+    trainer.step(optimizer)?;
     trainer.zero_grad();
     table.row("loss after a step", frozen.forward(trainer, &few)?, -50.8847885)?;
     for (name, before) in ["layer4.1.conv2.weight", "fc.weight"].into_iter().zip(before) {
-        let after = param(trainer, name)?;
+        let after = entry(trainer, name)?;
         let changed = before.iter().zip(&after).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
         outln!("    {name}: {changed} of {} numbers have changed", after.len())?;
     }

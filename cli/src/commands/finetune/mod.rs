@@ -1,47 +1,94 @@
-//! `nunatak finetune`: a pretrained network learns the classes of a folder.
+//! `nunatak finetune`: a network, pretrained or new, learns the classes of a folder.
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `settings` | what decides the result: options, defaults, what a resumed run must share |
 //! | `rate` | `--schedule` |
+//! | `config` | options from a file, and the file that every run leaves |
+//! | `survey` | what is in the folder: counts, broken and double images |
+//! | `paths` | the files of a run, and that none is lost |
+//! | `start` | everything that is there before the first step |
+//! | `head` | whether the file's head is kept |
 //! | `run` | the epochs |
+//! | `step` | the steps of an epoch |
+//! | `validation` | how good the model is |
+//! | `average` | `--ema` |
+//! | `keep` | saving what has proved good |
 //! | `resume` | `FILE.last`: where a run stands |
+//! | `search` | `nunatak lr-find` |
 //! | `progress`, `log` | what people see, what programs read |
 
+mod average;
+pub mod config;
+mod head;
+mod keep;
 mod log;
+mod paths;
 mod progress;
 mod rate;
 mod resume;
 mod run;
+mod search;
 mod settings;
+mod start;
+mod step;
+mod survey;
+mod validation;
 
-use crate::args::{Compute, MemoryArg, UpdateArg};
+use crate::args::{Compute, MemoryArg, Reading, UpdateArg};
 use crate::failure::Failure;
-use crate::model::{OutFormat, beside, check_writable};
+use crate::lock::Lock;
+use crate::model::OutFormat;
+pub use search::Search;
 use settings::Choices;
-pub use settings::Statistics;
+pub use settings::{Accumulate, Statistics};
 use std::path::{Path, PathBuf};
 
 /// Options of `nunatak finetune`.
 #[derive(clap::Args, Debug)]
-#[command(after_help = AFTER)]
+#[command(after_help = AFTER, args_override_self = true)]
 pub struct Args {
-    /// Folder of images: train/CLASS/… and val/CLASS/…, or CLASS/… of which a part is put aside
-    pub dir: PathBuf,
-    /// The pretrained network: .pth (both forms), .safetensors or .nunatak
-    #[arg(long, required_unless_present = "resume")]
+    /// Folder of images: train/CLASS/… and val/CLASS/…, or CLASS/… of which a part is put aside; or a table FILE.csv
+    /// with a column path and a column label
+    #[arg(required_unless_present = "data")]
+    pub dir: Option<PathBuf>,
+    /// The folder, as a file of --config names it
+    #[arg(long, hide = true)]
+    pub data: Option<PathBuf>,
+    /// The names of the classes, one a line, in the order in which they are numbered [default: as the weights' file
+    /// numbers them, or sorted]
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<PathBuf>,
+    /// The pretrained network: .pth (both forms), .safetensors or .nunatak; without it a network that --arch names is
+    /// trained from scratch
+    #[arg(long)]
     pub weights: Option<PathBuf>,
+    /// Of weights with several state dicts: the keys that lead to the one that is meant, with dots between
+    #[arg(long, value_name = "NAME", requires = "weights", conflicts_with = "resume")]
+    pub key: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub reading: Reading,
+    /// Keep the weights' head though its classes have other names; there must be as many
+    #[arg(long, conflicts_with = "resume")]
+    pub keep_head: bool,
+    /// Draw a new head though the weights' own has as many classes
+    #[arg(long, conflicts_with_all = ["keep_head", "resume"])]
+    pub new_head: bool,
     /// Where the best model by validation goes, .safetensors, .pth or .nunatak; FILE.last holds the newest
     #[arg(long, value_name = "FILE", default_value = "finetuned.safetensors")]
     pub out: PathBuf,
+    /// Replace what an earlier run left under these names
+    #[arg(long, conflicts_with = "resume")]
+    pub overwrite: bool,
     /// Go on with the run in FILE.last; what is not given is as it was there
     #[arg(long)]
     pub resume: bool,
     /// Read what is frozen where it lies in the mapped .nunatak, and keep in memory only what is trained;
     /// the bits are the same
-    #[arg(long, conflicts_with = "resume")]
+    #[arg(long)]
     pub in_place: bool,
-    /// Save in FILE (.nunatak) only what is trained, as a delta over the weights
+    /// Save in FILE (.nunatak) only what is trained, as a delta over the weights; FILE.last then holds no more either
     #[arg(long, requires = "in_place")]
     pub delta: bool,
     #[command(flatten)]
@@ -56,6 +103,15 @@ pub struct Args {
     /// Saves and ends after N steps of this run, for machines that are lent for a time; go on with --resume
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub stop_after: Option<u64>,
+    /// Saves and ends after this many minutes, between steps; go on with --resume
+    #[arg(long, value_name = "MINUTES", value_parser = minutes)]
+    pub max_minutes: Option<f64>,
+    /// Looks at everything and trains nothing: the data set with broken and double images, the plan, memory and time
+    #[arg(long, conflicts_with = "resume")]
+    pub dry_run: bool,
+    /// Options from a file in TOML, such as the FILE.toml that every run leaves; those of the command line come first
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// When parameters are updated; no bit depends on it [default: during, after with --clip-grad-norm]
     #[arg(long, value_enum)]
     pub update: Option<UpdateArg>,
@@ -72,57 +128,74 @@ Schedules: `step:SIZE:GAMMA` and `multistep:A,B:GAMMA` count epochs, as PyTorch'
 MultiStepLR called once an epoch; `cosine[:WARMUP]` and `onecycle` move with every step, over all
 epochs; WARMUP is in epochs. `onecycle` is PyTorch's OneCycleLR with max_lr = --lr; momentum stays.
 
-Ctrl-C finishes the step, saves FILE.last and exits with 130; a second one ends at once.
-With a .pth the names of the classes go to FILE.classes.json.";
+The best model has the most right answers in validation, and of equals the lower loss. A model
+whose head is kept competes as it is, before the first epoch.
+
+Ctrl-C, SIGTERM, SIGHUP, SIGQUIT and the like finish the step, save FILE.last and exit with 128 and
+the signal's number (130 after Ctrl-C); a second Ctrl-C ends at once. While it runs, FILE.lock keeps
+other runs away from FILE.
+FILE.toml has the options of the run, for --config.
+A .pth has the names of the classes, the size and the stem inside, and in FILE.classes.json beside it.";
+
+impl Args {
+    /// The folder of images.
+    fn folder(&self) -> &Path {
+        self.dir.as_deref().or(self.data.as_deref()).unwrap_or(Path::new("."))
+    }
+}
+
+/// The minutes of `--max-minutes`.
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes = text.parse::<f64>().ok().filter(|minutes| minutes.is_finite() && *minutes > 0.0);
+    minutes.ok_or_else(|| "expected a number of minutes above 0".into())
+}
 
 /// Runs it.
 ///
 /// # Errors
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
+    check(args)?;
+    if args.dry_run {
+        return start::run(args, start::Aim::Rehearse);
+    }
+    paths::check(args)?;
+    let _lock = Lock::take(&args.out)?;
+    paths::check_free(args)?;
+    start::run(args, start::Aim::Train)
+}
+
+/// Runs `nunatak lr-find`.
+///
+/// # Errors
+/// [`Failure`].
+pub fn find_rate(args: &Args, search: Search) -> Result<(), Failure> {
+    if args.resume {
+        return Err(Failure::usage("lr-find starts from weights: leave out --resume"));
+    }
+    check(args)?;
+    start::run(args, start::Aim::Find(search))
+}
+
+/// Refuses options that make no sense.
+fn check(args: &Args) -> Result<(), Failure> {
     // Whatever is wrong with the options is said before anything is read.
-    args.choices.settle(None)?.check(args.update)?;
+    args.choices.settle(None, None)?.check(args.update)?;
+    args.reading.asked()?;
     if args.delta && OutFormat::of(&args.out)? != OutFormat::Native {
         return Err(Failure::usage(format_args!("--delta --out {}: a delta's name ends in .nunatak", args.out.display())));
     }
+    if args.weights.is_none() && !args.resume {
+        if args.in_place {
+            return Err(Failure::usage("--in-place needs --weights FILE, a .nunatak"));
+        }
+        if args.reading.arch.is_none() {
+            return Err(Failure::usage(
+                "name the pretrained network with --weights FILE, or with --arch NAME one that is trained from scratch",
+            ));
+        }
+    }
     OutFormat::of(&args.out)?;
     args.compute.level()?;
-    check_distinct(args)?;
-    check_writable(&args.out)?;
-    check_writable(&last_path(&args.out))?;
-    run::run(args)
-}
-
-/// Refuses names that would have one file written over another, and a log in the place of something
-/// that is no log.
-fn check_distinct(args: &Args) -> Result<(), Failure> {
-    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let last = last_path(&args.out);
-    let mut files = vec![("--out", args.out.clone()), ("the state beside --out", last)];
-    files.extend(args.weights.clone().filter(|_| !args.resume).map(|path| ("--weights", path)));
-    files.extend(args.log.clone().map(|path| ("--log", path)));
-    for (i, (what, path)) in files.iter().enumerate() {
-        if let Some((other, _)) = files[..i].iter().find(|(_, earlier)| real(earlier) == real(path)) {
-            return Err(Failure::usage(format_args!(
-                "{other} and {what} are the same file, {}; give them different names",
-                path.display()
-            )));
-        }
-    }
-    let Some(log) = &args.log else { return Ok(()) };
-    if !log.is_file() {
-        return Ok(()); // new, or a pipe or terminal that somebody reads
-    }
-    let mut first = [0_u8; 1];
-    match std::fs::File::open(log).and_then(|mut f| std::io::Read::read(&mut f, &mut first)) {
-        Ok(1) if first != *b"{" => {
-            Err(Failure::with(log.display(), "is there and is no log (a log begins with `{`); give --log another name"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Where the newest state lies.
-fn last_path(out: &Path) -> PathBuf {
-    beside(out, ".last")
+    Ok(())
 }

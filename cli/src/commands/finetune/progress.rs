@@ -1,7 +1,7 @@
 //! What people see: a bar on a terminal, plain lines elsewhere, always on stderr.
 
+use crate::output::say;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// Seconds between plain lines.
@@ -53,19 +53,20 @@ impl Progress {
     pub(super) fn step(&mut self, done: u64, images: u64, text: &str, epochs_left: u64) {
         self.images += images;
         let left = self.left(done, epochs_left);
-        let line = format!("{text}  {} left  {:.1} images/s", clock(left), self.rate());
+        let speed = self.rate().map_or(String::new(), |rate| format!("  {rate:.1} images/s"));
+        let line = format!("{text}  {} left{speed}", clock(left));
         if let Some(bar) = &self.bar {
             bar.set_position(done);
             bar.set_message(line);
         } else if self.said.elapsed() >= EVERY {
             self.said = Instant::now();
-            say(&format!("{} {done}/{}  {line}", self.head, self.total));
+            say(format_args!("{} {done}/{}  {line}", self.head, self.total));
         }
     }
 
-    /// Images per second since the epoch began.
-    pub(super) fn rate(&self) -> f64 {
-        self.images as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
+    /// Images per second since the epoch, or its resumed part, began; none where there were none.
+    pub(super) fn rate(&self) -> Option<f64> {
+        (self.images > 0).then(|| self.images as f64 / self.started.elapsed().as_secs_f64().max(1e-9))
     }
 
     /// Seconds since the epoch began.
@@ -100,13 +101,8 @@ impl Progress {
     }
 }
 
-/// Writes a line to stderr. Nobody may be reading it: a training does not end for that.
-pub(super) fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
 /// Seconds for people: 0:42, 1:02:03.
-fn clock(seconds: f64) -> String {
+pub(super) fn clock(seconds: f64) -> String {
     let s = seconds.clamp(0.0, 1e9) as u64;
     let (h, m, s) = (s / 3600, s / 60 % 60, s % 60);
     if h > 0 { format!("{h}:{m:02}:{s:02}") } else { format!("{m}:{s:02}") }

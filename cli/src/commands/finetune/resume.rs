@@ -1,20 +1,31 @@
 //! `FILE.last`: the newest state of a run, from which it goes on as if it had never stopped.
 //!
 //! It is a `.safetensors` with the state dict's entries, `momentum.<name>` for each parameter that
-//! has one, and in the metadata under `nunatak.training` a [`Position`] in JSON.
+//! has one, and in the metadata under `nunatak.training` a [`Position`] in JSON. Of a run with `--delta` it has
+//! the entries that are not read from the base alone, and the metadata name the base and its hash.
 
+use super::keep::borrowed;
 use super::settings::Settings;
-use crate::dataset::ImageFolder;
+use crate::about::About;
 use crate::failure::Failure;
+use crate::model::BASE_KEY;
+use nunatak_core::fnv::Fnv;
+use nunatak_core::program::EntryKind;
 use nunatak_core::rng::Generator;
+use nunatak_data::ImageFolder;
+use nunatak_nn::Trainer;
+use nunatak_nn::files::Checkpoint;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The key of the metadata under which the position is saved.
 pub(super) const TRAINING_KEY: &str = "nunatak.training";
 
+/// The key of the metadata under which a delta's state has the hash of its base.
+pub(super) const BASE_HASH_KEY: &str = "nunatak.base_hash";
+
 /// Raised whenever an older program could not go on from what a newer one saves.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +42,12 @@ pub(super) struct Position {
     pub(super) draws: u64,
     /// What this epoch's batches gave so far.
     pub(super) sums: Sums,
+    /// Forward passes in train mode so far: what dropout draws its numbers by.
+    pub(super) forwards: u64,
+    /// Steps that the average of `--ema` has seen.
+    pub(super) averaged: u64,
+    /// The weights that the run was started with, as they were named.
+    pub(super) weights: Option<String>,
     /// The best validation so far.
     pub(super) best: Option<Best>,
     /// The images.
@@ -68,20 +85,28 @@ impl Sums {
 }
 
 /// The best validation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Best {
-    /// After this epoch, from 0.
-    pub(super) epoch: u64,
+    /// After so many epochs; 0 where it is the model as it was.
+    pub(super) epochs: u64,
     /// Right answers.
     pub(super) right: u64,
     /// Images.
     pub(super) images: u64,
+    /// The mean loss.
+    pub(super) loss: f64,
 }
 
 impl Best {
-    /// Whether these answers are better: more of them right, in proportion.
+    /// A validation after so many epochs.
+    pub(super) fn of(epochs: u64, sums: &Sums) -> Best {
+        Best { epochs, right: sums.right, images: sums.images, loss: sums.mean_loss() }
+    }
+
+    /// Whether these answers are better: more of them right, in proportion; of as many, with a lower loss.
     pub(super) fn is_beaten_by(&self, sums: &Sums) -> bool {
-        u128::from(sums.right) * u128::from(self.images) > u128::from(self.right) * u128::from(sums.images)
+        let (new, old) = (u128::from(sums.right) * u128::from(self.images), u128::from(self.right) * u128::from(sums.images));
+        new > old || new == old && sums.mean_loss() < self.loss
     }
 }
 
@@ -99,22 +124,118 @@ pub(super) struct Images {
 impl Images {
     /// Of a folder at `dir`, wherever that lies.
     pub(super) fn of(folder: &ImageFolder, dir: &Path) -> Images {
-        // FNV-1a, for changes by mistake; nobody gains from forging it.
-        let add = |h: u64, bytes: &[u8]| bytes.iter().fold(h, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
-        let mut hash = folder.classes.iter().fold(0xCBF2_9CE4_8422_2325, |h, class| add(add(h, class.as_bytes()), &[0]));
+        // For changes by mistake; nobody gains from forging it.
+        let mut hash = Fnv::new();
+        for class in &folder.classes {
+            hash.write(class.as_bytes());
+            hash.write(&[0]);
+        }
         for (i, sample) in folder.train.iter().chain(&folder.val).enumerate() {
             let path = sample.path.strip_prefix(dir).unwrap_or(&sample.path);
-            hash = add(add(hash, path.as_os_str().as_encoded_bytes()), &[0, u8::from(i < folder.train.len())]);
+            hash.write(path.as_os_str().as_encoded_bytes());
+            hash.write(&[0, u8::from(i < folder.train.len())]);
         }
+        let hash = hash.finish();
         Images { train: folder.train.len(), val: folder.val.len(), names: format!("{hash:016x}") }
+    }
+}
+
+/// What the deltas of a run are laid over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Base {
+    /// Where it lies.
+    pub(super) path: PathBuf,
+    /// Its hash, as text.
+    pub(super) hash: String,
+}
+
+/// `FILE.last`, read.
+pub(super) struct Last<'f> {
+    /// Where it lies.
+    pub(super) path: PathBuf,
+    /// Its tensors.
+    pub(super) checkpoint: Checkpoint<'f>,
+    /// Where the run stands.
+    pub(super) position: Position,
+    /// What it says of the model.
+    pub(super) about: About,
+}
+
+impl<'f> Last<'f> {
+    /// What the bytes of the file hold.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file, where it is no such file or a damaged one.
+    pub(super) fn parse(path: &Path, bytes: &'f [u8]) -> Result<Last<'f>, Failure> {
+        let checkpoint = Checkpoint::parse(bytes).map_err(|e| Failure::with(path.display(), e))?;
+        let position = Position::from_json(path, checkpoint.metadata().get(TRAINING_KEY))?;
+        let about = About::of(path, &checkpoint)?;
+        Ok(Last { path: path.to_owned(), checkpoint, position, about })
+    }
+
+    /// Of a run that saves deltas: the base that it was over, in the file `given`, else where it was when the run was
+    /// started, else beside this file.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] where it is nowhere.
+    pub(super) fn base(&self, given: Option<&Path>) -> Result<Option<Base>, Failure> {
+        let metadata = self.checkpoint.metadata();
+        let (Some(name), Some(hash)) = (metadata.get(BASE_KEY), metadata.get(BASE_HASH_KEY)) else { return Ok(None) };
+        let started = self.position.weights.as_ref().map(PathBuf::from);
+        let beside = Path::new(name).file_name().map(|name| self.path.with_file_name(name));
+        let path = given.map(Path::to_owned).or_else(|| [started, beside].into_iter().flatten().find(|path| path.is_file()));
+        let path = path.ok_or_else(|| {
+            let last = self.path.display();
+            Failure::usage(format_args!("{last} holds what was trained over {name}, which has the hash {hash}: name it with --weights"))
+        })?;
+        Ok(Some(Base { path, hash: hash.clone() }))
+    }
+
+    /// Loads into a trainer everything that it does not read in place.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file and the entry that is missing or has another shape.
+    pub(super) fn load(&self, trainer: &mut Trainer) -> Result<(), Failure> {
+        let fail = |what: &str, why: &str| Failure::with(self.path.display(), format_args!("can't be resumed from: {what} {why}"));
+        let borrowed = borrowed(trainer);
+        let mut room = Vec::new();
+        for id in trainer.program().entries().collect::<Vec<_>>() {
+            let entry = trainer.program().entry(id);
+            let (name, kind) = (entry.name().to_string(), entry.kind());
+            if borrowed.contains(&name) {
+                continue;
+            }
+            let saved = self.checkpoint.get(&name).ok_or_else(|| fail(&name, "is not there"))?;
+            if kind == EntryKind::Count {
+                let count = saved.read_i64().map_err(|e| fail(&name, &e.to_string()))?;
+                trainer.set_count(id, count.first().copied().unwrap_or(0));
+                continue;
+            }
+            saved.read_f32(&mut room).map_err(|e| fail(&name, &e.to_string()))?;
+            trainer.set_entry(id, &room).map_err(|e| fail(&name, &e.to_string()))?;
+        }
+        Ok(())
     }
 }
 
 impl Position {
     /// Of a new run.
-    pub(super) fn start(settings: Settings, images: Images, draws: u64) -> Position {
-        let (level, memory) = (String::new(), String::new());
-        Position { version: VERSION, settings, epoch: 0, batch: 0, draws, sums: Sums::default(), best: None, images, level, memory }
+    pub(super) fn start(settings: Settings, images: Images, draws: u64, weights: Option<&Path>) -> Position {
+        Position {
+            version: VERSION,
+            settings,
+            epoch: 0,
+            batch: 0,
+            draws,
+            sums: Sums::default(),
+            forwards: 0,
+            averaged: 0,
+            weights: weights.and_then(Path::to_str).map(String::from),
+            best: None,
+            images,
+            level: String::new(),
+            memory: String::new(),
+        }
     }
 
     /// As text.
@@ -173,7 +294,7 @@ mod tests {
 
     fn position() -> Position {
         let images = Images { train: 3, val: 1, names: "x".into() };
-        let mut position = Position::start(Choices::default().settle(None).unwrap(), images, 5130);
+        let mut position = Position::start(Choices::default().settle(None, None).unwrap(), images, 5130, None);
         position.sums = Sums { loss: 0.1 + 0.2, right: 2, images: 3 };
         position
     }
@@ -182,7 +303,7 @@ mod tests {
     fn positions_survive_text() {
         let text = position().to_json();
         assert_eq!(Position::from_json(Path::new("x"), Some(&text)).unwrap(), position());
-        for bad in ["", "{}", "[", &text.replace("\"version\":1", "\"version\":2"), &text.replace("5130", "99999999999999")] {
+        for bad in ["", "{}", "[", &text.replace("\"version\":2", "\"version\":1"), &text.replace("5130", "99999999999999")] {
             let error = Position::from_json(Path::new("x.last"), Some(&bad.to_string()));
             assert!(matches!(error, Err(Failure::Failed(text)) if text.starts_with("x.last: ")), "{bad}");
         }
@@ -190,9 +311,10 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_equals_stays_best() {
-        let best = Best { epoch: 0, right: 3, images: 4 };
-        let sums = |right, images| Sums { right, images, loss: 0.0 };
-        assert!(!best.is_beaten_by(&sums(3, 4)) && best.is_beaten_by(&sums(4, 4)) && best.is_beaten_by(&sums(4, 5)));
+    fn of_equals_the_lower_loss_is_better_and_else_the_first() {
+        let best = Best { epochs: 1, right: 3, images: 4, loss: 0.5 };
+        let sums = |right, images, loss: f64| Sums { right, images, loss: loss * images as f64 };
+        assert!(!best.is_beaten_by(&sums(3, 4, 0.5)) && !best.is_beaten_by(&sums(3, 4, 0.6)) && best.is_beaten_by(&sums(3, 4, 0.4)));
+        assert!(best.is_beaten_by(&sums(4, 4, 9.0)) && best.is_beaten_by(&sums(4, 5, 9.0)) && !best.is_beaten_by(&sums(2, 4, 0.0)));
     }
 }

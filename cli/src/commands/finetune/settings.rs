@@ -3,9 +3,10 @@
 
 use super::rate::Rate;
 use crate::args::UpdateArg;
+use crate::engine::batch_sizes;
 use crate::failure::Failure;
 use crate::model::View;
-use nunatak_nn::{NormPolicy, Optimizer, Sgd};
+use nunatak_nn::{NormPolicy, Optimizer, Sgd, Update};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 
@@ -31,10 +32,28 @@ impl From<Statistics> for NormPolicy {
     }
 }
 
+/// Where gradients of micro-batches are added up.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accumulate {
+    /// In memory of their own: PyTorch's numbers
+    #[default]
+    Gradient,
+    /// In the momentum: a buffer less for every trained parameter, and sums that are rounded otherwise
+    Momentum,
+}
+
+impl Display for Accumulate {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(if *self == Accumulate::Gradient { "gradient" } else { "momentum" })
+    }
+}
+
 /// Options that decide the result, as given.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Choices {
-    /// What is trained: names or prefixes with commas between (layer4,fc), or all [default: fc]
+    /// What is trained: names or prefixes with commas between (layer4,fc), head, or all [default: the head, which is fc in a
+    /// ResNet; all without --weights]
     #[arg(long)]
     pub trainable: Option<String>,
     /// Times that every image is seen [default: 10]
@@ -43,6 +62,13 @@ pub struct Choices {
     /// Images of a step; the last step of an epoch takes what is left [default: 32]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch: Option<u32>,
+    /// Images that are computed at a time: a step's gradients are added up over as many micro-batches as it takes, in less
+    /// memory; batchnorm sees micro-batches [default: all of a step]
+    #[arg(long, value_name = "IMAGES", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub micro_batch: Option<u32>,
+    /// Where gradients of micro-batches are added up [default: gradient]
+    #[arg(long, value_enum)]
+    pub accumulate: Option<Accumulate>,
     /// Learning rate [default: 0.01]
     #[arg(long, allow_negative_numbers = true)]
     pub lr: Option<f32>,
@@ -64,6 +90,17 @@ pub struct Choices {
     /// How much of the target is spread over all classes, 0 to 1 [default: 0]
     #[arg(long, allow_negative_numbers = true)]
     pub label_smoothing: Option<f32>,
+    /// How much a class counts in the loss: none, balanced (all classes as much as one another, however many images they
+    /// have), or a number for each class, in the order of their names, with commas between [default: none]
+    #[arg(long, value_name = "WEIGHTS")]
+    pub class_weights: Option<String>,
+    /// Ends the run where for N epochs no model was better than the best
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub patience: Option<u64>,
+    /// Validates and saves an exponential moving average of the weights, of which every step keeps this part, such as
+    /// 0.999
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
+    pub ema: Option<f32>,
     /// Scales gradients down to this norm where theirs is larger
     #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     pub clip_grad_norm: Option<f32>,
@@ -73,15 +110,21 @@ pub struct Choices {
     /// Decides the new head, the order of images, the split, the cuts; as torch.manual_seed [default: 0]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Side of the square that the network sees [default: 224]
+    /// Side of the square that the network sees [default: the weights' own, 224 where they have none]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub size: Option<u32>,
-    /// Shorter side after resizing, before the square is cut out [default: size · 256 / 224]
+    /// Shorter side after resizing, before the square is cut out [default: the weights' own, size · 256 / 224 where they have none]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16384))]
     pub resize: Option<u32>,
-    /// Part of each class put aside for validation where DIR has no train/ and val/ [default: 0.2]
-    #[arg(long, allow_negative_numbers = true)]
+    /// Turn pictures as their EXIF orientation says, as they were meant to be seen; PyTorch's data sets do not
+    #[arg(long)]
+    pub exif: bool,
+    /// Part of each class put aside for validation where DIR has no part to validate with [default: 0.2]
+    #[arg(long, visible_alias = "val", allow_negative_numbers = true)]
     pub val_fraction: Option<f64>,
+    /// Put the same part of every class aside, which is always done
+    #[arg(long)]
+    pub stratified: bool,
     /// What frozen batchnorm does [default: fixed]
     #[arg(long, value_enum)]
     pub bn_statistics: Option<Statistics>,
@@ -95,6 +138,10 @@ pub(super) struct Settings {
     pub trainable: String,
     pub epochs: u64,
     pub batch: u32,
+    #[serde(default)]
+    pub micro_batch: Option<u32>,
+    #[serde(default)]
+    pub accumulate: Accumulate,
     pub lr: f32,
     pub momentum: f32,
     pub dampening: f32,
@@ -102,11 +149,16 @@ pub(super) struct Settings {
     pub nesterov: bool,
     pub schedule: String,
     pub label_smoothing: f32,
+    pub class_weights: String,
+    pub patience: Option<u64>,
+    pub ema: Option<f32>,
     pub clip_grad_norm: Option<f32>,
     pub augment: bool,
     pub seed: u64,
     pub size: u32,
     pub resize: u32,
+    #[serde(default)]
+    pub exif: bool,
     pub val_fraction: f64,
     pub bn_statistics: Statistics,
 }
@@ -120,11 +172,24 @@ fn pick<T: PartialEq + Display>(flag: &str, given: Option<T>, saved: Option<T>, 
     }
 }
 
+/// The same of an option without a default.
+fn pick_or_none<T: PartialEq + Display>(flag: &str, given: Option<T>, saved: Option<Option<T>>) -> Result<Option<T>, Failure> {
+    match (given, saved) {
+        (Some(given), Some(saved)) if saved.as_ref() != Some(&given) => {
+            Err(differs(flag, &given, &saved.map_or("none".into(), |value| value.to_string())))
+        }
+        (given, saved) => Ok(given.or(saved.flatten())),
+    }
+}
+
 fn differs(flag: &str, given: &dyn Display, saved: &dyn Display) -> Failure {
     Failure::usage(format_args!(
         "--resume: --{flag} is {given}, but the run was started with {saved}; leave it out or give {saved}, or start anew without --resume"
     ))
 }
+
+/// What is trained where nothing is said, until the network is known: then the name of its head.
+pub(super) const HEAD: &str = "head";
 
 /// The same names in one order.
 fn sorted(trainable: &str) -> String {
@@ -135,13 +200,17 @@ fn sorted(trainable: &str) -> String {
 }
 
 impl Choices {
-    /// What holds for a run: `saved` is what an earlier one was started with.
+    /// What holds for a run: `saved` is what an earlier one was started with, `view` how images were shown to the
+    /// weights.
     ///
     /// # Errors
     /// [`Failure::Usage`] where something given differs from it and would change the result.
-    pub(super) fn settle(&self, saved: Option<&Settings>) -> Result<Settings, Failure> {
+    pub(super) fn settle(&self, saved: Option<&Settings>, view: Option<View>) -> Result<Settings, Failure> {
         let was = |flag: &str, given: bool, saved: Option<bool>| pick(flag, given.then_some(true), saved, false);
-        let size = pick("size", self.size, saved.map(|s| s.size), 224)?;
+        let turned = view.is_some_and(|view| view.exif);
+        let view = view.unwrap_or(View::of(224));
+        let size = pick("size", self.size, saved.map(|s| s.size), view.size)?;
+        let view = if size == view.size { view } else { View::of(size) };
         let schedule = pick("schedule", self.schedule.clone(), saved.map(|s| s.schedule.clone()), "constant".into())?;
         let epochs = match (self.epochs, saved) {
             // More or fewer epochs are the same run, unless the rate looks at their end.
@@ -151,9 +220,11 @@ impl Choices {
             (given, saved) => given.or(saved.map(|s| s.epochs)).unwrap_or(10),
         };
         Ok(Settings {
-            trainable: pick("trainable", self.trainable.as_deref().map(sorted), saved.map(|s| s.trainable.clone()), "fc".into())?,
+            trainable: pick("trainable", self.trainable.as_deref().map(sorted), saved.map(|s| s.trainable.clone()), HEAD.into())?,
             epochs,
             batch: pick("batch", self.batch, saved.map(|s| s.batch), 32)?,
+            micro_batch: pick_or_none("micro-batch", self.micro_batch, saved.map(|s| s.micro_batch))?,
+            accumulate: pick("accumulate", self.accumulate, saved.map(|s| s.accumulate), Accumulate::Gradient)?,
             lr: pick("lr", self.lr, saved.map(|s| s.lr), 0.01)?,
             momentum: pick("momentum", self.momentum, saved.map(|s| s.momentum), 0.9)?,
             dampening: pick("dampening", self.dampening, saved.map(|s| s.dampening), 0.0)?,
@@ -161,17 +232,16 @@ impl Choices {
             nesterov: was("nesterov", self.nesterov, saved.map(|s| s.nesterov))?,
             schedule,
             label_smoothing: pick("label-smoothing", self.label_smoothing, saved.map(|s| s.label_smoothing), 0.0)?,
-            clip_grad_norm: match (self.clip_grad_norm, saved) {
-                (Some(given), Some(saved)) if saved.clip_grad_norm != Some(given) => {
-                    let saved = saved.clip_grad_norm.map_or("none".into(), |v| v.to_string());
-                    return Err(differs("clip-grad-norm", &given, &saved));
-                }
-                (given, saved) => given.or(saved.and_then(|s| s.clip_grad_norm)),
-            },
+            class_weights: pick("class-weights", self.class_weights.clone(), saved.map(|s| s.class_weights.clone()), "none".into())?,
+            // It decides when a run ends, not what it gives until then.
+            patience: self.patience.or(saved.and_then(|s| s.patience)),
+            ema: pick_or_none("ema", self.ema, saved.map(|s| s.ema))?,
+            clip_grad_norm: pick_or_none("clip-grad-norm", self.clip_grad_norm, saved.map(|s| s.clip_grad_norm))?,
             augment: was("augment", self.augment, saved.map(|s| s.augment))?,
             seed: pick("seed", self.seed, saved.map(|s| s.seed), 0)?,
             size,
-            resize: pick("resize", self.resize, saved.map(|s| s.resize), View::of(size).resize)?,
+            resize: pick("resize", self.resize, saved.map(|s| s.resize), view.resize)?,
+            exif: was("exif", self.exif || (saved.is_none() && turned), saved.map(|s| s.exif))?,
             val_fraction: pick("val-fraction", self.val_fraction, saved.map(|s| s.val_fraction), 0.2)?,
             bn_statistics: pick("bn-statistics", self.bn_statistics, saved.map(|s| s.bn_statistics), Statistics::Fixed)?,
         })
@@ -179,9 +249,47 @@ impl Choices {
 }
 
 impl Settings {
-    /// When parameters are updated, where nothing was asked for.
-    pub(super) fn update(&self) -> UpdateArg {
-        if self.clip_grad_norm.is_some() { UpdateArg::After } else { UpdateArg::During }
+    /// When parameters are updated.
+    pub(super) fn update(&self, asked: Option<UpdateArg>) -> Update {
+        match (self.micro_batch, self.accumulate) {
+            (Some(_), Accumulate::Momentum) => Update::Summed,
+            (Some(_), Accumulate::Gradient) => Update::After,
+            (None, _) if self.clip_grad_norm.is_some() => Update::After,
+            (None, _) => asked.map_or(Update::During, Update::from),
+        }
+    }
+
+    /// Images that are computed at a time, of so many that a step has.
+    pub(super) fn at_once(&self, images: usize) -> usize {
+        self.micro_batch.map_or(images, |most| images.min(most as usize))
+    }
+
+    /// The sizes of what is computed at a time in an epoch of so many images.
+    pub(super) fn sizes(&self, images: usize) -> Vec<usize> {
+        let steps = batch_sizes(images, self.batch as usize);
+        let parts = |n: &usize| batch_sizes(*n, self.at_once(*n).max(1));
+        steps.iter().flat_map(parts).collect()
+    }
+
+    /// Refuses what micro-batches exclude.
+    fn check_micro_batch(&self, update: Option<UpdateArg>) -> Result<(), Failure> {
+        if self.micro_batch.is_some() && update == Some(UpdateArg::During) {
+            return Err(Failure::usage("--micro-batch needs all gradients before the first update: leave out --update during"));
+        }
+        if self.accumulate == Accumulate::Momentum {
+            for (given, option) in [(self.clip_grad_norm.is_some(), "--clip-grad-norm"), (self.nesterov, "--nesterov")] {
+                if given {
+                    return Err(Failure::usage(format_args!("{option} needs the gradients apart: leave out --accumulate momentum")));
+                }
+            }
+            if self.micro_batch.is_none() {
+                return Err(Failure::usage("--accumulate momentum needs --micro-batch, the images that are computed at a time"));
+            }
+            if self.momentum == 0.0 || update == Some(UpdateArg::After) {
+                return Err(Failure::usage("--accumulate momentum needs a --momentum above 0, and no --update"));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses numbers that make no sense.
@@ -189,14 +297,35 @@ impl Settings {
     /// # Errors
     /// [`Failure::Usage`] that names the option.
     pub(super) fn check(&self, update: Option<UpdateArg>) -> Result<(), Failure> {
-        self.optimizer()?;
         self.rate()?;
         let refuse = |flag: &str, value: &dyn Display, due: &str| Err(Failure::usage(format_args!("--{flag} {value}: must be {due}")));
+        for (flag, value) in [("lr", self.lr), ("momentum", self.momentum), ("weight-decay", self.weight_decay)] {
+            if !(value.is_finite() && value >= 0.0) {
+                return refuse(flag, &value, "a finite number of 0 or more");
+            }
+        }
+        if !self.dampening.is_finite() {
+            return refuse("dampening", &self.dampening, "a finite number");
+        }
+        if self.nesterov && (self.momentum == 0.0 || self.dampening != 0.0) {
+            return Err(Failure::usage(format_args!(
+                "--nesterov needs a --momentum above 0 and a --dampening of 0; they are {} and {}",
+                self.momentum, self.dampening
+            )));
+        }
+        self.optimizer()?;
+        self.check_micro_batch(update)?;
+        if !matches!(self.class_weights.as_str(), "none" | "balanced") {
+            self.class_weights(&[])?;
+        }
         if !(0.0..=1.0).contains(&self.label_smoothing) {
             return refuse("label-smoothing", &self.label_smoothing, "from 0 to 1");
         }
         if !(0.0..1.0).contains(&self.val_fraction) {
             return refuse("val-fraction", &self.val_fraction, "at least 0 and below 1");
+        }
+        if let Some(decay) = self.ema.filter(|decay| !(*decay > 0.0 && *decay < 1.0)) {
+            return refuse("ema", &decay, "above 0 and below 1, such as 0.999");
         }
         if let Some(norm) = self.clip_grad_norm {
             if !(norm.is_finite() && norm > 0.0) {
@@ -210,21 +339,56 @@ impl Settings {
             return Err(Failure::usage("--batch, --size, --resize and --epochs must be at least 1"));
         }
         if matches!(self.trainable.as_str(), "none" | "") {
-            return Err(Failure::usage("--trainable: nothing would be trained; name what is, for example fc"));
+            return Err(Failure::usage("--trainable: nothing would be trained; name what is, for example head"));
         }
         Ok(())
     }
 
+    /// The weights of the classes, of which `counts` says how many images each has to train on; none where all are 1.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] where the text is no list of weights, or has another number of them.
+    pub(super) fn class_weights(&self, counts: &[usize]) -> Result<Option<Vec<f32>>, Failure> {
+        let wrong = |why: &str| {
+            let classes = counts.len();
+            Failure::usage(format_args!(
+                "--class-weights {}: {why}; expected none, balanced, or {classes} numbers above 0 with commas between",
+                self.class_weights
+            ))
+        };
+        match self.class_weights.as_str() {
+            "none" => Ok(None),
+            "balanced" => {
+                let images: usize = counts.iter().sum();
+                let weight = |count: &usize| (images as f64 / (counts.len() * count) as f64) as f32;
+                if counts.contains(&0) {
+                    return Err(wrong("a class has no image to train on"));
+                }
+                Ok(Some(counts.iter().map(weight).collect()))
+            }
+            list => {
+                let weights = list.split(',').map(|word| word.trim().parse::<f32>().ok().filter(|w| w.is_finite() && *w > 0.0));
+                let weights: Option<Vec<f32>> = weights.collect();
+                let weights = weights.ok_or_else(|| wrong("that is no list of numbers above 0"))?;
+                if counts.is_empty() || weights.len() == counts.len() {
+                    Ok(Some(weights))
+                } else {
+                    Err(wrong("that is another number of them"))
+                }
+            }
+        }
+    }
+
     /// How images are shown where they are not cut at random.
     pub(super) fn view(&self) -> View {
-        View { size: self.size, resize: self.resize }
+        View { size: self.size, resize: self.resize, exif: self.exif }
     }
 
     /// SGD with these numbers.
     ///
     /// # Errors
     /// [`Failure::Usage`] where they make no sense.
-    pub(super) fn optimizer(&self) -> Result<Optimizer, Failure> {
+    pub(super) fn optimizer(&self) -> Result<Optimizer<'static>, Failure> {
         let sgd = Sgd {
             momentum: self.momentum,
             dampening: self.dampening,
@@ -232,7 +396,7 @@ impl Settings {
             nesterov: self.nesterov,
             ..Sgd::new(self.lr)
         };
-        Optimizer::new(sgd).map_err(|e| Failure::usage(format_args!("--lr, --momentum, --dampening, --weight-decay or --nesterov: {e}")))
+        Optimizer::new(sgd).map_err(Failure::usage)
     }
 
     /// How the learning rate moves.
@@ -251,10 +415,10 @@ mod tests {
     #[test]
     fn what_is_not_given_is_as_it_was() {
         let first = Choices { lr: Some(0.5), trainable: Some("layer4,fc".into()), ..Choices::default() };
-        let saved = first.settle(None).unwrap();
+        let saved = first.settle(None, None).unwrap();
         assert_eq!((saved.lr, saved.batch, saved.resize, saved.trainable.as_str()), (0.5, 32, 256, "fc,layer4"));
-        assert_eq!(Choices::default().settle(Some(&saved)).unwrap(), saved);
-        let other = |c: Choices| matches!(c.settle(Some(&saved)), Err(Failure::Usage(text)) if text.contains("was started with"));
+        assert_eq!(Choices::default().settle(Some(&saved), None).unwrap(), saved);
+        let other = |c: Choices| matches!(c.settle(Some(&saved), None), Err(Failure::Usage(text)) if text.contains("was started with"));
         assert!(other(Choices { lr: Some(0.25), ..Choices::default() }));
         assert!(other(Choices { augment: true, ..Choices::default() }));
         assert!(other(Choices { clip_grad_norm: Some(1.0), ..Choices::default() }));
@@ -263,9 +427,21 @@ mod tests {
         assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), saved);
     }
 
+    /// sklearn: `compute_class_weight("balanced", classes=[0, 1, 2], y=[0] * 6 + [1] * 3 + [2])`
+    #[test]
+    fn balanced_weights_are_those_of_sklearn() {
+        let of = |text: &str| Choices { class_weights: Some(text.into()), ..Choices::default() }.settle(None, None).unwrap();
+        assert_eq!(of("balanced").class_weights(&[6, 3, 1]).unwrap(), Some(vec![0.555_555_6, 1.111_111_2, 3.333_333_3]));
+        assert_eq!(of("none").class_weights(&[6, 3]).unwrap(), None);
+        assert_eq!(of("1, 2.5").class_weights(&[6, 3]).unwrap(), Some(vec![1.0, 2.5]));
+        for bad in ["1", "1,2,3", "1,-2", "1,x", "1,0", "", "1,inf"] {
+            assert!(matches!(of(bad).class_weights(&[6, 3]), Err(Failure::Usage(text)) if text.contains("2 numbers")), "{bad}");
+        }
+    }
+
     #[test]
     fn a_rate_that_looks_ahead_fixes_the_epochs() {
-        let saved = Choices { schedule: Some("cosine".into()), ..Choices::default() }.settle(None).unwrap();
-        assert!(Choices { epochs: Some(11), ..Choices::default() }.settle(Some(&saved)).is_err());
+        let saved = Choices { schedule: Some("cosine".into()), ..Choices::default() }.settle(None, None).unwrap();
+        assert!(Choices { epochs: Some(11), ..Choices::default() }.settle(Some(&saved), None).is_err());
     }
 }

@@ -11,13 +11,14 @@
 
 use crate::block;
 use crate::failure::Failure;
+use crate::median::median;
 use crate::outln;
 use nunatak_core::arena;
 use nunatak_core::rng::Generator;
 use nunatak_kernels::sgd::{self, Sgd};
 use nunatak_kernels::{Conv2d, Cpu, Finish};
-use nunatak_nn::summary::call_name;
-use nunatak_nn::{Algorithm, Blueprint, Memory, Pass};
+use nunatak_nn::step::{call_convolution, call_name};
+use nunatak_nn::{Algorithm, Event, Memory, Pass, Program, ValueId};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -89,10 +90,9 @@ impl Finding {
 ///
 /// # Errors
 /// [`Failure::Failed`] that names every shape whose choice is more than 10 % slower than the best.
-pub(super) fn check(blueprint: &Blueprint, cpu: &Cpu, json: bool) -> Result<(), Failure> {
-    let memory = blueprint.options().memory;
+pub(super) fn check(program: &Program, memory: Memory, cpu: &Cpu, json: bool) -> Result<(), Failure> {
     let mut findings = Vec::new();
-    for (name, conv, work, chosen) in choices(blueprint) {
+    for (name, conv, work, chosen) in choices(program) {
         let ways = ways(&conv, work, memory, cpu)?;
         let mut finding = Finding { name, conv, work, chosen, times: time(&conv, work, &ways, memory, cpu, 1)? };
         for attempt in 1..=TRIES {
@@ -120,7 +120,8 @@ pub(super) fn check(blueprint: &Blueprint, cpu: &Cpu, json: bool) -> Result<(), 
     }
     let name = |f: &&Finding| {
         let c = f.conv;
-        let shape = format!("{}x{}x{}x{} to {}, {}x{} stride {}", c.n, c.h, c.w, c.c, c.k, c.kernel, c.kernel, c.stride);
+        let ([high, wide], stride) = (c.kernel(), c.stride()[0]);
+        let shape = format!("{}x{}x{}x{} to {}, {high}x{wide} stride {stride}", c.n(), c.h(), c.w(), c.c(), c.k());
         format!(
             "{} {} ({shape}): {} takes {:.2} times as long as {}",
             f.name,
@@ -139,17 +140,18 @@ pub(super) fn check(blueprint: &Blueprint, cpu: &Cpu, json: bool) -> Result<(), 
 }
 
 /// The different convolutions and passes of a step with the ways chosen.
-fn choices(blueprint: &Blueprint) -> Vec<(String, Conv2d, Work, Way)> {
+fn choices(program: &Program) -> Vec<(String, Conv2d, Work, Way)> {
     let mut list: Vec<(String, Conv2d, Work, Way)> = Vec::new();
-    for v in blueprint.tape().values() {
-        let Some((conv, algorithms, _)) = blueprint.tape().node(v).ok().and_then(|node| node.op.convolution()) else { continue };
-        let need = blueprint.needs().at(v);
+    for call in program.forward() {
+        let Some((conv, algorithms)) = call_convolution(&call) else { continue };
         let mut all = vec![Work::Pass(Pass::Forward)];
-        if blueprint.one_pass(v).is_some() {
-            all.push(Work::Step { dx: need.dx[0] });
-        } else {
-            all.extend(need.dx[0].then_some(Work::Pass(Pass::BackwardInput)));
-            all.extend(need.dw[0].then_some(Work::Pass(Pass::BackwardWeight)));
+        if let Some(back) = program.backward().find(|back| back.node() == call.node()) {
+            if back.is_one_pass() {
+                all.push(Work::Step { dx: back.wants_input(0) });
+            } else {
+                all.extend(back.wants_input(0).then_some(Work::Pass(Pass::BackwardInput)));
+                all.extend(back.wants_weight(0).then_some(Work::Pass(Pass::BackwardWeight)));
+            }
         }
         for work in all {
             let chosen = Way::By(match work {
@@ -157,7 +159,7 @@ fn choices(blueprint: &Blueprint) -> Vec<(String, Conv2d, Work, Way)> {
                 Work::Step { .. } => Algorithm::Stream,
             });
             if !list.iter().any(|(_, c, w, _)| *c == conv && *w == work) {
-                list.push((call_name(blueprint, nunatak_nn::Call::Forward(v)).to_string(), conv, work, chosen));
+                list.push((call_name(program, Event::Forward(ValueId(call.node()))).to_string(), conv, work, chosen));
             }
         }
     }
@@ -258,11 +260,7 @@ fn time(conv: &Conv2d, work: Work, ways: &[Way], memory: Memory, cpu: &Cpu, effo
                 times.push(turn(way, calls) * 1e3);
             }
         }
-        let middle = |mut times: Vec<f64>| {
-            times.sort_by(f64::total_cmp);
-            times[times.len() / 2]
-        };
-        let mut medians: Vec<_> = ways.iter().copied().zip(times.into_iter().map(middle)).collect();
+        let mut medians: Vec<_> = ways.iter().copied().zip(times.iter_mut().map(|times| median(times))).collect();
         medians.sort_by(|a, b| a.1.total_cmp(&b.1));
         Ok(medians)
     })

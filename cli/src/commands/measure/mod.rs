@@ -2,14 +2,19 @@
 
 mod choice;
 
-use crate::args;
 use crate::bench_step::{Step, StepArgs};
 use crate::block;
+use crate::bytes::Bytes;
+use crate::commands::inspect::memory_name;
 use crate::failure::Failure;
+use crate::median::median;
 use crate::outln;
+use crate::setup::Setup;
 use crate::weights::Backbone;
+use nunatak_core::fnv::Fnv;
+use nunatak_core::program::Flags;
 use nunatak_kernels::Cpu;
-use nunatak_nn::{Memory, Setup};
+use nunatak_nn::{Memory, Trainer};
 use serde_json::json;
 use std::time::Instant;
 
@@ -26,7 +31,7 @@ pub struct Args {
     repeat: u32,
     /// Time every algorithm at every convolution of the step instead, and fail where the choice is more
     /// than 10 % slower than the best
-    #[arg(long, conflicts_with = "weights")]
+    #[arg(long, conflicts_with_all = ["weights", "program"])]
     assert: bool,
     /// With --assert: these batches and sizes, 1x64,8x224 say, instead of --batch and --size
     #[arg(long, requires = "assert", value_delimiter = ',', value_parser = cell)]
@@ -45,7 +50,7 @@ fn cell(text: &str) -> Result<(usize, usize), String> {
 /// Whether the algorithms of the step are well chosen.
 fn assert_choices(args: &Args) -> Result<(), Failure> {
     let setup = args.step.setup(None, None)?;
-    if setup.algorithms != [None; 3] || setup.options.memory != Memory::Fast {
+    if setup.algorithms != [None; 3] || setup.memory != Memory::Fast {
         return Err(Failure::usage("--assert looks at what is chosen for speed: without --algorithm, with --memory fast"));
     }
     let threads = args.step.compute.start_threads()?;
@@ -56,8 +61,8 @@ fn assert_choices(args: &Args) -> Result<(), Failure> {
         if !args.json {
             outln!("batch {batch}, size {size}, {:?} step, {}, {} threads:", args.step.mode(), cpu.level, threads.count())?;
         }
-        let (blueprint, ..) = Setup { batch, height: size, width: size, ..setup }.plan()?;
-        match choice::check(&blueprint, &cpu, args.json) {
+        let program = Setup { batch, size: [size; 2], ..setup.clone() }.plan()?.program;
+        match choice::check(&program, setup.memory, &cpu, args.json) {
             Err(Failure::Failed(what)) => failures.push(format!("batch {batch}, size {size}: {what}")),
             other => other?,
         }
@@ -75,14 +80,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     let file = args.step.open_weights()?;
     let weights = file.as_ref().map(Backbone::native).transpose()?;
-    let setup = args.step.setup(None, weights.as_ref())?;
-    let level = args.step.compute.level()?;
-    let (blueprint, slots, values) = setup.plan()?;
-    let bytes = blueprint.summary(&slots);
-    args::report_refused(&blueprint, &setup.algorithms);
-    let threads = args.step.compute.start_threads()?;
-    let mut memory = block::reserve(blueprint.bytes())?;
-    let mut step = Step::new(&setup, blueprint, values, &mut memory, level, threads, weights)?;
+    let program = args.step.plan(None, weights.as_ref())?.program;
+    let bytes = Bytes::of(&program);
+    let update = if program.flags().has(Flags::DURING) { "during" } else { "after" };
+    let memory_name = memory_name(&program);
+    let (level, threads) = (args.step.level(&program)?, args.step.start_threads(&program)?);
+    let count = threads.count();
+    let mut memory = block::reserve(Trainer::bytes(&program))?;
+    let mut step = Step::new(program, &mut memory, level, threads, weights)?;
     let mut times = Vec::new();
     for i in 0..WARM_UP + args.repeat as usize {
         let start = Instant::now();
@@ -91,44 +96,39 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }
     }
-    times.sort_by(f64::total_cmp);
-    let middle = times.len() / 2;
-    let median = if times.len().is_multiple_of(2) { (times[middle - 1] + times[middle]) / 2.0 } else { times[middle] };
-    let mut prediction = vec![0.0; setup.batch * setup.recipe.classes];
-    step.trainer().value(values.prediction, &mut prediction)?;
-    let update = format!("{:?}", setup.options.update).to_lowercase();
-    let memory_name = format!("{:?}", setup.options.memory).to_lowercase();
+    let median = median(&mut times);
+    let logits = step.prediction()?;
     let result = json!({
         "median_ms": median,
         "min_ms": times[0],
         "times_ms": times,
         "level": level.name(),
-        "threads": setup.options.threads,
+        "threads": count,
         "update": update,
         "memory": memory_name,
         "plan_bytes": bytes.total(),
         "in_place_bytes": bytes.borrowed,
         "peak_rss_bytes": peak_rss(),
-        "checksum": checksum(&prediction),
+        "checksum": checksum(&logits),
     });
     if args.json {
         return outln!("{result}");
     }
     outln!("median {median:.3} ms, fastest {:.3} ms of {} steps", times[0], times.len())?;
-    outln!("level {level}, {} threads, update {update}, memory {memory_name}", setup.options.threads)?;
+    outln!("level {level}, {} threads, update {update}, memory {memory_name}", count)?;
     outln!(
         "planned {:.1} MB{}",
         bytes.total() as f64 / 1e6,
         peak_rss().map_or(String::new(), |b| format!(", process {:.1} MB", b as f64 / 1e6))
     )?;
-    outln!("checksum {}", checksum(&prediction))
+    outln!("checksum {}", checksum(&logits))
 }
 
 /// FNV-1a over the bits of the last prediction: equal exactly where every bit is.
 fn checksum(numbers: &[f32]) -> String {
-    let bytes = numbers.iter().flat_map(|v| v.to_bits().to_le_bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
-    format!("{hash:016x}")
+    let mut hash = Fnv::new();
+    numbers.iter().for_each(|v| hash.write(&v.to_bits().to_le_bytes()));
+    format!("{:016x}", hash.finish())
 }
 
 /// The most memory that the process has had, where the system tells (Linux).

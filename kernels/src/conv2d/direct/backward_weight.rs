@@ -9,7 +9,7 @@
 //! of long sums small.
 
 use super::{Band, Shape};
-use crate::conv2d::Conv2d;
+use crate::conv2d::Uniform;
 use crate::conv2d::direct::lines::CopyLines;
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, GROUP, Lines};
@@ -35,12 +35,12 @@ struct Cut {
     dy_len: usize,
 }
 
-fn dy_len(conv: &Conv2d, images: usize, lines: usize) -> usize {
+fn dy_len(conv: &Uniform, images: usize, lines: usize) -> usize {
     let layout = conv.weights();
     layout.blocks() * layout.block() * images * lines * conv.out_w()
 }
 
-fn cut(s: &Shape, conv: &Conv2d, budget: usize) -> Cut {
+fn cut(s: &Shape, conv: &Uniform, budget: usize) -> Cut {
     let (oh, ow) = (conv.out_h(), conv.out_w());
     let len = |images: usize, lines: usize| s.band_len(images, lines) + dy_len(conv, images, lines);
     let fits = |lines: &usize| len(1, *lines) <= budget;
@@ -59,13 +59,13 @@ fn cut(s: &Shape, conv: &Conv2d, budget: usize) -> Cut {
 }
 
 /// Scratch of [`run`].
-pub(crate) fn scratch_len(conv: &Conv2d, budget: usize) -> usize {
+pub(crate) fn scratch_len(conv: &Uniform, budget: usize) -> usize {
     let cut = cut(&Shape::forward(conv), conv, budget);
     cut.together * (cut.x_len + cut.dy_len)
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(crate) fn run(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn run(conv: &Uniform, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
     let s = Shape::forward(conv);
     let cut = cut(&s, conv, scratch.len());
     let layout = conv.weights();
@@ -87,7 +87,7 @@ pub(crate) fn run(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32
         });
         let (xs, dys) = (&*xs, &*dys);
         let length = layout.block_len();
-        let tiles = Tiles::new(dw, RowMap::plain(blocks, length), blocks, length, 1, GROUP * layout.taps * block);
+        let tiles = Tiles::new(dw, RowMap::plain(blocks, length), blocks, length, 1, GROUP * layout.taps() * block);
         cpu.run(tiles, &mut [], 0, |i, mut out, _| {
             let (j, group) = (i / groups, i % groups);
             for at in 0..count {
@@ -102,7 +102,7 @@ pub(crate) fn run(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32
 }
 
 /// Copies one block of output channels of a band of dy, in the order of the copied lines.
-fn copy_block(conv: &Conv2d, band: &Band, dy: &[f32], k: usize, block: usize, to: &mut [f32]) {
+fn copy_block(conv: &Uniform, band: &Band, dy: &[f32], k: usize, block: usize, to: &mut [f32]) {
     let (oh, ow) = (conv.out_h(), conv.out_w());
     let channels = block.min(conv.k - k);
     for (row, to) in to.chunks_exact_mut(block * ow).take(band.lines * band.images).enumerate() {

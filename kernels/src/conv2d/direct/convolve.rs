@@ -125,7 +125,8 @@ impl Convolve<'_, '_, '_> {
             let channels = (pass * GROUP).min(s.c - first * GROUP);
             if let Filters::Exchanged(w, layout) = self.filters {
                 let [y, x] = block.sides;
-                let how = Transposed { layout, kernel: s.kernel, stride: s.phases, first: [y.first, x.first], taps: [y.count, x.count] };
+                let how =
+                    Transposed { layout, kernel: s.kernel, stride: [s.phases; 2], first: [y.first, x.first], taps: [y.count, x.count] };
                 let each = GROUP * taps * width;
                 for g in 0..channels.div_ceil(GROUP) {
                     how.group(isa, w, (j * width, width), (first + g) * GROUP, &mut self.exchanged[g * each..][..each]);

@@ -12,7 +12,8 @@
 //! error small.
 
 use super::{lines_read, part_lines};
-use crate::conv2d::{Conv2d, thin};
+use crate::conv2d::add_up::add_up;
+use crate::conv2d::{Uniform, thin};
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, Lines};
 use crate::gemm::{for_rows, panel_rows};
@@ -27,11 +28,9 @@ const LINES: usize = 8;
 const NUMBERS: usize = 256 << 10;
 /// Output pixels that pass by a tile at a time, about: their dy stays in the first-level cache.
 pub(super) const PIXELS: usize = 128;
-/// Numbers of dw that are added up by one call.
-const SUM: usize = 1024;
 
 /// How many parts, and the output lines of each.
-fn parts(conv: &Conv2d) -> (usize, usize) {
+fn parts(conv: &Uniform) -> (usize, usize) {
     let lines = conv.n * conv.out_h();
     let most = PARTS.min(NUMBERS / conv.weights().len()).max(2);
     let each = lines.div_ceil(most).max(LINES.min(lines));
@@ -39,29 +38,29 @@ fn parts(conv: &Conv2d) -> (usize, usize) {
 }
 
 /// Numbers of an input line with its padding.
-const fn x_line(conv: &Conv2d) -> usize {
+const fn x_line(conv: &Uniform) -> usize {
     ((conv.out_w() - 1) * conv.stride + conv.kernel) * conv.c
 }
 
 /// Numbers that a thread needs: for input lines, and for a block of dy.
-fn own_len(conv: &Conv2d) -> [usize; 2] {
+fn own_len(conv: &Uniform) -> [usize; 2] {
     let lines = part_lines(conv, PIXELS);
     [lines_read(conv, lines) * x_line(conv), lines * conv.out_w() * conv.weights().block()]
 }
 
 /// Numbers of the parts' gradients.
-pub(super) fn parts_len(conv: &Conv2d) -> usize {
+pub(super) fn parts_len(conv: &Uniform) -> usize {
     parts(conv).0 * conv.weights().len()
 }
 
 /// Scratch of [`run`].
-pub(crate) fn scratch_len(conv: &Conv2d, threads: usize) -> usize {
+pub(crate) fn scratch_len(conv: &Uniform, threads: usize) -> usize {
     let [x, dy] = own_len(conv);
     parts_len(conv) + threads * (x + dy)
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(crate) fn run(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn run(conv: &Uniform, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
     let [xs, dys] = own_len(conv);
     by_parts(conv, cpu, dw, add, scratch, xs + dys, |first, end, sum, scratch| {
         let (xs, dys) = scratch.split_at_mut(xs);
@@ -72,7 +71,7 @@ pub(crate) fn run(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32
 /// Calls `work(first, end, sum, scratch)` for the output lines `first..end` of each part, which
 /// overwrites `sum` with their gradient; then adds up the sums. A thread has `each` numbers of scratch.
 pub(super) fn by_parts(
-    conv: &Conv2d,
+    conv: &Uniform,
     cpu: &Cpu,
     dw: &mut [f32],
     add: bool,
@@ -85,15 +84,12 @@ pub(super) fn by_parts(
     cpu.run(Chunks::new(sums, len, count), scratch, each, |i, sum, scratch| {
         work(i * lines, ((i + 1) * lines).min(conv.n * conv.out_h()), sum, scratch);
     });
-    let sums = &*sums;
-    cpu.run(Chunks::new(dw, SUM, len.div_ceil(SUM)), &mut [], 0, |i, dw, _| {
-        cpu.level.run(AddUp { sums: &sums[i * SUM..], len, count, add, dw });
-    });
+    add_up(cpu, sums, count, dw, add);
 }
 
 /// The gradient of some output lines.
 struct Sum<'a, 'p> {
-    conv: &'a Conv2d,
+    conv: &'a Uniform,
     x: &'a [f32],
     dy: &'a [f32],
     /// First output line and the one behind the last, over all images.
@@ -131,7 +127,7 @@ impl Sum<'_, '_> {
             let xs = &mut self.xs[..lines_read(conv, lines) * x_line];
             let top = (y * conv.stride) as isize - conv.pad as isize;
             for (i, to) in xs.chunks_exact_mut(x_line).enumerate() {
-                thin::padded_line(conv, self.x, image, top + i as isize, to);
+                thin::padded_line(self.x, [conv.h, conv.w, conv.c], conv.pad, image, top + i as isize, to);
             }
             let dys = &self.dy[line * wide * k..][..lines * wide * k];
             for column in (0..k).step_by(block) {
@@ -157,7 +153,7 @@ impl Sum<'_, '_> {
 
 /// What some output lines add to one block of output channels.
 struct Block<'a, 'p> {
-    conv: &'a Conv2d,
+    conv: &'a Uniform,
     xs: &'a [f32],
     x_line: usize,
     dy: &'a [f32],
@@ -201,32 +197,6 @@ impl Block<'_, '_> {
                 let sum = if self.add { isa.add(isa.load(to), *acc) } else { *acc };
                 isa.store(sum, to);
             }
-        }
-    }
-}
-
-/// A piece of dw as the sum of all parts' gradients.
-struct AddUp<'a, 'p> {
-    /// From the piece's first number on.
-    sums: &'a [f32],
-    /// Numbers from one part's gradient to the next.
-    len: usize,
-    count: usize,
-    add: bool,
-    dw: &'p mut [f32],
-}
-
-impl Task for AddUp<'_, '_> {
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        // A block of output channels is a whole number of vectors.
-        for at in (0..self.dw.len()).step_by(I::LANES) {
-            let mut sum = isa.load(&self.sums[at..]);
-            for i in 1..self.count {
-                sum = isa.add(sum, isa.load(&self.sums[i * self.len + at..]));
-            }
-            let to = &mut self.dw[at..];
-            isa.store(if self.add { isa.add(isa.load(to), sum) } else { sum }, to);
         }
     }
 }

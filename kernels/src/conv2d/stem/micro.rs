@@ -1,6 +1,7 @@
 //! The innermost loop of the forward pass.
 
 use super::{CHANNELS, KERNEL};
+use crate::bounds::inside;
 use crate::isa::Isa;
 
 /// Where the numbers lie that a pixel is summed from, relative to its first.
@@ -43,8 +44,9 @@ pub(super) fn multiply<I: Isa, const R: usize, const V: usize, const STEP: usize
     sum: &mut [[I::V; V]; R],
 ) {
     let at = &offsets.at[..offsets.len];
-    assert!(x.len() > (R - 1) * STEP + offsets.reach);
-    assert!(at.is_empty() || w.len() >= (at.len() - 1) * stride + V * I::LANES);
+    // Nothing wraps where these hold: no place below lies behind the last one, which was computed here.
+    assert!(offsets.reach < x.len() && inside(x.len() - offsets.reach, R, STEP, 1));
+    assert!(inside(w.len(), at.len(), stride, V * I::LANES));
     let (x, mut w) = (x.as_ptr(), w.as_ptr());
     // A copy that is only ever indexed by constants, so that it lives in registers.
     let mut acc = *sum;
@@ -66,4 +68,49 @@ pub(super) fn multiply<I: Isa, const R: usize, const V: usize, const STEP: usize
         w = w.wrapping_add(stride);
     }
     *sum = acc;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::Task;
+    use crate::testing::{for_each_cpu, panics};
+
+    struct Multiply {
+        offsets: Offsets,
+        stride: usize,
+    }
+
+    impl Task for Multiply {
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) {
+            let (x, w) = ([1.0; 64], [1.0; 64]);
+            let mut sum = [[isa.splat(0.0); 1]; 2];
+            multiply::<I, 2, 1, 2>(isa, &x, &self.offsets, &w, self.stride, &mut sum);
+        }
+    }
+
+    #[test]
+    fn products_over_sizes_that_wrap_are_refused() {
+        const HALF: usize = 1 << (usize::BITS - 1);
+        for_each_cpu(|cpu| {
+            let run = |len: usize, step: usize, stride: usize| {
+                cpu.level.run(Multiply { offsets: Offsets::new(len, |t| t.wrapping_mul(step)), stride });
+            };
+            run(3, 30, 16);
+            for (len, step, stride) in [
+                (3, 31, 16), // the last pixel's last number is behind x
+                (3, u32::MAX as usize, 16),
+                (2, u32::MAX as usize, 16),
+                (2, HALF, 16),
+                (3, 1, HALF), // twice the stride wraps to 0
+                (3, 1, HALF + 1),
+                (2, 1, usize::MAX),
+                (2, 1, usize::MAX - 7),
+                (usize::MAX, 1, 0),
+            ] {
+                assert!(panics(|| run(len, step, stride)), "{len} taps of {step}, stride {stride}, at {}", cpu.level);
+            }
+        });
+    }
 }

@@ -21,7 +21,7 @@ mod transforms;
 
 use super::micro::{self, Offsets};
 use super::{CHANNELS, KERNEL, PIXELS, lines_read, part_lines};
-use crate::conv2d::{Conv2d, Finish, thin};
+use crate::conv2d::{Finish, Uniform, thin};
 use crate::dispatch::Task;
 use crate::gemm::{for_rows, panel_rows};
 use crate::isa::Isa;
@@ -43,7 +43,7 @@ const BEHIND: usize = 16;
 const TILES: usize = 28;
 
 /// Whether this algorithm can do a convolution: the longest phase has four taps.
-pub(crate) const fn accepts(conv: &Conv2d) -> bool {
+pub(crate) const fn accepts(conv: &Uniform) -> bool {
     let (s, kernel) = (conv.stride, conv.kernel);
     conv.c <= CHANNELS && kernel <= KERNEL && s * conv.c <= GROUP && 3 * s < kernel && kernel <= TAPS * s
 }
@@ -51,7 +51,7 @@ pub(crate) const fn accepts(conv: &Conv2d) -> bool {
 /// The sizes that follow from a convolution that is accepted.
 #[derive(Clone, Copy)]
 struct Shape {
-    conv: Conv2d,
+    conv: Uniform,
     /// Numbers of a group.
     group: usize,
     /// Tiles of an output line.
@@ -59,7 +59,7 @@ struct Shape {
 }
 
 impl Shape {
-    fn new(conv: &Conv2d) -> Shape {
+    fn new(conv: &Uniform) -> Shape {
         Shape { conv: *conv, group: conv.stride * conv.c, tiles: conv.out_w().div_ceil(OUT) }
     }
 
@@ -111,7 +111,7 @@ impl Shape {
         let line = &mut line[..self.line()];
         for i in 0..lines_read(conv, lines) {
             let to = &mut transformed[i * self.transformed_line()..][..self.transformed_line()];
-            thin::padded_line(conv, x, image, (first * conv.stride + i) as isize - conv.pad as isize, line);
+            thin::padded_line(x, [conv.h, conv.w, conv.c], conv.pad, image, (first * conv.stride + i) as isize - conv.pad as isize, line);
             for tile in 0..self.tiles {
                 for lane in (0..GROUP).step_by(I::LANES) {
                     let mut d = [isa.splat(0.0); POINTS];
@@ -136,14 +136,14 @@ fn own_len(s: &Shape) -> [usize; 3] {
 }
 
 /// Scratch of [`forward`].
-pub(crate) fn forward_scratch(conv: &Conv2d, threads: usize) -> usize {
+pub(crate) fn forward_scratch(conv: &Uniform, threads: usize) -> usize {
     let s = Shape::new(conv);
     conv.weights().blocks() * s.filters() + threads * own_len(&s).iter().sum::<usize>()
 }
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
 #[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
-pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
+pub(crate) fn forward(conv: &Uniform, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
     let s = Shape::new(conv);
     let (layout, lines) = (conv.weights(), part_lines(conv, PIXELS));
     let (filters, scratch) = scratch.split_at_mut(layout.blocks() * s.filters());

@@ -1,7 +1,7 @@
 //! dx and dw, and both with the update in one pass over the weights: ranges of input channels with
 //! all output channels.
 
-use super::super::Conv2d;
+use super::super::Uniform;
 use super::micro::{self, Fixed, Weights};
 use super::pairs::Pairs;
 use crate::dispatch::Task;
@@ -19,30 +19,30 @@ const fn most<I: Isa>() -> usize {
 
 /// Input channels of a part: enough that a part reads long runs of weights, and that arranging dy
 /// anew for each is little beside them.
-const fn range(conv: &Conv2d) -> usize {
+const fn range(conv: &Uniform) -> usize {
     if conv.kernel == 1 && conv.c > 256 { 64 } else { 32 }
 }
 
 /// Scratch of a thread for so many slots at a time: dy by tap, x, lanes to be summed, a channel's gradient.
-fn rooms(conv: &Conv2d, pairs: &Pairs) -> [usize; 4] {
+fn rooms(conv: &Uniform, pairs: &Pairs) -> [usize; 4] {
     let block = conv.weights().block();
     let channels = range(conv).min(conv.c);
-    [pairs.dy_rows * block, channels * pairs.slots, channels * pairs.slots * crate::lanes::MOST, conv.weights().taps * block]
+    [pairs.dy_rows * block, channels * pairs.slots, channels * pairs.slots * crate::lanes::MOST, conv.weights().taps() * block]
         .map(|numbers| numbers.next_multiple_of(16))
 }
 
-fn each(conv: &Conv2d) -> usize {
+fn each(conv: &Uniform) -> usize {
     // Levels with shorter vectors take fewer slots at a time, and never more in all.
     rooms(conv, &Pairs::new(conv, MOST)).iter().sum()
 }
 
 /// Scratch of every pass.
-pub(crate) fn scratch_len(conv: &Conv2d, threads: usize) -> usize {
+pub(crate) fn scratch_len(conv: &Uniform, threads: usize) -> usize {
     threads * each(conv)
 }
 
 /// dx = the input's gradient (+ dx where `add`).
-pub(crate) fn backward_input(conv: &Conv2d, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn backward_input(conv: &Uniform, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
     cpu.run(inputs(conv, dx), scratch, each(conv), |_, dx, scratch| {
         let first = dx.first_column();
         cpu.level.run(Part { conv, dy, x: &[], first, dx: Some((dx, add)), what: What::Read(w), scratch });
@@ -50,8 +50,8 @@ pub(crate) fn backward_input(conv: &Conv2d, cpu: &Cpu, w: &[f32], dy: &[f32], dx
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(crate) fn backward_weight(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
-    let row = conv.weights().taps * conv.weights().block();
+pub(crate) fn backward_weight(conv: &Uniform, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+    let row = conv.weights().taps() * conv.weights().block();
     cpu.run(weights(conv, dw), scratch, each(conv), |_, dw, scratch| {
         let first = dw.first_column() / row;
         cpu.level.run(Part { conv, dy, x, first, dx: None, what: What::Gradient(dw, add), scratch });
@@ -62,7 +62,7 @@ pub(crate) fn backward_weight(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], d
 /// weights before the step.
 #[allow(clippy::too_many_arguments)] // tensors are named, not packed into a struct
 pub(crate) fn step(
-    conv: &Conv2d,
+    conv: &Uniform,
     cpu: &Cpu,
     sgd: &Sgd,
     x: &[f32],
@@ -73,7 +73,7 @@ pub(crate) fn step(
     dx: Option<(&mut [f32], bool)>,
     scratch: &mut [f32],
 ) {
-    let row = conv.weights().taps * conv.weights().block();
+    let row = conv.weights().taps() * conv.weights().block();
     let (w, buffered, each) = (weights(conv, w), sgd.momentum != 0.0, each(conv));
     let run = |w: Tile, momentum: Option<Tile>, dx: Option<(Tile, bool)>, scratch: &mut [f32]| {
         let channel = w.first_column() / row;
@@ -94,15 +94,15 @@ pub(crate) fn step(
 }
 
 /// dx in ranges of channels.
-fn inputs<'a>(conv: &Conv2d, dx: &'a mut [f32]) -> Tiles<'a> {
+fn inputs<'a>(conv: &Uniform, dx: &'a mut [f32]) -> Tiles<'a> {
     let pixels = conv.n * conv.h * conv.w;
     Tiles::new(dx, RowMap::plain(pixels, conv.c), pixels, conv.c, pixels, range(conv))
 }
 
 /// w or what lies like it in ranges of input channels, with all blocks as rows.
-fn weights<'a>(conv: &Conv2d, w: &'a mut [f32]) -> Tiles<'a> {
+fn weights<'a>(conv: &Uniform, w: &'a mut [f32]) -> Tiles<'a> {
     let layout = conv.weights();
-    let row = layout.taps * layout.block();
+    let row = layout.taps() * layout.block();
     Tiles::new(w, RowMap::plain(layout.blocks(), conv.c * row), layout.blocks(), conv.c * row, layout.blocks(), range(conv) * row)
 }
 
@@ -115,7 +115,7 @@ enum What<'a, 't> {
 
 /// A range of input channels.
 struct Part<'a, 't> {
-    conv: &'a Conv2d,
+    conv: &'a Uniform,
     dy: &'a [f32],
     /// Not read where only dx is wanted.
     x: &'a [f32],
@@ -153,7 +153,7 @@ impl Task for Part<'_, '_> {
             sums[..channels * pairs.slots * I::LANES].fill(0.0);
         }
         let layout = conv.weights();
-        let (block, row) = (layout.block(), layout.taps * layout.block());
+        let (block, row) = (layout.block(), layout.taps() * layout.block());
         for j in 0..layout.blocks() {
             pairs.arrange(self.dy, j * block, block.min(conv.k - j * block), block, I::LANES, dy);
             let fixed = Fixed { pairs: &pairs, kernel: conv.kernel, stride: conv.stride, block, channels, dy, x };

@@ -5,7 +5,7 @@
 
 use super::super::patches::{PackPanel, Patches};
 use super::super::product::rows_at;
-use super::super::{Conv2d, Finish};
+use super::super::{Finish, Uniform};
 use crate::dispatch::Task;
 use crate::gemm::micro::GROUP;
 use crate::gemm::{Multiply, panel_rows, sub_panel};
@@ -33,17 +33,17 @@ struct Cut {
     group: usize,
 }
 
-fn cut(conv: &Conv2d) -> Cut {
+fn cut(conv: &Uniform) -> Cut {
     let layout = conv.weights();
     let groups = conv.c.div_ceil(GROUP);
     let ranges = (PARTS / layout.blocks()).min(layout.block_len() / RANGE_AT_LEAST).max(1);
     // Whole sub-panels: shorter sums would be no worse, but more.
-    let range = groups.div_ceil(ranges).next_multiple_of(sub_panel(layout.taps)).min(groups);
-    Cut { pixels: conv.n * conv.out_h() * conv.out_w(), groups, range, ranges: groups.div_ceil(range), group: layout.taps * GROUP }
+    let range = groups.div_ceil(ranges).next_multiple_of(sub_panel(layout.taps())).min(groups);
+    Cut { pixels: conv.n * conv.out_h() * conv.out_w(), groups, range, ranges: groups.div_ceil(range), group: layout.taps() * GROUP }
 }
 
 /// Scratch of [`forward`]: the patches, and the ranges' sums.
-pub(crate) fn scratch_len(conv: &Conv2d) -> usize {
+pub(crate) fn scratch_len(conv: &Uniform) -> usize {
     let (cut, layout) = (cut(conv), conv.weights());
     let sums = if cut.ranges > 1 { cut.ranges * cut.pixels * layout.blocks() * layout.block() } else { 0 };
     cut.ranges * cut.range * cut.pixels * cut.group + sums
@@ -51,7 +51,7 @@ pub(crate) fn scratch_len(conv: &Conv2d) -> usize {
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
 #[allow(clippy::too_many_arguments)] // tensors are named, not packed into a struct
-pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
+pub(crate) fn forward(conv: &Uniform, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
     let (cut, layout) = (cut(conv), conv.weights());
     let (pixels, block, blocks) = (cut.pixels, layout.block(), layout.blocks());
     let panel = panel_rows(pixels, rows_at(cpu.level));
@@ -67,7 +67,7 @@ pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f
             b: &w[j * layout.block_len() + first * cut.group * block..],
             block,
             channels: (groups * GROUP).min(conv.c - first * GROUP),
-            taps: layout.taps,
+            taps: layout.taps(),
             add,
             out,
         });
@@ -94,9 +94,9 @@ pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f
 }
 
 /// Gathers the patches, `[range][panel of rows][group][tap][row][16]`.
-fn gather(conv: &Conv2d, cpu: &Cpu, cut: &Cut, panel: usize, x: &[f32], to: &mut [f32]) {
+fn gather(conv: &Uniform, cpu: &Cpu, cut: &Cut, panel: usize, x: &[f32], to: &mut [f32]) {
     // Few pixels: also images of few channels are gathered tap by tap.
-    let patches = Patches { taps: [conv.kernel; 2], span: conv.c, ..Patches::forward(conv, x) };
+    let patches = Patches::uniform(conv, x);
     cpu.run(Chunks::new(to, cut.range * cut.pixels * cut.group, cut.ranges), &mut [], 0, |range, to, _| {
         let group = range * cut.range;
         let groups = cut.range.min(cut.groups - group);

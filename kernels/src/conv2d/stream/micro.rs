@@ -1,6 +1,7 @@
 //! The innermost loop of the way back: everything else in [`super`] only feeds it.
 
 use super::pairs::Pairs;
+use crate::bounds::product;
 use crate::isa::Isa;
 use crate::sgd::Rule;
 
@@ -28,6 +29,26 @@ pub(crate) struct Fixed<'a> {
     pub(crate) dy: &'a [f32],
     /// `[channels][slots]`; not read where weights are only read.
     pub(crate) x: &'a [f32],
+}
+
+impl Fixed<'_> {
+    /// # Panics
+    /// If a class has a tap, a slot or a row that is not there: then none of the places that [`channels`]
+    /// computes wraps or leaves the slices, whose lengths are compared with the same products.
+    fn check(&self) {
+        let Fixed { pairs, kernel, stride, .. } = *self;
+        for class in pairs.classes() {
+            let there = |d: usize| {
+                let Some(more) = class.taps[d].checked_sub(1) else { return true };
+                more.checked_mul(stride).and_then(|last| last.checked_add(class.tap[d])).is_some_and(|last| last < kernel)
+            };
+            assert!(there(0) && there(1), "taps of a class");
+            let slots = product(&[class.groups, pairs.rows]);
+            assert!(slots <= pairs.slots && class.slot <= pairs.slots - slots, "slots of a class");
+            let rows = product(&[slots, class.taps[0], class.taps[1]]);
+            assert!(rows <= pairs.dy_rows && class.row <= pairs.dy_rows - rows, "rows of a class");
+        }
+    }
 }
 
 /// Where a gradient goes.
@@ -130,7 +151,8 @@ pub(crate) fn walk<I: Isa, const R: usize, const INPUT: bool>(
     sums: &mut [f32],
     partial: &mut [f32],
 ) {
-    let numbers = fixed.channels * fixed.kernel * fixed.kernel * fixed.block;
+    fixed.check();
+    let numbers = product(&[fixed.channels, fixed.kernel, fixed.kernel, fixed.block]);
     match weights {
         Weights::Read(w) => {
             assert!(w.len() >= numbers);
@@ -156,7 +178,7 @@ pub(crate) fn walk<I: Isa, const R: usize, const INPUT: bool>(
 }
 
 /// # Panics
-/// If a slice other than the weights is too short; those are checked by [`walk`].
+/// If a slice other than the weights is too short; those, and the classes, are checked by [`walk`].
 #[inline(always)]
 fn channels<I: Isa, const R: usize, const INPUT: bool, S: Sink<I>>(
     isa: I,
@@ -167,10 +189,11 @@ fn channels<I: Isa, const R: usize, const INPUT: bool, S: Sink<I>>(
     partial: &mut [f32],
 ) {
     let Fixed { pairs, kernel, stride, block, channels, dy, x } = *fixed;
-    let taps = kernel * kernel;
-    assert!(pairs.rows == R && block.is_multiple_of(I::LANES) && dy.len() >= pairs.dy_rows * block);
-    assert!(!S::GRADIENT || x.len() >= channels * pairs.slots && partial.len() >= taps * block);
-    assert!(!INPUT || sums.len() >= channels * pairs.slots * I::LANES);
+    let taps = product(&[kernel, kernel]);
+    let slots = product(&[channels, pairs.slots]);
+    assert!(pairs.rows == R && block.is_multiple_of(I::LANES) && dy.len() >= product(&[pairs.dy_rows, block]));
+    assert!(!S::GRADIENT || x.len() >= slots && partial.len() >= product(&[taps, block]));
+    assert!(!INPUT || sums.len() >= product(&[slots, I::LANES]));
     let (dy, x, sums, partial) = (dy.as_ptr(), x.as_ptr(), sums.as_mut_ptr(), partial.as_mut_ptr());
     for c in 0..channels {
         let x = x.wrapping_add(c * pairs.slots);
@@ -239,5 +262,84 @@ fn channels<I: Isa, const R: usize, const INPUT: bool, S: Sink<I>>(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::Conv2d;
+    use super::*;
+    use crate::dispatch::Task;
+    use crate::testing::{for_each_cpu, panics};
+
+    const HALF: usize = 1 << (usize::BITS - 1);
+
+    /// The gradient of two input channels of a block, and dx.
+    #[derive(Clone, Copy)]
+    struct Walk {
+        pairs: Pairs,
+        kernel: usize,
+        stride: usize,
+        block: usize,
+        channels: usize,
+    }
+
+    impl Task for Walk {
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) {
+            let Walk { pairs, kernel, stride, block, channels } = self;
+            let (dy, x) = ([1.0; 2048], [1.0; 64]);
+            let (mut w, mut dw, mut sums, mut partial) = ([1.0; 288], [0.0; 288], [0.0; 512], [0.0; 144]);
+            let fixed = Fixed { pairs: &pairs, kernel, stride, block, channels, dy: &dy, x: &x };
+            walk::<I, 4, true>(isa, &fixed, &mut Weights::Gradient(&mut dw, false), &mut sums, &mut partial);
+            walk::<I, 4, true>(isa, &fixed, &mut Weights::Read(&w), &mut sums, &mut partial);
+            let rule = Rule::new(isa, &crate::sgd::Sgd::new(0.1), false);
+            walk::<I, 4, true>(isa, &fixed, &mut Weights::Step(&mut w, &mut [], rule), &mut sums, &mut partial);
+        }
+    }
+
+    #[test]
+    fn walks_over_sizes_that_wrap_are_refused() {
+        let conv = Conv2d::new(1, 3, 3, 2, 16, 3, 1, 1).expect("a convolution");
+        let pairs = Pairs::new(&conv.uniform().expect("a square filter"), 4);
+        let fits = Walk { pairs, kernel: 3, stride: 1, block: 16, channels: 2 };
+        let classes = |change: &dyn Fn(&mut Pairs)| {
+            let mut pairs = pairs;
+            change(&mut pairs);
+            Walk { pairs, ..fits }
+        };
+        let cases = [
+            Walk { channels: 3, ..fits },
+            Walk { channels: HALF, ..fits },
+            Walk { channels: usize::MAX / 144 + 2, ..fits }, // channels · 9 · 16 wraps to less than 288
+            Walk { kernel: 2, ..fits },                      // a tap beyond it
+            Walk { kernel: 1 << (usize::BITS / 2), ..fits }, // its square wraps to 0
+            Walk { stride: HALF, ..fits },                   // twice the stride wraps to 0
+            Walk { stride: HALF + 1, ..fits },
+            Walk { stride: 2, ..fits },
+            Walk { block: HALF, ..fits },
+            Walk { block: 32, ..fits },
+            classes(&|p| p.rows = 8),
+            classes(&|p| p.slots = 8),
+            classes(&|p| p.slots = HALF), // two channels' wrap to 0
+            classes(&|p| p.dy_rows -= 1),
+            classes(&|p| p.dy_rows = HALF / 8), // 16 of them wrap to 0
+            classes(&|p| p.class(0).groups += 1),
+            classes(&|p| p.class(0).groups = HALF / 2 + 1),
+            classes(&|p| p.class(0).slot = usize::MAX),
+            classes(&|p| p.class(0).slot = 4),
+            classes(&|p| p.class(0).row = usize::MAX - 3),
+            classes(&|p| p.class(0).row = 1),
+            classes(&|p| p.class(0).tap = [usize::MAX, 0]),
+            classes(&|p| p.class(0).tap = [1, 0]),
+            classes(&|p| p.class(0).taps = [HALF, 2]),
+            classes(&|p| p.class(0).taps = [3, 4]),
+        ];
+        for_each_cpu(|cpu| {
+            cpu.level.run(fits);
+            for (i, walk) in cases.into_iter().enumerate() {
+                assert!(panics(|| cpu.level.run(walk)), "case {i} at {}", cpu.level);
+            }
+        });
     }
 }

@@ -8,7 +8,7 @@
 //! The pixels of a class are taken [`Pairs::rows`] at a time, a *slot* for each; slots beyond the last
 //! pixel of a class are empty (zeros).
 
-use super::super::Conv2d;
+use super::super::Uniform;
 
 /// The largest stride: classes are kept in a table.
 pub(crate) const MOST_STRIDE: usize = 4;
@@ -35,7 +35,7 @@ pub(crate) struct Class {
 /// All classes of a convolution.
 #[derive(Clone, Copy)]
 pub(crate) struct Pairs {
-    conv: Conv2d,
+    conv: Uniform,
     classes: [Class; MOST_STRIDE * MOST_STRIDE],
     /// Slots that are taken at a time: 1, 2, 4, 8 or 16.
     pub(crate) rows: usize,
@@ -47,7 +47,7 @@ pub(crate) struct Pairs {
 
 impl Pairs {
     /// The pairs, with at most `most` slots at a time.
-    pub(crate) fn new(conv: &Conv2d, most: usize) -> Pairs {
+    pub(crate) fn new(conv: &Uniform, most: usize) -> Pairs {
         let s = conv.stride;
         let mut classes = [Class::default(); MOST_STRIDE * MOST_STRIDE];
         let mut largest = 1;
@@ -77,6 +77,12 @@ impl Pairs {
     #[inline(always)]
     pub(crate) fn classes(&self) -> &[Class] {
         &self.classes[..self.conv.stride * self.conv.stride]
+    }
+
+    /// A class, to be changed by a test.
+    #[cfg(test)]
+    pub(crate) fn class(&mut self, i: usize) -> &mut Class {
+        &mut self.classes[i]
     }
 
     /// Calls with each input pixel and its slot.

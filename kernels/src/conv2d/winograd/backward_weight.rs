@@ -20,7 +20,7 @@ use super::micro::{self, Positions, Square};
 use super::order::Order;
 use super::plane::{Panels, Plane};
 use super::scheme::Scheme;
-use crate::conv2d::Conv2d;
+use crate::conv2d::Uniform;
 use crate::dispatch::Task;
 use crate::gemm::micro::GROUP;
 use crate::isa::Isa;
@@ -54,7 +54,7 @@ struct Cut {
 }
 
 impl Cut {
-    fn new<S: Scheme>(conv: &Conv2d) -> Cut {
+    fn new<S: Scheme>(conv: &Uniform) -> Cut {
         let plane = Plane::forward::<S>(conv);
         let blocks = SQUARE / plane.block();
         let squares = [conv.c.div_ceil(SQUARE), plane.blocks().div_ceil(blocks)];
@@ -97,7 +97,7 @@ impl Cut {
 }
 
 /// Scratch of [`run`].
-pub(super) fn scratch_len<S: Scheme>(conv: &Conv2d, threads: usize) -> usize {
+pub(super) fn scratch_len<S: Scheme>(conv: &Uniform, threads: usize) -> usize {
     let cut = Cut::new::<S>(conv);
     if cut.lanes > 0 {
         cut.squares[0] * cut.squares[1] * cut.lanes * cut.square_len() + threads * cut.tiles_len()
@@ -108,7 +108,7 @@ pub(super) fn scratch_len<S: Scheme>(conv: &Conv2d, threads: usize) -> usize {
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(super) fn run<S: Scheme>(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(super) fn run<S: Scheme>(conv: &Uniform, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
     let cut = Cut::new::<S>(conv);
     if cut.lanes > 0 {
         few_squares::<S>(&cut, cpu, x, dy, dw, add, scratch);

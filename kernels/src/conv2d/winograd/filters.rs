@@ -49,15 +49,16 @@ impl<S: Scheme> Task for Filters<'_, '_, S> {
                 }
             }
             Weights::Flipped(w, layout) => {
-                // 16 channels at a time are exchanged into a small buffer.
-                let mut exchanged = [0.0_f32; GROUP * 9 * 32];
-                let how = Transposed { layout, kernel: 3, stride: 1, first: [0, 0], taps: [3, 3] };
+                // 16 channels times 16 columns at a time are exchanged into a small buffer: it lies on the stack.
+                let mut exchanged = [0.0_f32; GROUP * 9 * GROUP];
+                let how = Transposed { layout, kernel: 3, stride: [1; 2], first: [0, 0], taps: [3, 3] };
                 for c in (0..self.channels).step_by(GROUP) {
-                    let exchanged = &mut exchanged[..GROUP * 9 * block];
-                    how.group(isa, w, (self.j * block, block), self.first + c, exchanged);
-                    for i in 0..GROUP.min(self.channels - c) {
-                        let w = &exchanged[i * 9 * block..][..9 * block];
-                        filters::<S, I, true>(isa, w, block, &mut self.u[(c + i) * block..], position);
+                    for column in (0..block).step_by(GROUP) {
+                        how.group(isa, w, (self.j * block + column, GROUP), self.first + c, &mut exchanged);
+                        for i in 0..GROUP.min(self.channels - c) {
+                            let w = &exchanged[i * 9 * GROUP..][..9 * GROUP];
+                            filters::<S, I, true>(isa, w, GROUP, &mut self.u[(c + i) * block + column..], position);
+                        }
                     }
                 }
             }

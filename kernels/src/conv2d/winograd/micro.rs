@@ -2,6 +2,7 @@
 //! Each checks once what it is about to read and write.
 
 use super::scheme::{Line, MOST, Scheme};
+use crate::bounds::inside;
 use crate::gemm::micro::GROUP;
 use crate::isa::Isa;
 use core::marker::PhantomData;
@@ -27,9 +28,10 @@ impl<'a> Square<'a> {
     pub(super) fn new<I: Isa>(x: &'a [f32], corner: isize, step: [usize; 2], there: [[usize; 2]; 2]) -> Self {
         let [lines, columns] = there;
         if lines[0] < lines[1] && columns[0] < columns[1] {
-            let first = corner + (lines[0] * step[0] + columns[0] * step[1]) as isize;
-            let last = corner + ((lines[1] - 1) * step[0] + (columns[1] - 1) * step[1]) as isize;
-            assert!(first >= 0 && last as usize + I::LANES <= x.len());
+            // Nothing wraps where this holds: each vector that is there lies between these two.
+            let first = place(corner, step, [lines[0], columns[0]]);
+            let last = place(corner, step, [lines[1] - 1, columns[1] - 1]);
+            assert!(first.is_some() && last.is_some_and(|last| last < x.len() && I::LANES <= x.len() - last));
         }
         Square { corner: x.as_ptr().wrapping_offset(corner), step, there, life: PhantomData }
     }
@@ -52,6 +54,14 @@ impl<'a> Square<'a> {
     }
 }
 
+/// Where a vector of a square lies; none where it lies before the slice, or its place does not fit.
+#[inline(always)]
+const fn place(corner: isize, step: [usize; 2], [i, j]: [usize; 2]) -> Option<usize> {
+    let (Some(line), Some(column)) = (i.checked_mul(step[0]), j.checked_mul(step[1])) else { return None };
+    let Some(inside) = line.checked_add(column) else { return None };
+    inside.checked_add_signed(corner)
+}
+
 /// Asks for a square's vectors, which will be read or written soon: those at
 /// `corner + i·step[0] + j·step[1]` for the lines i and the columns j that are there. Lines and columns of an
 /// image lie so far apart that no CPU foresees them.
@@ -59,7 +69,7 @@ impl<'a> Square<'a> {
 pub(super) fn ask<I: Isa>(isa: I, corner: *const f32, step: [usize; 2], [lines, columns]: [[usize; 2]; 2]) {
     for i in lines[0]..lines[1] {
         for j in columns[0]..columns[1] {
-            isa.prefetch(corner.wrapping_add(i * step[0] + j * step[1]));
+            isa.prefetch(corner.wrapping_add(i.wrapping_mul(step[0])).wrapping_add(j.wrapping_mul(step[1])));
         }
     }
 }
@@ -77,7 +87,7 @@ impl<'a> Positions<'a> {
     /// If they leave `y`.
     #[inline(always)]
     pub(super) fn new<I: Isa>(y: &'a mut [f32], count: usize, step: usize) -> Self {
-        assert!(count > 0 && y.len() >= (count - 1) * step + I::LANES);
+        assert!(count > 0 && inside(y.len(), count, step, I::LANES));
         Positions { data: y.as_mut_ptr(), step, count, life: PhantomData }
     }
 
@@ -227,9 +237,11 @@ pub(super) fn multiply<I: Isa, const R: usize, const V: usize>(
     m: &mut [f32],
     add: bool,
 ) {
-    assert!(channels > 0 && a.len() >= ((channels - 1) / GROUP * rows + R) * GROUP);
-    assert!(b.len() >= (channels - 1) * stride + V * I::LANES);
-    assert!(m.len() >= (R - 1) * stride + V * I::LANES);
+    // Nothing wraps where these hold: no place below lies behind the last one, which was computed here.
+    let group = rows.saturating_mul(GROUP);
+    assert!(channels > 0 && inside(a.len(), channels.div_ceil(GROUP), group, R * GROUP));
+    assert!(inside(b.len(), channels, stride, V * I::LANES));
+    assert!(inside(m.len(), R, stride, V * I::LANES));
     let (mut a, mut b, m) = (a.as_ptr(), b.as_ptr(), m.as_mut_ptr());
     let mut acc = [[isa.splat(0.0); V]; R];
     let mut left = channels;
@@ -251,7 +263,7 @@ pub(super) fn multiply<I: Isa, const R: usize, const V: usize>(
             }
             b = b.wrapping_add(stride);
         }
-        a = a.wrapping_add(rows * GROUP);
+        a = a.wrapping_add(group);
         left -= depth;
     }
     for r in 0..R {
@@ -283,8 +295,9 @@ pub(super) fn outer<I: Isa, const R: usize, const V: usize>(
     line: usize,
     add: bool,
 ) {
-    assert!(tiles == 0 || x.len() >= (tiles - 1) * GROUP + R && d.len() >= (tiles - 1) * step + V * I::LANES);
-    assert!(u.len() >= (R - 1) * line + V * I::LANES);
+    // Nothing wraps where these hold: no place below lies behind the last one, which was computed here.
+    assert!(inside(x.len(), tiles, GROUP, R) && inside(d.len(), tiles, step, V * I::LANES));
+    assert!(inside(u.len(), R, line, V * I::LANES));
     let (mut x, mut d, u) = (x.as_ptr(), d.as_ptr(), u.as_mut_ptr());
     let mut acc = [[isa.splat(0.0); V]; R];
     for _ in 0..tiles {
@@ -312,5 +325,136 @@ pub(super) fn outer<I: Isa, const R: usize, const V: usize>(
                 isa.store_at(sum, to);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::winograd2::Winograd2;
+    use super::*;
+    use crate::dispatch::Task;
+    use crate::testing::{for_each_cpu, panics};
+
+    const HALF: usize = 1 << (usize::BITS - 1);
+    const MOST_SIZE: usize = usize::MAX;
+
+    /// Bᵀ x B of a square of 64 numbers.
+    struct Input {
+        corner: isize,
+        step: [usize; 2],
+        there: [[usize; 2]; 2],
+        positions: [usize; 2],
+    }
+
+    impl Task for Input {
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) {
+            let (x, mut y) = ([1.0; 64], [0.0; 512]);
+            let square = Square::new::<I>(&x, self.corner, self.step, self.there);
+            input::<Winograd2, I>(isa, square, Positions::new::<I>(&mut y, self.positions[0], self.positions[1]));
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    struct Product {
+        rows: usize,
+        channels: usize,
+        stride: usize,
+    }
+
+    impl Task for Product {
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) {
+            let (a, b, mut m) = ([1.0; 128], [1.0; 512], [0.0; 64]);
+            multiply::<I, 2, 1>(isa, &a, self.rows, &b, self.channels, self.stride, &mut m, true);
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    struct Outer {
+        step: usize,
+        tiles: usize,
+        line: usize,
+    }
+
+    impl Task for Outer {
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) {
+            let (x, d, mut u) = ([1.0; 64], [1.0; 64], [0.0; 64]);
+            outer::<I, 2, 1>(isa, &x, &d, self.step, self.tiles, &mut u, self.line, true);
+        }
+    }
+
+    #[test]
+    fn squares_whose_places_wrap_are_refused() {
+        let all = [[0, 2]; 2];
+        let fits = [16, 32];
+        let cases = [
+            (-1, [32, 16], all, fits),
+            (17, [32, 16], all, fits),
+            (isize::MIN, [32, 16], all, fits),
+            (isize::MAX, [32, 16], all, fits),
+            (0, [MOST_SIZE, 1], all, fits), // the last line lies before the first
+            (1, [MOST_SIZE, 0], all, fits),
+            (0, [HALF, HALF], all, fits), // line and column together wrap to 0
+            (0, [HALF, 16], [[0, 3], [0, 2]], fits),
+            (0, [HALF / 2, 0], [[0, 5], [0, 2]], fits),
+            (0, [16, HALF], [[0, 2], [0, 3]], fits),
+            (-16, [HALF, 16], [[2, 4], [1, 2]], fits), // the first wraps to 0
+            (0, [0, 0], [[0, MOST_SIZE], [0, 2]], [16, HALF]),
+            (0, [32, 16], all, [0, 32]),
+            (0, [32, 16], all, [17, HALF]),
+            (0, [32, 16], all, [16, MOST_SIZE]),
+            (0, [32, 16], all, [MOST_SIZE, 512]),
+            (0, [32, 16], all, [15, 32]), // one position too few
+        ];
+        for_each_cpu(|cpu| {
+            cpu.level.run(Input { corner: 0, step: [32, 16], there: all, positions: fits });
+            // Where nothing is there, nothing is read, wherever it would lie.
+            cpu.level.run(Input { corner: isize::MIN, step: [HALF, MOST_SIZE], there: [[3, 3], [0, 4]], positions: fits });
+            for (i, (corner, step, there, positions)) in cases.into_iter().enumerate() {
+                assert!(panics(|| cpu.level.run(Input { corner, step, there, positions })), "case {i} at {}", cpu.level);
+            }
+        });
+    }
+
+    #[test]
+    fn products_over_sizes_that_wrap_are_refused() {
+        for_each_cpu(|cpu| {
+            let fits = Product { rows: 4, channels: 17, stride: 16 };
+            cpu.level.run(fits);
+            cpu.level.run(Product { channels: 16, rows: MOST_SIZE, ..fits }); // one group: nothing is read behind it
+            let cases = [
+                Product { channels: 0, ..fits },
+                Product { channels: MOST_SIZE, ..fits },
+                Product { channels: 33, ..fits },
+                Product { rows: HALF, ..fits },
+                Product { rows: HALF / 8, ..fits }, // 16 of them wrap to 0
+                Product { rows: HALF / 8 + 1, channels: 33, ..fits },
+                Product { rows: 8, ..fits },
+                Product { stride: HALF, ..fits },
+                Product { stride: MOST_SIZE - 15, ..fits },
+                Product { channels: 2, stride: MOST_SIZE, ..fits },
+            ];
+            for (i, product) in cases.into_iter().enumerate() {
+                assert!(panics(|| cpu.level.run(product)), "case {i} at {}", cpu.level);
+            }
+            let fits = Outer { step: 16, tiles: 4, line: 32 };
+            cpu.level.run(fits);
+            cpu.level.run(Outer { tiles: 0, step: MOST_SIZE, ..fits });
+            let cases = [
+                Outer { tiles: MOST_SIZE, ..fits },
+                Outer { tiles: HALF / 8 + 1, ..fits }, // 16 of them less one wrap to 0
+                Outer { tiles: HALF / 8 + 1, step: 0, ..fits },
+                Outer { tiles: 3, step: HALF, ..fits },
+                Outer { tiles: 2, step: MOST_SIZE, ..fits },
+                Outer { line: MOST_SIZE, ..fits },
+                Outer { line: MOST_SIZE - 7, ..fits },
+                Outer { line: 64, ..fits },
+            ];
+            for (i, outer) in cases.into_iter().enumerate() {
+                assert!(panics(|| cpu.level.run(outer)), "case {i} at {}", cpu.level);
+            }
+        });
     }
 }

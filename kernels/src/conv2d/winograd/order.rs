@@ -98,7 +98,7 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
-    use crate::conv2d::Conv2d;
+    use crate::conv2d::Uniform;
     use crate::conv2d::strided::{Strided, StridedInput};
     use crate::conv2d::winograd::Scheme;
     use crate::conv2d::winograd::plane::Plane;
@@ -145,7 +145,7 @@ mod tests {
         for h in 1..=15 {
             for w in [1, 2, 3, 4, 5, 6, 7, 9, 14, 16, 17] {
                 for n in 1..4 {
-                    let conv = |stride| Conv2d::new(n, h, w, 1, 1, 3, stride, 1).expect("a convolution");
+                    let conv = |stride| Uniform { n, h, w, c: 1, k: 1, kernel: 3, stride, pad: 1 };
                     check::<Winograd4>(Plane::forward::<Winograd4>(&conv(1)));
                     check::<Winograd2>(Plane::backward_input::<Winograd2>(&conv(1)));
                     check::<Strided>(Plane::forward::<Strided>(&conv(2)));

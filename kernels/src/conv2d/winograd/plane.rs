@@ -2,7 +2,7 @@
 
 use super::order::Order;
 use super::scheme::{MOST, Scheme};
-use crate::conv2d::Conv2d;
+use crate::conv2d::Uniform;
 use crate::gemm::micro::GROUP;
 use crate::weights::block;
 
@@ -47,10 +47,10 @@ impl Plane {
         }
         Plane { n, h, w, c, out_h, out_w, k, pad, tiles, whole, short, points, last, filters, shared, positions, out }
     }
-    pub(super) fn forward<S: Scheme>(conv: &Conv2d) -> Plane {
+    pub(super) fn forward<S: Scheme>(conv: &Uniform) -> Plane {
         Self::new::<S>(conv.n, [conv.h, conv.w, conv.c], [conv.out_h(), conv.out_w(), conv.k], conv.pad)
     }
-    pub(super) fn backward_input<S: Scheme>(conv: &Conv2d) -> Plane {
+    pub(super) fn backward_input<S: Scheme>(conv: &Uniform) -> Plane {
         Self::new::<S>(conv.n, [conv.out_h(), conv.out_w(), conv.k], [conv.h, conv.w, conv.c], 2 - conv.pad)
     }
     /// Groups of 16 input channels.

@@ -8,7 +8,7 @@
 
 use super::transforms::{FilterAdjoint, OutputAdjoint, Transform};
 use super::{GROUP, OUT, POINTS, Shape, TAPS};
-use crate::conv2d::Conv2d;
+use crate::conv2d::Uniform;
 use crate::conv2d::stem::backward_weight::{self, PIXELS};
 use crate::conv2d::stem::part_lines;
 use crate::dispatch::Task;
@@ -19,7 +19,7 @@ use crate::lanes::load_padded;
 use crate::parallel::Cpu;
 
 /// Output lines whose tiles are summed at a time: as many tiles as a plain sum takes pixels.
-fn lines_at_once(conv: &Conv2d) -> usize {
+fn lines_at_once(conv: &Uniform) -> usize {
     part_lines(conv, OUT * PIXELS)
 }
 
@@ -31,12 +31,12 @@ fn own_len(s: &Shape) -> [usize; 4] {
 }
 
 /// Scratch of [`run`].
-pub(crate) fn scratch_len(conv: &Conv2d, threads: usize) -> usize {
+pub(crate) fn scratch_len(conv: &Uniform, threads: usize) -> usize {
     backward_weight::parts_len(conv) + threads * own_len(&Shape::new(conv)).iter().sum::<usize>()
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(crate) fn run(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn run(conv: &Uniform, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
     let s = Shape::new(conv);
     let [line, transformed, d, du] = own_len(&s);
     backward_weight::by_parts(conv, cpu, dw, add, scratch, line + transformed + d + du, |first, end, sum, scratch| {

@@ -1,0 +1,127 @@
+//! `--config FILE`: options from a file in TOML; and `FILE.toml`, in which every run leaves its own.
+//!
+//! A key is an option without its dashes (`weight-decay`, or `weight_decay`); `dir` is the folder of images. Flags are
+//! true or false, lists have commas on the command line.
+
+use super::Args;
+use super::log::short_json;
+use super::settings::Settings;
+use crate::failure::Failure;
+use crate::model::read_at_most;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// The largest file of options, in bytes.
+const MOST: u64 = 1 << 20;
+
+/// The words of a command line, with the options of its `--config FILE` before its own, so that its own win.
+///
+/// # Errors
+/// [`Failure`] that names the file and what in it is no option.
+pub fn expand(mut words: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    let Some(path) = named(&words) else { return Ok(words) };
+    let bytes = read_at_most(&path, MOST)?;
+    let wrong = |why: &dyn std::fmt::Display| Failure::usage(format_args!("--config {}: {why}", path.display()));
+    let text = std::str::from_utf8(&bytes).map_err(|e| wrong(&e))?;
+    let table: Table = text.parse().map_err(|e: toml::de::Error| wrong(&e.to_string().trim_end()))?;
+    let mut options = Vec::new();
+    for (key, value) in &table {
+        options.extend(option(key, value).map_err(|why| wrong(&why))?);
+    }
+    words.splice(2..2, options);
+    Ok(words)
+}
+
+/// What `--config` of `nunatak finetune` or `lr-find` names.
+pub fn named(words: &[OsString]) -> Option<PathBuf> {
+    if words.get(1).is_none_or(|command| command != "finetune" && command != "lr-find") {
+        return None;
+    }
+    let words = || words.iter().skip(2).take_while(|word| *word != "--");
+    let apart = words().zip(words().skip(1)).filter(|(word, _)| *word == "--config").map(|(_, file)| PathBuf::from(file)).last();
+    let joined = || words().filter_map(|word| word.to_str()?.strip_prefix("--config=")).map(PathBuf::from).last();
+    apart.or_else(joined)
+}
+
+/// A line of the file as an option of the command line.
+fn option(key: &str, value: &Value) -> Result<Option<OsString>, String> {
+    let name = match key.replace('_', "-") {
+        name if name == "dir" => "data".into(),
+        name if name == "config" => return Err("a file of options can't name another (config)".into()),
+        name => name,
+    };
+    let text = match value {
+        Value::Boolean(given) => return Ok(given.then(|| format!("--{name}").into())),
+        Value::Array(list) => list.iter().map(plain).collect::<Option<Vec<_>>>().map(|list| list.join(",")),
+        value => plain(value),
+    };
+    let text = text.ok_or_else(|| format!("{key} is no text, number, truth value or list of these"))?;
+    Ok(Some(format!("--{name}={text}").into()))
+}
+
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// The options of a run, for [`expand`]: the same folder and weights with them give the same result.
+pub(super) fn text(args: &Args, settings: &Settings) -> String {
+    let mut table = Table::new();
+    let mut put = |key: &str, value: Option<Value>| value.into_iter().for_each(|value| drop(table.insert(key.into(), value)));
+    let path = |path: &OsStr| path.to_str().map(Value::from);
+    put("dir", path(args.folder().as_os_str()));
+    put("weights", args.weights.as_deref().map(Path::as_os_str).and_then(path));
+    put("arch", args.reading.arch.clone().map(Value::from));
+    put("stem", args.reading.stem.clone().map(Value::from));
+    for (key, flag) in [("keep-head", args.keep_head), ("new-head", args.new_head), ("in-place", args.in_place), ("delta", args.delta)] {
+        put(key, flag.then_some(Value::Boolean(true)));
+    }
+    if let serde_json::Value::Object(settings) = short_json(settings) {
+        settings.iter().for_each(|(key, value)| put(&key.replace('_', "-"), of_json(value)));
+    }
+    format!("# The options of a run: nunatak finetune --config THIS_FILE --out ANOTHER_NAME\n{table}")
+}
+
+fn of_json(value: &serde_json::Value) -> Option<Value> {
+    match value {
+        serde_json::Value::Bool(flag) => Some(Value::Boolean(*flag)),
+        serde_json::Value::String(text) => Some(Value::String(text.clone())),
+        serde_json::Value::Number(number) => match number.as_i64() {
+            Some(whole) => Some(Value::Integer(whole)),
+            // Larger ones are written as text, which is read as a number all the same.
+            None if number.is_u64() => Some(Value::String(number.to_string())),
+            None => number.as_f64().map(Value::Float),
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_a_file_come_before_those_of_the_command_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.toml");
+        let words = |list: &[&str]| list.iter().map(OsString::from).collect::<Vec<_>>();
+        let line = words(&["nunatak", "finetune", "x", "--config", file.to_str().unwrap(), "--lr", "1"]);
+        std::fs::write(&file, "dir = 'd'\nlr = 0.02\nweight_decay = 1\ntrainable = ['fc', 'layer4']\naugment = true\nnesterov = false\n")
+            .unwrap();
+        let expanded = expand(line.clone()).unwrap();
+        // In the order of their names.
+        assert_eq!(expanded[2..7], words(&["--augment", "--data=d", "--lr=0.02", "--trainable=fc,layer4", "--weight-decay=1"]));
+        assert_eq!(expanded[7..], line[2..]);
+        for bad in ["lr", "lr = {a = 1}", "config = 'x'", "lr = [[1]]", "\u{0}"] {
+            std::fs::write(&file, bad).unwrap();
+            assert!(matches!(expand(line.clone()), Err(Failure::Usage(text)) if text.contains("c.toml")), "{bad}");
+        }
+        assert_eq!(expand(words(&["nunatak", "plan", "--config", "x"])).unwrap().len(), 4);
+        assert!(expand(words(&["nunatak", "finetune", "--config=nothing.toml"])).is_err());
+    }
+}

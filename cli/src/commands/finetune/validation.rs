@@ -1,0 +1,42 @@
+//! How good the model is on the images to validate with.
+
+use super::log::loss_text;
+use super::resume::Sums;
+use super::run::{EVAL, Run};
+use crate::failure::Failure;
+use crate::signals;
+use nunatak_data::sequential;
+
+impl Run<'_, '_> {
+    /// The loss and right answers of the validation images; nothing if it was interrupted.
+    ///
+    /// # Errors
+    /// [`Failure`] where no image could be read, or the loss shows that the run has diverged.
+    pub(super) fn validate(&mut self) -> Result<Option<Sums>, Failure> {
+        let mut sums = Sums::default();
+        let count = self.position.images.val;
+        if count == 0 {
+            return Ok(Some(sums));
+        }
+        let batches = self.val.epoch(sequential(count), 0, 0).map_err(|e| Failure::Failed(e.to_string()))?;
+        self.progress.begin("validation".into(), self.val.batches() as u64, 0);
+        let mut logits = Vec::new();
+        for batch in batches {
+            self.name_skipped(&batch);
+            if !batch.labels.is_empty() {
+                self.engine.logits(EVAL, &batch, &mut logits)?;
+                sums.add(&logits, &batch.labels, self.classes().len());
+            }
+            let text = format!("val loss {}  val top-1 {:.2} %", loss_text(sums.mean_loss()), sums.percent());
+            self.progress.step(batch.number as u64 + 1, batch.labels.len() as u64, &text, 0);
+            if signals::heard().is_some() {
+                return Ok(None);
+            }
+        }
+        self.progress.validation_took(self.progress.seconds());
+        if sums.images == 0 {
+            return Err(Failure::with(self.args.folder().display(), "none of the images to validate with could be read"));
+        }
+        Ok(Some(sums))
+    }
+}

@@ -1,0 +1,100 @@
+//! `FILE.lock`: one run at a time writes `FILE`.
+//!
+//! The file holds the number of the process that has it. What keeps others away is the system's lock on it, which
+//! ends with the process however that ends: a file that a killed run left is no obstacle.
+
+use crate::failure::Failure;
+use crate::model::beside;
+use crate::output::say;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Held for as long as a run writes.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    /// Kept for its lock, where the file system has locks.
+    _file: File,
+}
+
+impl Lock {
+    /// Where the lock of `out` lies: beside the file itself, where `out` is a link to it.
+    pub fn path_of(out: &Path) -> PathBuf {
+        beside(&std::fs::canonicalize(out).unwrap_or_else(|_| out.to_owned()), ".lock")
+    }
+
+    /// Takes the lock of `out`.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the process that has it, or what the system refuses.
+    pub fn take(out: &Path) -> Result<Lock, Failure> {
+        let path = Self::path_of(out);
+        let fail = |e: std::io::Error| Failure::with(path.display(), format_args!("can't be locked: {e}; nothing was started"));
+        if path.exists() && !path.is_file() {
+            return Err(Failure::with(path.display(), "is no file, so it can't be locked; nothing was started"));
+        }
+        loop {
+            let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let mut owner = String::new();
+                    let _ = file.read_to_string(&mut owner);
+                    let owner = owner.trim().parse::<u32>().map_or("another process".into(), |id| format!("process {id}"));
+                    return Err(Failure::with(
+                        out.display(),
+                        format_args!("{owner} is writing it (it holds {}); wait for it, or give --out another name", path.display()),
+                    ));
+                }
+                Err(TryLockError::Error(e)) => {
+                    say(format_args!("note: {} can't be locked: {e}; start no second run on it", path.display()))
+                }
+            }
+            // Whoever had it may have removed it between opening and locking: then this is a file without a name.
+            if !same_file(&file, &path) {
+                continue;
+            }
+            file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes())).map_err(fail)?;
+            return Ok(Lock { path, _file: file });
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Before it is unlocked: nobody else has this name then.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(unix)]
+fn same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |meta: &std::fs::Metadata| (meta.dev(), meta.ino());
+    matches!((file.metadata(), std::fs::metadata(path)), (Ok(a), Ok(b)) if id(&a) == id(&b))
+}
+
+#[cfg(not(unix))]
+fn same_file(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_and_what_a_killed_run_left_is_no_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("m.safetensors");
+        let lock = Lock::take(&out).unwrap();
+        let error = Lock::take(&out).unwrap_err();
+        assert!(matches!(error, Failure::Failed(text) if text.contains(&std::process::id().to_string())));
+        drop(lock);
+        assert!(!Lock::path_of(&out).exists());
+        std::fs::write(Lock::path_of(&out), "4000000\n").unwrap();
+        drop(Lock::take(&out).unwrap());
+        assert!(Lock::take(&folder.path().join("none/m.safetensors")).is_err());
+    }
+}

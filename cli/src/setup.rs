@@ -1,0 +1,359 @@
+//! The step of a network that classifies, planned from a few choices.
+
+use crate::failure::Failure;
+use nunatak_nn::files::state::{StateError, recipe_metadata, recipe_of};
+use nunatak_nn::files::{Checkpoint, Entry};
+use nunatak_nn::models::{MODELS, Model};
+use nunatak_nn::{
+    Algorithm, EntryKind, Error, Graph, InstructionSet, Loss, Memory, Mode, Native, NormPolicy, Pass, Program, Recipe, Scope, Select, Stem,
+    Step, Update, Usual, ValueId, Var,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A network for images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Network {
+    /// A residual network of basic blocks.
+    Recipe(Recipe),
+    /// A model that has a name, and its classes.
+    Named(Model, usize),
+}
+
+/// What is asked of a file's network, where the file does not tell it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// The network, whose head has as many classes as the file's.
+    pub arch: Option<Network>,
+    /// How its first convolution goes.
+    pub stem: Option<Stem>,
+}
+
+/// The network of a file.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The network.
+    pub network: Network,
+    /// What the file does not tell and was taken for granted.
+    pub assumed: Option<String>,
+}
+
+impl Network {
+    /// How many classes it tells apart.
+    pub fn classes(&self) -> usize {
+        match self {
+            Network::Recipe(recipe) => recipe.classes,
+            Network::Named(_, classes) => *classes,
+        }
+    }
+
+    /// Channels of the images.
+    pub fn in_channels(&self) -> usize {
+        match self {
+            Network::Recipe(recipe) => recipe.in_channels,
+            Network::Named(..) => 3,
+        }
+    }
+
+    /// The same network with another head.
+    pub fn with_classes(self, classes: usize) -> Network {
+        match self {
+            Network::Recipe(recipe) => Network::Recipe(recipe.with_classes(classes)),
+            Network::Named(model, _) => Network::Named(model, classes),
+        }
+    }
+
+    /// The network that a file is of, by the names and shapes of its entries; of a delta with the file that it is
+    /// laid over. Of the models that have a name it is the one with the fewest differences, if at least half of
+    /// its entries are there: so a damaged file is still told what it lacks.
+    ///
+    /// # Errors
+    /// [`StateError::NoNetwork`].
+    pub fn of(file: &Checkpoint, base: Option<&Checkpoint>) -> Result<Network, StateError> {
+        let delta = file.native().is_some_and(|native| native.base().is_some());
+        if let Some(recipe) = file.native().and_then(Native::recipe).filter(|_| !delta || base.is_some()) {
+            return Ok(Network::Recipe(*recipe));
+        }
+        let error = match recipe_of(file) {
+            Ok(recipe) => return Ok(Network::Recipe(recipe)),
+            Err(e) if delta && base.is_none() => return Err(e),
+            Err(e) => e,
+        };
+        let shape = |name: &str| file.get(name).or_else(|| base.and_then(|base| base.get(name))).map(Entry::shape);
+        let names: BTreeSet<&str> = file.entries().iter().chain(base.iter().flat_map(|base| base.entries())).map(Entry::name).collect();
+        let mut nearest: Option<(usize, Network)> = None;
+        for model in MODELS {
+            let program = Network::Named(*model, 1000).program()?;
+            let head = |name: &str| Select::Head.has(name, program.head());
+            let entries = || program.entries().map(|id| program.entry(id)).filter(|entry| entry.kind() != EntryKind::Count);
+            let fits = |entry: &nunatak_core::program::Entry| {
+                let (sizes, rank) = entry.shape();
+                shape(entry.name()).is_some_and(|shape| shape == &sizes[..rank] || head(entry.name()))
+            };
+            let there = entries().filter(fits).count();
+            let known: BTreeSet<&str> = program.entries().map(|id| program.entry(id).name()).collect();
+            let differences = entries().count() - there + names.iter().filter(|name| !known.contains(*name)).count();
+            if 2 * there >= entries().count() && nearest.is_none_or(|(least, _)| differences < least) {
+                let classes = entries().find(|entry| head(entry.name())).and_then(|entry| shape(entry.name())?.first().copied());
+                nearest = Some((differences, Network::Named(*model, classes.unwrap_or(0))));
+            }
+        }
+        nearest.map(|(_, network)| network).ok_or(error)
+    }
+
+    /// The network that a file is of, with what a state dict does not tell: taken from `asked`, or from `stem`, which
+    /// is what the file says besides. What is assumed all the same is said; where several readings are usual, that
+    /// is a question.
+    ///
+    /// # Errors
+    /// [`Failure`], without the file's name: where the file is of no network, does not fit what is asked, or leaves
+    /// the stem open.
+    pub fn find(file: &Checkpoint, base: Option<&Checkpoint>, stem: Option<Stem>, asked: Asked) -> Result<Found, Failure> {
+        let entry = |name: &str| file.get(name).or_else(|| base.and_then(|base| base.get(name)));
+        let network = match asked.arch {
+            Some(arch) => {
+                let head = format!("{}.", arch.head()?);
+                let is_head = |entry: &&Entry| entry.name().starts_with(&head);
+                let entries = file.entries().iter().chain(base.iter().flat_map(|base| base.entries()));
+                arch.with_classes(entries.filter(is_head).find_map(|entry| entry.shape().first().copied()).unwrap_or(0))
+            }
+            None => Network::of(file, base)?,
+        };
+        let Network::Recipe(recipe) = network else {
+            return match asked.stem {
+                Some(_) => Err(Failure::usage(format_args!("--stem: the stem of a {} is always the same", network.name()))),
+                None => Ok(Found { network, assumed: None }),
+            };
+        };
+        let kernel = entry("conv1.weight").and_then(|conv1| conv1.shape().get(2).copied()).unwrap_or(recipe.stem.kernel);
+        let told = asked.stem.or(asked.arch.map(|_| recipe.stem)).or(stem);
+        let (stem, assumed) = match (told, kernel) {
+            (Some(stem), _) if stem.kernel != kernel => {
+                let got = stem.kernel;
+                return Err(Failure::usage(format_args!(
+                    "the first convolution is {kernel} x {kernel}, not {got} x {got} as the stem that is asked for"
+                )));
+            }
+            (Some(stem), _) => (stem, None),
+            (None, 7) => (Stem::usual(7), Some(String::from("the stem is ImageNet's (--stem 7:2:3:pool)"))),
+            (None, _) => {
+                let pad = kernel / 2;
+                return Err(Failure::usage(format_args!(
+                    "the first convolution is {kernel} x {kernel}, and the file does not tell its stride, its padding and whether a \
+                     max-pool follows; say it: --stem {kernel}:1:{pad} (stride 1, no pooling, usual for images of 32 x 32) or \
+                     --stem {kernel}:1:{pad}:pool or --stem {kernel}:2:{pad}:pool"
+                )));
+            }
+        };
+        Ok(Found { network: Network::Recipe(recipe.with_stem(stem)), assumed })
+    }
+
+    /// Its name; `resnet` of a recipe that has none.
+    pub fn name(&self) -> &'static str {
+        let known = [("resnet18", Recipe::resnet18(0)), ("resnet34", Recipe::resnet34(0)), ("resnet8", Recipe::resnet8(0))];
+        match self {
+            Network::Recipe(recipe) => known.into_iter().find(|(_, r)| *r == recipe.with_classes(0)).map_or("resnet", |(name, _)| name),
+            Network::Named(model, _) => model.name,
+        }
+    }
+
+    /// What files say of it in their metadata.
+    pub fn metadata(&self) -> BTreeMap<String, String> {
+        match self {
+            Network::Recipe(recipe) => recipe_metadata(recipe),
+            Network::Named(..) => BTreeMap::new(),
+        }
+    }
+
+    /// Records it: features and logits. Of a model that has a name both are the logits.
+    fn record<'g>(&self, g: Scope<'g>, x: Var<'g>) -> (Var<'g>, Var<'g>) {
+        match self {
+            Network::Recipe(recipe) => recipe.record(g, x),
+            Network::Named(model, classes) => {
+                let prediction = model.record(g, x, *classes);
+                (prediction, prediction)
+            }
+        }
+    }
+
+    /// A program of it, for its names and shapes: inference of one image.
+    ///
+    /// # Errors
+    /// Those of [`Setup::plan`].
+    pub fn program(&self) -> Result<Program<'static>, Error> {
+        Ok(Setup::inference(*self, 1, 64).plan()?.program)
+    }
+
+    /// The prefix of its head's names.
+    ///
+    /// # Errors
+    /// Those of [`Setup::plan`].
+    pub fn head(&self) -> Result<String, Error> {
+        Ok(self.program()?.head().to_string())
+    }
+
+    /// The names of its parameters.
+    ///
+    /// # Errors
+    /// Those of [`Setup::plan`].
+    pub fn parameters(&self) -> Result<Vec<String>, Error> {
+        let program = self.program()?;
+        Ok(parameters(&program).map(|id| program.entry(id).name().to_string()).collect())
+    }
+}
+
+/// The parameters of a program.
+pub fn parameters(program: &Program) -> impl Iterator<Item = nunatak_nn::EntryId> {
+    program.entries().filter(|id| program.entry(*id).kind() == EntryKind::Parameter)
+}
+
+/// How many numbers the parameters have, and how many of them are trained.
+pub fn parameter_numbers(program: &Program) -> [usize; 2] {
+    parameters(program).map(|id| program.entry(id)).fold([0; 2], |[all, trained], entry| {
+        let numbers = entry.numbers();
+        [all + numbers, trained + if entry.is_trained() { numbers } else { 0 }]
+    })
+}
+
+/// Whether a program trains anything.
+pub fn trains(program: &Program) -> bool {
+    program.backward().next().is_some()
+}
+
+/// The choices of a step.
+#[derive(Clone, Debug)]
+pub struct Setup<'a> {
+    /// The network.
+    pub network: Network,
+    /// Images of a batch.
+    pub batch: usize,
+    /// Rows and columns of an image.
+    pub size: [usize; 2],
+    /// Train or eval mode.
+    pub mode: Mode,
+    /// What frozen normalisations do.
+    pub norm_policy: NormPolicy,
+    /// The parameters that are trained: names and prefixes with commas between, `all`, `none` or `head`.
+    pub trainable: String,
+    /// The loss.
+    pub loss: Loss,
+    /// The instruction set that it is planned for; any where there is none.
+    pub level: Option<InstructionSet>,
+    /// Threads at most.
+    pub threads: usize,
+    /// Memory or speed.
+    pub memory: Memory,
+    /// Whether it runs in a build that has one algorithm, `gemm`.
+    pub gemm_only: bool,
+    /// When parameters are updated.
+    pub update: Update,
+    /// Whether there is a momentum for every trained parameter.
+    pub momentum: bool,
+    /// Whether operations become one where that saves passes over memory.
+    pub fuse: bool,
+    /// Algorithms that are asked for, in the order of [`Pass`].
+    pub algorithms: [Option<Algorithm>; 3],
+    /// The file in which frozen weights are read where they lie.
+    pub in_place: Option<Native<'a>>,
+    /// What is kept in the block all the same.
+    pub hold: BTreeSet<String>,
+}
+
+/// A planned step.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The program.
+    pub program: Program<'static>,
+    /// Its values.
+    pub values: Usual,
+}
+
+impl<'a> Setup<'a> {
+    /// Inference in eval mode of square images.
+    pub fn inference(network: Network, batch: usize, side: usize) -> Setup<'a> {
+        Setup {
+            network,
+            batch,
+            size: [side; 2],
+            mode: Mode::Eval,
+            norm_policy: NormPolicy::Updating,
+            trainable: "none".into(),
+            loss: Loss::None,
+            level: None,
+            threads: 1,
+            memory: Memory::Fast,
+            gemm_only: false,
+            update: Update::After,
+            momentum: false,
+            fuse: true,
+            algorithms: [None; 3],
+            in_place: None,
+            hold: BTreeSet::new(),
+        }
+    }
+
+    /// The same step for another number of images.
+    pub fn with_batch(&self, batch: usize) -> Setup<'a> {
+        Setup { batch, ..self.clone() }
+    }
+
+    /// Plans the step.
+    ///
+    /// # Errors
+    /// Those of [`Graph::usual`] and [`Step::plan`].
+    pub fn plan(&self) -> Result<Plan, Error> {
+        let graph = Graph::new();
+        let values = self.record(&graph)?;
+        let hold = |name: &str| self.hold.contains(name);
+        let keep = [values.prediction, values.features];
+        Ok(Plan { program: self.step(&graph, values.root, &keep, &hold).plan()?, values })
+    }
+
+    /// Records the network and its loss.
+    ///
+    /// # Errors
+    /// Those of [`Graph::usual`].
+    pub fn record(&self, graph: &Graph) -> Result<Usual, Error> {
+        let [height, width] = self.size;
+        let images = [self.batch, self.network.in_channels(), height, width];
+        graph.usual(images, self.loss, |g, x| self.network.record(g, x))
+    }
+
+    /// The step, to be planned.
+    pub fn step<'b, 's>(
+        &'b self,
+        graph: &'b Graph<'s>,
+        root: Option<ValueId>,
+        keep: &'b [ValueId],
+        hold: &'b dyn Fn(&str) -> bool,
+    ) -> Step<'b, 's> {
+        let mut step = Step::new(graph)
+            .root(root)
+            .keep(keep)
+            .train(Select::Names(&self.trainable))
+            .mode(self.mode)
+            .norm_policy(self.norm_policy)
+            .threads(self.threads)
+            .memory(self.memory)
+            .gemm_only(self.gemm_only)
+            .update(self.update)
+            .momentum(self.momentum)
+            .fuse(self.fuse)
+            .in_place(self.in_place)
+            .hold(hold);
+        for pass in Pass::ALL {
+            step = step.force(pass, self.algorithms[pass as usize]);
+        }
+        if let Some(level) = self.level {
+            step = step.level(level);
+        }
+        step
+    }
+
+    /// Refuses names to be trained that no parameter has or begins with; the message lists near ones.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`].
+    pub fn check_trainable(&self) -> Result<(), Failure> {
+        crate::args::check_trainable(&self.trainable, &self.network)
+    }
+}

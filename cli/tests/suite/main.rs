@@ -1,0 +1,17 @@
+//! What the program does, as a user runs it: one file for each part.
+
+mod convert;
+mod demo;
+mod export;
+mod finetune_folders;
+mod finetune_learns;
+mod finetune_refusals;
+mod finetune_resume;
+mod in_place;
+mod inspect;
+mod measure;
+mod models;
+mod program;
+mod programs;
+mod running;
+mod shell;

@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod decode;
+pub mod folder;
+pub mod loader;
+pub mod preprocess;
+pub mod resize;
+
+pub use decode::{DecodeError, Rgb8, decode, read};
+pub use folder::{FolderError, ImageFolder, Sample, SplitOptions};
+pub use loader::{Batch, Batches, Loader, LoaderError, LoaderOptions, sequential, shuffled};
+pub use preprocess::{Evaluation, Normalize, Preset, Training};

@@ -1,0 +1,7 @@
+//! The tests of the crate, in one program: it is linked once.
+
+mod decode;
+mod folder;
+mod loader;
+mod preprocess;
+mod support;

@@ -1,0 +1,202 @@
+//! `gemm` for filters of one position over many pixels with few channels: the product of a tall matrix and small weights.
+//!
+//! There the time is that of reading x and writing y, so both pass by once, from front to back: a part of the work is
+//! some rows with all their columns. A panel of rows is packed into the first-level cache, multiplied by all weights
+//! (which stay in the second-level cache), and its rows of y are written as a whole, while the next panel's rows of x and y
+//! are asked for. The sums are those of [`super::product`], to the bit.
+//!
+//! *Input's gradient:* the same over dy, with all weights exchanged first.
+
+use super::transposed::Transposed;
+use super::{Conv2d, Finish, Pass};
+use crate::dispatch::Task;
+use crate::gemm::micro::{self, GROUP, Window};
+use crate::gemm::{add_row, for_rows, panel_rows, sub_panel};
+use crate::isa::Isa;
+use crate::parallel::{Cpu, RowMap, Tile, Tiles};
+use crate::weights::block;
+
+/// The fewest rows.
+const ROWS: usize = 512;
+/// The most weights: forward, and for the input's gradient, whose exchanged weights are scratch.
+const WEIGHTS: usize = 256 << 10;
+const EXCHANGED: usize = 96 << 10;
+/// Rows of a part: at most, and at least where there would be few parts.
+const PART: usize = 112;
+const PART_LEAST: usize = 28;
+/// Parts that are enough.
+const PARTS: usize = 16;
+/// The most rows of a panel at any level.
+const PANEL: usize = 14;
+
+/// Whether `gemm` does a pass in this way.
+pub(super) fn pays(conv: &Conv2d, pass: Pass) -> bool {
+    let most = match pass {
+        Pass::Forward => WEIGHTS,
+        Pass::BackwardInput => EXCHANGED,
+        Pass::BackwardWeight => return false,
+    };
+    (conv.kernel(), conv.stride(), conv.pad(), conv.groups()) == ([1; 2], [1; 2], [0; 2], 1)
+        && conv.n() * conv.h() * conv.w() >= ROWS
+        && conv.c().max(GROUP).saturating_mul(conv.k().max(GROUP)) <= most
+}
+
+/// Rows of a part, of `m`.
+fn part(m: usize) -> usize {
+    m.div_ceil(PARTS).next_multiple_of(PANEL).clamp(PART_LEAST, PART)
+}
+
+/// How many row tiles [`forward`] has.
+pub(super) fn row_tiles(conv: &Conv2d) -> usize {
+    let m = conv.n() * conv.h() * conv.w();
+    m.div_ceil(part(m))
+}
+
+/// Scratch of [`forward`].
+pub(super) fn forward_scratch(conv: &Conv2d, threads: usize) -> usize {
+    threads * panel_len(conv.c())
+}
+
+/// Scratch of [`backward_input`].
+pub(super) fn backward_input_scratch(conv: &Conv2d, threads: usize) -> usize {
+    exchanged_len(conv) + threads * panel_len(conv.k())
+}
+
+const fn panel_len(channels: usize) -> usize {
+    PANEL * channels.next_multiple_of(GROUP)
+}
+
+const fn exchanged_len(conv: &Conv2d) -> usize {
+    conv.k().next_multiple_of(GROUP) * conv.c().next_multiple_of(block(conv.c()))
+}
+
+/// y = x ⊛ w (+ y where `add`), then what `finish` says.
+#[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
+pub(super) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
+    run(cpu, x, w, conv.c(), conv.c(), y, conv.k(), add, finish, scratch);
+}
+
+/// dx = the input's gradient (+ dx where `add`).
+pub(super) fn backward_input(conv: &Conv2d, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
+    let how = Transposed { layout: conv.weights(), kernel: 1, stride: [1; 2], first: [0; 2], taps: [1; 2] };
+    let (exchanged, scratch) = scratch.split_at_mut(exchanged_len(conv));
+    how.run(cpu, w, conv.c(), 0, conv.k().div_ceil(GROUP), exchanged);
+    run(cpu, dy, exchanged, conv.k(), conv.k().next_multiple_of(GROUP), dx, conv.c(), add, Finish::None, scratch);
+}
+
+/// The product of x, rows of `channels`, and weights `[n / B][room][B]`, of whose room the first `channels` count.
+#[allow(clippy::too_many_arguments)] // private; each is one of the product's parts
+fn run(
+    cpu: &Cpu,
+    x: &[f32],
+    w: &[f32],
+    channels: usize,
+    room: usize,
+    y: &mut [f32],
+    n: usize,
+    add: bool,
+    finish: Finish,
+    scratch: &mut [f32],
+) {
+    let m = x.len() / channels;
+    let tiles = Tiles::new(y, RowMap::plain(m, n), m, n, part(m), n);
+    cpu.run(tiles, scratch, panel_len(channels), |_, mut out, panel| {
+        cpu.level.run(Rows { x, w, channels, room, n, add, panel, out: &mut out });
+        finish.tile(cpu.level, &mut out);
+    });
+}
+
+/// Some rows.
+struct Rows<'a, 'p, 't> {
+    x: &'a [f32],
+    w: &'a [f32],
+    channels: usize,
+    room: usize,
+    n: usize,
+    add: bool,
+    /// `[channels / 16][rows][16]`
+    panel: &'p mut [f32],
+    out: &'p mut Tile<'t>,
+}
+
+impl Task for Rows<'_, '_, '_> {
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        // Constant but for the block: what does not apply to `I` is never compiled.
+        match (I::LANES, I::COLUMNS.min(block(self.n)) / I::LANES) {
+            (16, 1) => self.panels::<I, 1>(isa),
+            (16 | 8, _) => self.panels::<I, 2>(isa),
+            _ => self.panels::<I, 4>(isa),
+        }
+    }
+}
+
+impl Rows<'_, '_, '_> {
+    #[inline(always)]
+    fn panels<I: Isa, const V: usize>(mut self, isa: I) {
+        let rows = self.out.rows();
+        let most = panel_rows(rows, I::ROWS);
+        for row in (0..rows).step_by(most) {
+            let count = most.min(rows - row);
+            self.pack(isa, row, count);
+            // The next panel's numbers.
+            let next = (self.out.first_row() + row + count) * self.channels;
+            for part in self.x.get(next..).unwrap_or(&[]).chunks(GROUP).take((count * self.channels).div_ceil(GROUP)) {
+                isa.prefetch(part.as_ptr());
+            }
+            let next = self.out.row(row).as_ptr().wrapping_add(count * self.n);
+            for i in (0..count * self.n).step_by(GROUP) {
+                isa.prefetch(next.wrapping_add(i));
+            }
+            macro_rules! tile {
+                ($n:literal) => {
+                    self.tile::<I, $n, V>(isa, row)
+                };
+            }
+            for_rows!(count, tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
+        }
+    }
+
+    /// Copies `count` rows in groups of 16 channels. Places beyond the last channel stay as they are: nothing reads them.
+    #[inline(always)]
+    fn pack<I: Isa>(&mut self, isa: I, row: usize, count: usize) {
+        let c = self.channels;
+        let x = &self.x[(self.out.first_row() + row) * c..][..count * c];
+        for (r, x) in x.chunks_exact(c).enumerate() {
+            let mut groups = x.chunks_exact(GROUP);
+            let mut at = r * GROUP;
+            for x in &mut groups {
+                let to = &mut self.panel[at..at + GROUP];
+                for i in (0..GROUP).step_by(I::LANES) {
+                    isa.store(isa.load(&x[i..]), &mut to[i..]);
+                }
+                at += count * GROUP;
+            }
+            let rest = groups.remainder();
+            if !rest.is_empty() {
+                self.panel[at..at + rest.len()].copy_from_slice(rest);
+            }
+        }
+    }
+
+    /// All columns of a panel of `R` rows.
+    #[inline(always)]
+    fn tile<I: Isa, const R: usize, const V: usize>(&mut self, isa: I, row: usize) {
+        let (width, block) = (V * I::LANES, block(self.n));
+        let pass = sub_panel(1);
+        for column in (0..self.n).step_by(width) {
+            let there = (self.n - column).min(width);
+            let w = &self.w[column / block * self.room * block..][..self.room * block];
+            for first in (0..self.channels.div_ceil(GROUP)).step_by(pass) {
+                let channels = (pass * GROUP).min(self.channels - first * GROUP);
+                let a = &self.panel[first * GROUP * R..][..channels.div_ceil(GROUP) * GROUP * R];
+                let b = &w[first * GROUP * block..][..channels * block];
+                let mut acc = [[isa.splat(0.0); V]; R];
+                micro::multiply::<I, R, V>(isa, a, &Window::panel(1, R), &b[column % block..], channels, block, &mut acc);
+                for (r, acc) in acc.iter().enumerate() {
+                    add_row(isa, acc, &mut self.out.row(row + r)[column..][..there], self.add || first > 0);
+                }
+            }
+        }
+    }
+}

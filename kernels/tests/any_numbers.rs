@@ -1,0 +1,256 @@
+//! Sizes that no memory has, and sizes of zero, in every public struct and function that takes some: each call
+//! returns or panics, at once, also where a product of them wraps to what the slices have.
+//!
+//! In builds without overflow checks, as a release build is, arithmetic that should not wrap does so without a
+//! word: `RUSTFLAGS="-C overflow-checks=off" cargo test -p nunatak-kernels --test any_numbers`.
+#![forbid(unsafe_code)]
+#![cfg(feature = "std")]
+
+use nunatak_kernels::avgpool::{self, AdaptiveAvgPool};
+use nunatak_kernels::batchnorm::{self, BatchNorm, fused, pooled};
+use nunatak_kernels::cross_entropy::{self, CrossEntropy, Targets};
+use nunatak_kernels::maxpool::{self, MaxPool};
+use nunatak_kernels::{Cpu, Level, Linear, Memory, Pass, Threads, calibration, images, reference};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+use std::time::Duration;
+
+const HALF: usize = 1 << (usize::BITS - 1);
+/// Its square wraps to zero.
+const ROOT: usize = 1 << (usize::BITS / 2);
+
+const SIZES: [usize; 12] = [0, 1, 2, 3, 4, ROOT, ROOT + 1, HALF / 2, HALF, HALF + 1, usize::MAX - 1, usize::MAX];
+/// Of them, those that are small.
+const SMALL: usize = 5;
+
+/// Numbers in each slice that is handed over, but for scratch.
+const LENGTHS: [usize; 5] = [0, 1, 2, 4, 8];
+
+/// Some sizes after others, each time the same.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % n
+    }
+
+    /// Half of them small.
+    fn size(&mut self) -> usize {
+        let count = if self.below(2) == 0 { SMALL } else { SIZES.len() };
+        SIZES[self.below(count)]
+    }
+
+    fn len(&mut self) -> usize {
+        LENGTHS[self.below(LENGTHS.len())]
+    }
+}
+
+/// Makes calls with sizes that are drawn; some have to return and some to panic, all of them soon.
+fn soon(name: &'static str, rounds: usize, call: impl Fn(&mut Draw, &Cpu) + Send + 'static) {
+    let (ended, wait) = mpsc::channel();
+    std::thread::spawn(move || {
+        let threads = Threads::oversubscribed(3).expect("threads");
+        let mut draw = Draw(7);
+        let mut returned = 0;
+        for round in 0..rounds {
+            for level in Level::available() {
+                let cpu = Cpu { level, threads: &threads };
+                draw.0 = round as u64;
+                returned += usize::from(catch_unwind(AssertUnwindSafe(|| call(&mut draw, &cpu))).is_ok());
+            }
+        }
+        ended.send(returned).expect("somebody waits");
+    });
+    let returned = wait.recv_timeout(Duration::from_secs(300)).unwrap_or_else(|_| panic!("{name} hangs"));
+    assert!(returned > 0, "{name} never returns");
+}
+
+#[test]
+fn every_call_returns_or_panics_at_once() {
+    std::panic::set_hook(Box::new(|panic| {
+        // Only of this thread's own checks: the calls' panics are a hundred thousand.
+        if std::thread::current().name().is_some_and(|name| name.starts_with("every_call")) {
+            eprintln!("{panic}");
+        }
+    }));
+    soon("maxpool", 40_000, |draw, cpu| {
+        let p = MaxPool {
+            n: draw.size(),
+            h: draw.size(),
+            w: draw.size(),
+            c: draw.size(),
+            kernel: draw.size(),
+            stride: draw.size(),
+            pad: draw.size(),
+        };
+        let (mut x, mut y) = (vec![1.0; draw.len()], vec![0.0; draw.len()]);
+        let mut index = vec![0; y.len()];
+        match draw.below(5) {
+            0 => maxpool::forward(cpu, &p, &x, &mut y, &mut index),
+            1 => maxpool::forward_only(cpu, &p, &x, &mut y),
+            2 => maxpool::backward_input(cpu, &p, &y, &index, &mut x),
+            3 => reference::maxpool::forward(&p, &x, &mut vec![0.0; y.len()], &mut index),
+            _ => reference::maxpool::backward_input(&p, &y, &index, &mut vec![0.0; x.len()]),
+        }
+    });
+    soon("avgpool", 40_000, |draw, cpu| {
+        let p = AdaptiveAvgPool { n: draw.size(), h: draw.size(), w: draw.size(), c: draw.size(), out_h: draw.size(), out_w: draw.size() };
+        let (mut x, mut y) = (vec![1.0; draw.len()], vec![0.0; draw.len()]);
+        match draw.below(4) {
+            0 => avgpool::forward(cpu, &p, &x, &mut y),
+            1 => avgpool::backward_input(cpu, &p, &y, &mut x),
+            2 => reference::avgpool::forward(&p, &x, &mut vec![0.0; y.len()]),
+            _ => reference::avgpool::backward_input(&p, &y, &mut vec![0.0; x.len()]),
+        }
+    });
+    soon("batchnorm", 20_000, |draw, cpu| {
+        let p = BatchNorm { rows: draw.size(), channels: draw.size(), eps: 1e-5 };
+        let (x, mut y, c) = (vec![1.0; draw.len()], vec![0.0; draw.len()], draw.len());
+        let (gamma, mut mean, mut var, mut sums) = (vec![1.0; c], vec![0.0; c], vec![1.0; c], vec![0.0; 2 * c]);
+        let mut scratch = aligned(4096);
+        match draw.below(7) {
+            0 => batchnorm::forward_batch(cpu, &p, &x, &gamma, &gamma, &mut mean, &mut var, 0.1, &mut y, &mut sums, &mut scratch),
+            1 => batchnorm::forward_running(cpu, &p, Some(&x), &gamma, &gamma, &mean, &var, &mut y, &mut scratch),
+            2 => batchnorm::backward_sums(cpu, &p, &x, &y, &gamma, &mut sums, &mut scratch),
+            3 => batchnorm::backward_input(cpu, &p, &x, None, &gamma, &sums, &sums, &mut y, &mut scratch),
+            4 => batchnorm::backward_input_running(cpu, &p, Some(&x), &gamma, &var, &mut y, &mut scratch),
+            5 => fused::backward_sums_masking(cpu, &p, &x, &x, &mut y, &sums, &mut sums.clone(), &mut scratch),
+            _ => reference::batchnorm::forward_running(&p, &x, &gamma, &gamma, &mean, &var, &mut vec![0.0; y.len()]),
+        }
+    });
+    soon("batchnorm and maxpool", 40_000, |draw, cpu| {
+        let pool = MaxPool {
+            n: draw.size(),
+            h: draw.size(),
+            w: draw.size(),
+            c: draw.size(),
+            kernel: draw.size(),
+            stride: draw.size(),
+            pad: draw.below(2),
+        };
+        let p = BatchNorm { rows: pool.n.wrapping_mul(pool.h).wrapping_mul(pool.w), channels: pool.c, eps: 1e-5 };
+        let threads = draw.size();
+        // As the sizes say, as far as they are small.
+        let windows = |len: usize| (len.wrapping_add(2 * pool.pad).wrapping_sub(pool.kernel) / pool.stride.max(1)).wrapping_add(1);
+        let numbers = |h: usize, w: usize| pool.n.wrapping_mul(h).wrapping_mul(w).wrapping_mul(pool.c).min(512);
+        let x = vec![1.0; numbers(pool.h, pool.w)];
+        let (mut y, c) = (vec![0.0; numbers(windows(pool.h), windows(pool.w))], pool.c.min(16));
+        let (gamma, mut mean, mut var, mut saved) = (vec![1.0; c], vec![0.0; c], vec![1.0; c], vec![0.0; 2 * c]);
+        let mut scratch = aligned(8192);
+        if draw.below(4) == 0 {
+            pooled::scratch_len(&p, &pool, threads);
+        }
+        pooled::forward_batch(cpu, &p, &pool, &x, None, &gamma, &gamma, &mut mean, &mut var, 0.1, &mut y, None, &mut saved, &mut scratch);
+    });
+    soon("linear", 20_000, |draw, cpu| {
+        let p = Linear { n: draw.size(), inputs: draw.size(), outputs: draw.size() };
+        let (mut x, mut y, w) = (vec![1.0; draw.len()], vec![0.0; draw.len()], vec![1.0; 16 * draw.len()]);
+        let b = vec![0.0; draw.len()];
+        let mut scratch = aligned(8192);
+        match draw.below(7) {
+            0 => p.forward(cpu, &x, &w, Some(&b), &mut y, &mut scratch),
+            1 => p.backward_input(cpu, &w, &y, &mut x, false, &mut scratch),
+            2 => p.backward_weight(cpu, &x, &y, &mut w.clone(), true, &mut scratch),
+            3 => p.backward_bias(cpu, &y, &mut b.clone(), false),
+            4 => reference::linear::forward(p.n, p.inputs, p.outputs, &x, &w, None, &mut vec![0.0; y.len()]),
+            5 => reference::linear::backward_input(p.n, p.inputs, p.outputs, &y, &w, &mut vec![0.0; x.len()]),
+            _ => reference::linear::backward_bias(p.n, p.outputs, &y, &mut vec![0.0; b.len()]),
+        }
+    });
+    soon("cross_entropy", 20_000, |draw, cpu| {
+        let p = CrossEntropy::new(draw.size(), draw.size());
+        let (logits, mut saved, t) = (vec![1.0; draw.len()], vec![0.0; draw.len()], draw.len());
+        let (indices, probabilities) = (vec![0_i64; t], vec![0.5; t]);
+        let targets = if draw.below(2) == 0 { Targets::Indices(&indices) } else { Targets::Probabilities(&probabilities) };
+        let mut scratch = aligned(64);
+        let _ = match draw.below(3) {
+            0 => cross_entropy::forward(cpu, &p, &logits, targets, None, &mut saved, &mut scratch).map(f64::from),
+            1 => reference::cross_entropy::forward(&p, &logits, targets, None),
+            _ => reference::cross_entropy::backward_input(&p, &logits, targets, None, 1.0, &mut vec![0.0; saved.len()]).map(|()| 0.0),
+        };
+    });
+    soon("images", 20_000, |draw, cpu| {
+        let (channels, pixels, x) = (draw.size(), draw.size(), vec![1.0; draw.len()]);
+        images::to_channels_last(cpu, channels, pixels, &x, &mut vec![0.0; x.len()]);
+    });
+    soon("lengths", 20_000, |draw, cpu| {
+        let (a, b, c) = (draw.size(), draw.size(), draw.size());
+        match draw.below(5) {
+            0 => _ = BatchNorm { rows: a, channels: b, eps: 1e-5 }.scratch_len(c),
+            1 => _ = calibration::products_flops(cpu, a, b),
+            2 => _ = nunatak_kernels::conv2d::Normalise::tables_len(a),
+            3 => _ = nunatak_kernels::reduce::scratch_len(a),
+            _ => _ = CrossEntropy::new(a, b).saved_len() + CrossEntropy::new(a, b).scratch_len(),
+        }
+    });
+}
+
+/// Scratch that begins at a multiple of 64 bytes.
+fn aligned(len: usize) -> Aligned {
+    let all = vec![0.0; len + 16];
+    let skip = all.as_ptr().align_offset(64);
+    Aligned { all, skip, len }
+}
+
+struct Aligned {
+    all: Vec<f32>,
+    skip: usize,
+    len: usize,
+}
+
+impl std::ops::Deref for Aligned {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.all[self.skip..][..self.len]
+    }
+}
+
+impl std::ops::DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.all[self.skip..][..self.len]
+    }
+}
+
+/// What the products of sizes would wrap to, by name.
+#[test]
+fn products_that_wrap_to_a_slices_length_are_refused() {
+    let threads = Threads::serial();
+    let cpu = Cpu { level: Level::detect(), threads: &threads };
+    let refused = |what: &str, call: &dyn Fn()| assert!(catch_unwind(AssertUnwindSafe(call)).is_err(), "{what} returned");
+    let (x, one) = ([1.0; 4], [1.0; 1]);
+    refused("a batchnorm of 0 = 2⁶⁴ numbers", &|| {
+        let p = BatchNorm { rows: ROOT, channels: ROOT, eps: 1e-5 };
+        batchnorm::forward_running(&cpu, &p, Some(&[]), &x, &x, &x, &x, &mut [], &mut aligned(64));
+    });
+    refused("a pooling whose padding wraps", &|| {
+        let p = MaxPool { n: 1, h: 2, w: 2, c: 1, kernel: 2, stride: 1, pad: HALF };
+        maxpool::forward_only(&cpu, &p, &x, &mut [0.0]);
+    });
+    refused("a pooling over nothing but padding", &|| {
+        let p = MaxPool { n: 1, h: 0, w: 0, c: 1, kernel: 2, stride: 1, pad: 1 };
+        maxpool::forward_only(&cpu, &p, &[], &mut [0.0]);
+    });
+    refused("means of 2³² · 2³² lines", &|| {
+        let p = AdaptiveAvgPool { n: 1, h: ROOT, w: 1, c: 0, out_h: ROOT, out_w: 1 };
+        avgpool::forward(&cpu, &p, &[], &mut []);
+    });
+    refused("a linear layer of 2³² · 2³² numbers", &|| {
+        let p = Linear { n: ROOT, inputs: ROOT, outputs: 1 };
+        let mut scratch = aligned(64);
+        p.forward(&cpu, &[], &one, Some(&one), &mut [0.0], &mut scratch);
+    });
+    refused("images of 2³² · 2³² numbers", &|| images::to_channels_last(&cpu, ROOT, ROOT, &x, &mut [0.0; 4]));
+    refused("images of 4 = 2⁶⁴ + 4 numbers", &|| {
+        let odd = usize::MAX / 3; // 3 · odd + 4 + 1 is 4 in a usize
+        images::to_channels_last(&cpu, 3, odd + 1, &x, &mut [0.0; 4]);
+    });
+    // And what is as it should be is computed.
+    let p = Linear { n: 1, inputs: 4, outputs: 1 };
+    let mut y = [0.0];
+    let mut w = vec![0.0; p.weights().len()];
+    w.iter_mut().step_by(16).for_each(|w| *w = 2.0);
+    let mut scratch = aligned(p.scratch_len(Pass::Forward, Memory::Fast, 1));
+    p.forward(&cpu, &x, &w, Some(&one), &mut y, &mut scratch);
+    assert_eq!(y, [9.0]);
+}

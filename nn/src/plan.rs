@@ -1,0 +1,324 @@
+//! Planning: from a recording and a few choices to a program.
+//!
+//! ```
+//! use nunatak_nn::record::Graph;
+//! use nunatak_nn::select::Mode;
+//! use nunatak_nn::plan::Step;
+//!
+//! let graph = Graph::new();
+//! let (data, labels) = (graph.input([4, 8]), graph.labels(4));
+//! let prediction = graph.root().linear("fc", data, 3);
+//! let loss = prediction.cross_entropy(labels, Default::default());
+//! let program = Step::new(&graph).loss(loss).keep(&[prediction.id()]).mode(Mode::Train).plan()?;
+//! assert_eq!(program.entry_count(), 2);
+//! # Ok::<(), nunatak_nn::Error>(())
+//! ```
+
+#[cfg(feature = "std")]
+mod bundled;
+mod encode;
+mod lasting;
+mod regions;
+mod storage;
+mod target;
+mod workspace;
+
+#[cfg(feature = "std")]
+pub use bundled::bundle;
+pub use regions::Region;
+pub use storage::{Room, Storage};
+pub use target::Target;
+pub use workspace::{Workspace, WorkspaceRoom};
+
+use crate::Error;
+use crate::files::Native;
+use crate::ops::{Choice, Context};
+use crate::record::{Graph, Var};
+use crate::select::{self, Asked, Mode, NormPolicy, Select};
+#[cfg(feature = "std")]
+use crate::step::Trainer;
+use nunatak_core::Update;
+use nunatak_core::lifetime::Walk;
+use nunatak_core::program::Program;
+use nunatak_core::tape::{EntryId, ValueId};
+use nunatak_kernels::{Algorithm, InstructionSet, Memory, Pass};
+#[cfg(feature = "std")]
+use nunatak_kernels::{Level, Threads};
+use regions::Regions;
+
+/// Threads that a step can be planned for.
+pub const MAX_THREADS: usize = 4096;
+
+/// A step to be planned: what is computed of a recording, what is trained, for which machine.
+#[derive(Clone, Copy)]
+pub struct Step<'a, 's> {
+    graph: &'a Graph<'s>,
+    root: Option<ValueId>,
+    keep: &'a [ValueId],
+    keep_gradients: &'a [ValueId],
+    trainable: Select<'a>,
+    mode: Mode,
+    norm_policy: NormPolicy,
+    target: Target,
+    update: Update,
+    momentum: bool,
+    fuse: bool,
+    algorithms: [Option<Algorithm>; 3],
+    weights: Option<Native<'a>>,
+    hold: Option<&'a dyn Fn(&str) -> bool>,
+    regions: &'a [Region<'a>],
+    momentum_room: Option<&'a dyn Fn(&str) -> bool>,
+    state_room: usize,
+}
+
+impl core::fmt::Debug for Step<'_, '_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+        f.debug_struct("Step").field("trainable", &self.trainable).field("mode", &self.mode).field("target", &self.target).finish()
+    }
+}
+
+impl<'a, 's> Step<'a, 's> {
+    /// A step of a recording with the defaults: no backward, train mode, everything trainable, one thread, the
+    /// fastest algorithms, updates after the walk with momentum, everything in the block, fused.
+    pub fn new(graph: &'a Graph<'s>) -> Step<'a, 's> {
+        Step {
+            graph,
+            root: None,
+            keep: &[],
+            keep_gradients: &[],
+            trainable: Select::All,
+            mode: Mode::Train,
+            norm_policy: NormPolicy::Updating,
+            target: Target::default(),
+            update: Update::After,
+            momentum: true,
+            fuse: true,
+            algorithms: [None; 3],
+            weights: None,
+            hold: None,
+            regions: &[],
+            momentum_room: None,
+            state_room: 0,
+        }
+    }
+    /// Walks back from this value: the loss, or what a gradient is fed into.
+    pub fn loss(self, root: impl Into<ValueId>) -> Self {
+        self.root(Some(root.into()))
+    }
+    /// The same, or no backward walk.
+    pub fn root(mut self, root: Option<ValueId>) -> Self {
+        self.root = root;
+        self
+    }
+    /// Keeps these values readable after the step; the root always is.
+    pub fn keep(mut self, values: &'a [ValueId]) -> Self {
+        self.keep = values;
+        self
+    }
+    /// Computes these values' gradients, and keeps them readable after the step.
+    pub fn keep_gradients(mut self, values: &'a [ValueId]) -> Self {
+        self.keep_gradients = values;
+        self
+    }
+    /// Which parameters are trained. All others are frozen: they have no gradient, no momentum, and cost
+    /// nothing in a step.
+    pub fn train(mut self, trainable: impl Into<Select<'a>>) -> Self {
+        self.trainable = trainable.into();
+        self
+    }
+    /// Train or eval mode.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+    /// What frozen normalisations do in train mode.
+    pub fn norm_policy(mut self, policy: NormPolicy) -> Self {
+        self.norm_policy = policy;
+        self
+    }
+    /// The machine.
+    pub fn target(mut self, target: Target) -> Self {
+        self.target = target;
+        self
+    }
+    /// Threads that may work, at most.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.target.threads = threads;
+        self
+    }
+    /// Memory or speed.
+    pub fn memory(mut self, memory: Memory) -> Self {
+        self.target.memory = memory;
+        self
+    }
+    /// For builds without the feature `algorithms`, which have one algorithm, `gemm`: for boards.
+    pub fn gemm_only(mut self, gemm_only: bool) -> Self {
+        self.target.gemm_only = gemm_only;
+        self
+    }
+    /// Only for machines with this instruction set.
+    pub fn level(mut self, level: impl Into<InstructionSet>) -> Self {
+        self.target.level = Some(level.into());
+        self
+    }
+    /// When parameters are updated.
+    pub fn update(mut self, update: Update) -> Self {
+        self.update = update;
+        self
+    }
+    /// Whether there is a momentum buffer for every trained parameter.
+    pub fn momentum(mut self, momentum: bool) -> Self {
+        self.momentum = momentum;
+        self
+    }
+    /// Whether operations that follow each other become one where that saves passes over memory. Without it
+    /// gradients agree within rounding.
+    pub fn fuse(mut self, fuse: bool) -> Self {
+        self.fuse = fuse;
+        self
+    }
+    /// Computes a pass of every convolution by this algorithm where it accepts the shape.
+    pub fn force(mut self, pass: Pass, algorithm: Option<Algorithm>) -> Self {
+        self.algorithms[pass as usize] = algorithm;
+        self
+    }
+    /// Reads what is frozen, and statistics that do not move, where this file lies (mapped, or in flash).
+    pub fn in_place(mut self, weights: Option<Native<'a>>) -> Self {
+        self.weights = weights;
+        self
+    }
+    /// With weights in place: keeps these entries in the block all the same, because another program of the
+    /// same trainer trains or moves them.
+    pub fn hold(mut self, names: &'a dyn Fn(&str) -> bool) -> Self {
+        self.hold = Some(names);
+        self
+    }
+
+    /// Lays the step out in several pieces of memory, the fastest first: what lasts lies in the slowest, what is used
+    /// most often in the fastest, and no tensor in two. The trainer is then made by
+    /// [`Trainer::in_regions`], or in one block that is as long as all of them.
+    pub fn regions(mut self, regions: &'a [Region<'a>]) -> Self {
+        self.regions = regions;
+        self
+    }
+    /// Leaves room for the momentum of these entries though this step does not train them, because another program
+    /// of the same bundle does: see [`bundle`](crate::plan::bundle()).
+    pub fn momentum_room(mut self, names: &'a dyn Fn(&str) -> bool) -> Self {
+        self.momentum_room = Some(names);
+        self
+    }
+    /// Gives the lasting state at least so many numbers, because another program of the same bundle has as many.
+    pub fn state_room(mut self, numbers: usize) -> Self {
+        self.state_room = numbers;
+        self
+    }
+
+    /// Plans the step.
+    ///
+    /// # Errors
+    /// [`Error::Region`] where a region is too small; those of the recording; [`Error::UnknownName`] where nothing has a name that is to be trained;
+    /// [`Error::OneValuePerChannel`]; [`Error::Core`] where the plan is too large.
+    #[cfg(feature = "std")]
+    pub fn plan(&self) -> Result<Program<'static>, Error> {
+        let mut workspace = Workspace::new();
+        self.plan_in(&mut workspace)?;
+        Ok(Program::own(workspace.into_bytes())?)
+    }
+
+    /// Plans the step and binds it to memory of its own: at the level that was asked for, or the best of this
+    /// machine, with the threads that were planned, initialised from seed 0.
+    ///
+    /// # Errors
+    /// Those of [`Step::plan`] and [`Trainer::owning`]; [`Error::Threads`] where the system gives no threads.
+    #[cfg(feature = "std")]
+    pub fn trainer(&self) -> Result<Trainer<'static>, Error> {
+        let count = self.target.threads;
+        let program = self.plan()?;
+        let threads = Threads::new(count).map_err(|_| Error::Threads { count })?;
+        let level = match self.target.level {
+            Some(set) => Level::of(set).map_err(|_| Error::OtherTarget("it is planned for an instruction set that this CPU has not"))?,
+            None => Level::detect(),
+        };
+        let mut trainer = Trainer::owning(program, level, threads)?;
+        trainer.init(0);
+        Ok(trainer)
+    }
+
+    /// The same in a workspace, which then holds the program's bytes.
+    ///
+    /// # Errors
+    /// As for [`Step::plan`]; [`nunatak_core::Error::ListFull`] where the workspace is too small.
+    pub fn plan_in<'w>(&self, workspace: &'w mut Workspace) -> Result<Program<'w>, Error> {
+        if !(1..=MAX_THREADS).contains(&self.target.threads) {
+            return Err(Error::Length { what: "threads (1 to 4096)", expected: MAX_THREADS, got: self.target.threads });
+        }
+        self.graph.with(|recording| {
+            self.trainable.check(recording)?;
+            let trainable = |id: EntryId| self.trainable.selects(recording, id);
+            let Workspace { tape, needs, plan, kept, bytes, text, homes } = workspace;
+            tape.copy_from(&recording.tape)?;
+            kept.clear();
+            kept.extend(self.root.into_iter().chain(self.keep.iter().copied()))?;
+            let context = Context { threads: self.target.threads, memory: self.target.memory };
+            let asked = Asked {
+                root: self.root,
+                keep: kept,
+                keep_gradients: self.keep_gradients,
+                choice: Choice {
+                    train: self.mode == Mode::Train,
+                    fixed_norms: self.norm_policy == NormPolicy::Fixed,
+                    trainable: &trainable,
+                    context,
+                    algorithms: self.algorithms,
+                    gemm_only: self.target.gemm_only,
+                },
+                fuse: self.fuse,
+            };
+            select::select(tape, needs, &asked)?;
+            let entry_len = |id: EntryId| recording.entries[id.index()].len();
+            let regions = Regions::new(self.regions)?;
+            let state = encode::state_len(self, recording, tape, kept);
+            let lasting = self.homes(recording, tape, &trainable, (&regions, state), homes)?;
+            let walk = Walk {
+                tape,
+                needs,
+                context: &context,
+                entry_len: &entry_len,
+                entries: recording.entries.len(),
+                keep: kept,
+                keep_gradients: self.keep_gradients,
+                update: self.update,
+            };
+            plan.make(&walk, &regions.passing(lasting.end)[..regions.len()]).map_err(|e| regions.named(e))?;
+            let planned =
+                encode::Planned { step: self, recording, tape, needs, plan, kept, homes, lasting, regions, trainable: &trainable };
+            encode::encode(&planned, bytes, text)
+        })?;
+        Ok(Program::check(&workspace.bytes)?)
+    }
+
+    /// The momentum buffers that a plan has.
+    fn has_momentum(&self, trained: bool) -> bool {
+        self.momentum && trained
+    }
+}
+
+#[cfg(feature = "std")]
+impl Graph<'_> {
+    /// A trainer that makes this value small, with defaults everywhere: every parameter is trained, in train mode,
+    /// with momentum, in memory of its own, on all CPUs that the process may use, initialised from seed 0. For other
+    /// choices see [`Step`].
+    ///
+    /// # Errors
+    /// As for [`Step::trainer`].
+    pub fn trainer(&self, loss: Var) -> Result<Trainer<'static>, Error> {
+        let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+        Step::new(self).loss(loss).threads(cpus.min(MAX_THREADS)).trainer()
+    }
+}
+
+impl<'g> From<Var<'g>> for Option<ValueId> {
+    fn from(v: Var<'g>) -> Self {
+        Some(v.id())
+    }
+}

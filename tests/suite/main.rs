@@ -1,0 +1,22 @@
+//! Tests that look at nunatak from outside: one file for each property.
+
+mod checkpoint;
+mod determinism;
+mod freezing;
+mod fusion;
+mod golden;
+mod gradients;
+mod in_place;
+mod init;
+mod learning;
+mod levels;
+mod memory;
+mod micro_batches;
+mod not_finite;
+mod numbers;
+mod optimizer;
+mod orders;
+mod programs;
+mod regions;
+mod switching;
+mod watching;
