@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Every check of the repository, for people and for CI.
 #   tests/check.sh          all
-#   tests/check.sh rest     all but `NUNATAK_ALL_CHECKS=1 cargo test --workspace`
+#   tests/check.sh rest     all but `cargo test --workspace`
 #   EDGE_MINUTES=20         see tests/edge/run.sh
-#   NUNATAK_QUICK=1         leaves out what takes longest, and names it: emulated targets, the shared C library
-#                           under valgrind
+#   NUNATAK_MINUTES=60      the same, counted from the start of this script
+#   NUNATAK_QUICK=1         leaves out what takes longest, emulated targets, and names it
 # Steps select packages by --workspace where they can: what was built before has the same features then.
 # What can't run on this machine is named as skipped, never silently passed.
 set -euo pipefail
@@ -16,12 +16,7 @@ skip() { printf '\n== SKIPPED: %s\n' "$*"; skipped+=("$*"); }
 
 if [ "${1:-all}" != rest ]; then
   step "tests: cargo test --workspace"
-  if [ -n "${NUNATAK_QUICK:-}" ]; then
-    skip "the shared C library under valgrind: NUNATAK_QUICK is set"
-    cargo test --workspace
-  else
-    NUNATAK_ALL_CHECKS=1 cargo test --workspace
-  fi
+  cargo test --workspace
 fi
 command -v valgrind >/dev/null || skip "C programs under valgrind: not installed (apt-get install valgrind)"
 command -v "${CXX:-c++}" >/dev/null || skip "C programs as C++17: no C++ compiler (apt-get install g++)"
@@ -38,8 +33,7 @@ cargo clippy -p nunatak-core -p nunatak-kernels -p nunatak-nn --no-default-featu
 step "documentation, warnings denied"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
-step "tests of the kernels without threads, and of every level forced by the environment"
-cargo test -q -p nunatak-kernels
+step "every level forced by the environment"
 for level in portable avx2 avx512 neon; do
   if ./tests/has_level.sh "$level"; then
     NUNATAK_LEVEL=$level cargo test -q --workspace --test tutorial
@@ -79,16 +73,6 @@ tests/package.sh | tee "$package"
 while read -r line; do skipped+=("${line#SKIPPED }"); done < <(grep '^SKIPPED' "$package")
 rm "$package"
 
-step "the edge: builds without an operating system, the C library for boards, bare metal, ARM, wasm, older x86"
-edge=$(mktemp)
-if [ -n "${NUNATAK_QUICK:-}" ]; then
-  echo "SKIPPED all targets: NUNATAK_QUICK is set; tests/edge/run.sh runs them" | tee "$edge"
-else
-  tests/edge/run.sh | tee "$edge"
-fi
-while read -r line; do skipped+=("edge: ${line#SKIPPED }"); done < <(grep '^SKIPPED' "$edge" | sort -u)
-rm "$edge"
-
 step "fuzz targets build"
 if cargo +nightly --version >/dev/null 2>&1; then
   (cd fuzz && cargo +nightly build -q 2>/dev/null) || { (cd fuzz && cargo +nightly build); exit 1; }
@@ -102,6 +86,17 @@ if cargo +nightly miri --version >/dev/null 2>&1; then
 else
   skip "Miri: not installed"
 fi
+
+step "the edge: builds without an operating system, the C library for boards, bare metal, ARM, wasm, older x86"
+edge=$(mktemp)
+[ -z "${NUNATAK_MINUTES:-}" ] || export EDGE_MINUTES=$((NUNATAK_MINUTES - SECONDS / 60))
+if [ -n "${NUNATAK_QUICK:-}" ]; then
+  echo "SKIPPED all targets: NUNATAK_QUICK is set; tests/edge/run.sh runs them" | tee "$edge"
+else
+  tests/edge/run.sh | tee "$edge"
+fi
+while read -r line; do skipped+=("edge: ${line#SKIPPED }"); done < <(grep '^SKIPPED' "$edge" | sort -u)
+rm "$edge"
 
 printf '\nAll checks passed in %d min %02d s' $((SECONDS / 60)) $((SECONDS % 60))
 if [ ${#skipped[@]} -gt 0 ]; then printf '; skipped:\n'; printf '  %s\n' "${skipped[@]}"; else printf '.\n'; fi

@@ -24,8 +24,6 @@ use std::time::{Duration, Instant};
 
 /// How much slower than the best a choice may be.
 const MARGIN: f64 = 0.10;
-/// How often a suspect is measured again.
-const TRIES: usize = 5;
 /// Turns of each algorithm, and the least time of one in seconds.
 const TURNS: usize = 9;
 const TURN: f64 = 300e-6;
@@ -86,16 +84,16 @@ impl Finding {
     }
 }
 
-/// Times the alternatives at all shapes of the step.
+/// Times the alternatives at all shapes of the step; what seems slow is measured again, `tries` times at most.
 ///
 /// # Errors
 /// [`Failure::Failed`] that names every shape whose choice is more than 10 % slower than the best.
-pub(super) fn check(program: &Program, memory: Memory, cpu: &Cpu, json: bool) -> Result<(), Failure> {
+pub(super) fn check(program: &Program, memory: Memory, cpu: &Cpu, tries: usize, json: bool) -> Result<(), Failure> {
     let mut findings = Vec::new();
     for (name, conv, work, chosen) in choices(program) {
         let ways = ways(&conv, work, memory, cpu)?;
         let mut finding = Finding { name, conv, work, chosen, times: time(&conv, work, &ways, memory, cpu, 1)? };
-        for attempt in 1..=TRIES {
+        for attempt in 1..=tries {
             if finding.ratio() > 1.0 + MARGIN {
                 std::thread::sleep(Duration::from_secs(attempt as u64 - 1));
                 finding.times = time(&conv, work, &ways, memory, cpu, 1 + attempt)?;

@@ -36,6 +36,9 @@ pub struct Args {
     /// With --assert: these batches and sizes, 1x64,8x224 say, instead of --batch and --size
     #[arg(long, requires = "assert", value_delimiter = ',', value_parser = cell)]
     cells: Vec<(usize, usize)>,
+    /// With --assert: how often a choice that seems slow is measured again, longer and later, before it counts
+    #[arg(long, requires = "assert", default_value_t = 5)]
+    tries: u8,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -62,7 +65,7 @@ fn assert_choices(args: &Args) -> Result<(), Failure> {
             outln!("batch {batch}, size {size}, {:?} step, {}, {} threads:", args.step.mode(), cpu.level, threads.count())?;
         }
         let program = Setup { batch, size: [size; 2], ..setup.clone() }.plan()?.program;
-        match choice::check(&program, setup.memory, &cpu, args.json) {
+        match choice::check(&program, setup.memory, &cpu, args.tries.into(), args.json) {
             Err(Failure::Failed(what)) => failures.push(format!("batch {batch}, size {size}: {what}")),
             other => other?,
         }
