@@ -45,6 +45,7 @@ const RECORD: usize = 64;
 
 /// Why bytes are no bundle, or programs can't be one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum BundleError {
     /// The bytes are too few, or not as many as the head says.
     Length {
@@ -122,7 +123,14 @@ impl fmt::Display for BundleError {
     }
 }
 
-impl core::error::Error for BundleError {}
+impl core::error::Error for BundleError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            BundleError::Program { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
 
 /// A checked bundle: the caller's bytes.
 #[derive(Clone, Copy, Debug)]

@@ -127,15 +127,7 @@ struct Batch {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let network = args::network(&args.arch, args.classes)?;
     args::check_trainable(&args.trainable, &network)?;
-    let sgd = Sgd {
-        lr: args.lr,
-        momentum: args.momentum,
-        dampening: args.dampening,
-        weight_decay: args.weight_decay,
-        nesterov: args.nesterov,
-        maximize: args.maximize,
-    };
-    let optimizer = Optimizer::new(sgd).map_err(Failure::usage)?;
+    let optimizer = optimizer(args)?;
     if args.steps == 0 {
         return Err(Failure::usage("--steps 0: expected at least 1"));
     }
@@ -144,19 +136,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let batch = read_batch(args, &network)?;
     let [n, _, height, width] = batch.shape;
     let classes = network.classes();
-    let loss = match (args.loss, &batch.labels) {
-        (LossArg::Sum, _) => Loss::Sum,
-        (LossArg::Mse, _) => Loss::MeanSquaredError,
-        (LossArg::CrossEntropy, Labels::Classes(_)) => Loss::CrossEntropy(CrossEntropyOptions::default()),
-        (LossArg::CrossEntropy, Labels::Numbers(_)) => Loss::CrossEntropyProbabilities(CrossEntropyOptions::default()),
-    };
     let file = args.weights.as_deref().filter(|_| args.in_place).map(Backbone::open).transpose()?;
     let lent = file.as_ref().map(Backbone::native).transpose()?;
     let setup = Setup {
         size: [height, width],
         mode: if args.mode == ModeArg::Train { Mode::Train } else { Mode::Eval },
         trainable: args.trainable.clone(),
-        loss,
+        loss: loss(args.loss, &batch.labels),
         threads: args.compute.thread_count(),
         memory: args.memory.into(),
         update: args.update.into(),
@@ -207,6 +193,35 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         trainer.step(optimizer)?;
     }
     out.tensors.push(("loss".into(), vec![losses.len()], Values::F32(losses)));
+    push_state(&trainer, &mut out)?;
+    write_safetensors(&args.out, &out.views(), &BTreeMap::new()).map_err(|e| Failure::with(args.out.display(), e))
+}
+
+/// The optimiser that the options describe.
+fn optimizer(args: &Args) -> Result<Optimizer<'static>, Failure> {
+    let sgd = Sgd {
+        lr: args.lr,
+        momentum: args.momentum,
+        dampening: args.dampening,
+        weight_decay: args.weight_decay,
+        nesterov: args.nesterov,
+        maximize: args.maximize,
+    };
+    Optimizer::new(sgd).map_err(Failure::usage)
+}
+
+/// The loss: cross entropy is of classes or of probabilities, as the labels are.
+fn loss(loss: LossArg, labels: &Labels) -> Loss {
+    match (loss, labels) {
+        (LossArg::Sum, _) => Loss::Sum,
+        (LossArg::Mse, _) => Loss::MeanSquaredError,
+        (LossArg::CrossEntropy, Labels::Classes(_)) => Loss::CrossEntropy(CrossEntropyOptions::default()),
+        (LossArg::CrossEntropy, Labels::Numbers(_)) => Loss::CrossEntropyProbabilities(CrossEntropyOptions::default()),
+    }
+}
+
+/// The state dict and the momenta after the last step.
+fn push_state(trainer: &Trainer, out: &mut State) -> Result<(), Failure> {
     for (name, shape, data) in trainer.state().tensors {
         out.tensors.push((format!("state.{name}"), shape, data));
     }
@@ -216,7 +231,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         trainer.momentum(id, &mut data)?;
         out.tensors.push((format!("momentum.{}", program.entry(id).name()), shape_of(program, id), Values::F32(data)));
     }
-    write_safetensors(&args.out, &out.views(), &BTreeMap::new()).map_err(|e| Failure::with(args.out.display(), e))
+    Ok(())
 }
 
 /// A trainer with its weights.

@@ -122,6 +122,22 @@ fn entry(trainer: &Trainer, name: &str) -> Result<Vec<f32>, Failure> {
 /// Runs the tutorial; the inputs of both steps serve for timing.
 pub(super) fn run(trainer: &mut Trainer, full: &Step, frozen: &Step) -> Result<[Inputs; 2], Failure> {
     let mut table = Table { worst: 0.0, count: 0 };
+    let optimizer = Optimizer::new(Sgd { momentum: 0.9, ..Sgd::new(1e-2) })?;
+    let inputs = forward_and_backward(trainer, full, &mut table)?;
+    descend(trainer, full, &inputs, optimizer, &mut table)?;
+    let few = train_a_head(trainer, frozen, &inputs, optimizer, &mut table)?;
+    if table.worst > TOLERANCE {
+        return Err(Failure::Failed(format!(
+            "a number of the tutorial is off PyTorch's by {:.1e}, more than {TOLERANCE:.0e}: this is no rounding but a bug",
+            table.worst
+        )));
+    }
+    outln!("All {} numbers agree with PyTorch's; the largest difference is {:.0e}.", table.count, table.worst)?;
+    Ok([inputs, few])
+}
+
+/// A model with random weights, its prediction and its gradients.
+fn forward_and_backward(trainer: &mut Trainer, full: &Step, table: &mut Table) -> Result<Inputs, Failure> {
     outln!("1. PyTorch's autograd tutorial")?;
     outln!("------------------------------")?;
     outln!("Behind >>> stands what one writes in PyTorch. Below it stand nunatak's numbers,")?;
@@ -167,23 +183,29 @@ pub(super) fn run(trainer: &mut Trainer, full: &Step, frozen: &Step) -> Result<[
     }
     outln!("    (PyTorch in float64: conv1 3290.06987, layer4.1.conv2 201.641923. Kinks of")?;
     outln!("    relu amplify rounding, so two float32 programs differ by about as much.)")?;
-
     outln!("")?;
+    Ok(inputs)
+}
+
+/// A step of gradient descent, and the loss after it.
+fn descend(trainer: &mut Trainer, full: &Step, inputs: &Inputs, optimizer: Optimizer, table: &mut Table) -> Result<(), Failure> {
     outln!("One step of gradient descent, and the same images again: the loss falls, and")?;
     outln!("batch normalisation has moved its running statistics twice.")?;
     outln!(">>> optim = torch.optim.SGD(model.parameters(), lr=1e-2, momentum=0.9)")?;
     outln!(">>> optim.step()")?;
     outln!(">>> loss = (model(data) - labels).sum()")?;
-    let optimizer = Optimizer::new(Sgd { momentum: 0.9, ..Sgd::new(1e-2) })?;
     trainer.step(optimizer)?;
     trainer.zero_grad();
-    let loss = full.forward(trainer, &inputs)?;
+    let loss = full.forward(trainer, inputs)?;
     table.row("loss after a step", loss, -4355.15137)?;
     for (name, torch) in [("bn1.running_mean", -0.250842541), ("layer4.1.bn2.running_var", 0.822585762)] {
         table.row(&format!("{name}[0]"), entry(trainer, name)?[0], torch)?;
     }
+    outln!("")
+}
 
-    outln!("")?;
+/// Everything is frozen but a new head, which is trained.
+fn train_a_head(trainer: &mut Trainer, frozen: &Step, inputs: &Inputs, optimizer: Optimizer, table: &mut Table) -> Result<Inputs, Failure> {
     outln!("Freeze everything, and put a new head of 10 classes on top.")?;
     outln!(">>> for p in model.parameters(): p.requires_grad = False")?;
     outln!(">>> torch.manual_seed(2); model.fc = torch.nn.Linear(512, 10)")?;
@@ -213,12 +235,5 @@ pub(super) fn run(trainer: &mut Trainer, full: &Step, frozen: &Step) -> Result<[
         outln!("    {name}: {changed} of {} numbers have changed", after.len())?;
     }
     outln!("")?;
-    if table.worst > TOLERANCE {
-        return Err(Failure::Failed(format!(
-            "a number of the tutorial is off PyTorch's by {:.1e}, more than {TOLERANCE:.0e}: this is no rounding but a bug",
-            table.worst
-        )));
-    }
-    outln!("All {} numbers agree with PyTorch's; the largest difference is {:.0e}.", table.count, table.worst)?;
-    Ok([inputs, few])
+    Ok(few)
 }
