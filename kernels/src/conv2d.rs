@@ -238,32 +238,43 @@ impl Conv2d {
     /// The algorithm that serves a pass best: a function of the shape and of what memory may be spent
     /// on, never of the number of threads. The first line that applies:
     ///
-    /// | memory | convolution | passes | algorithm |
-    /// |---|---|---|---|
-    /// | any | every channel has a filter of its own, and there are several | all | `depthwise` |
-    /// | any | groups of channels, at most 1152 products for each number, windows of at most 32 x 32 | all | `grouped` |
-    /// | any | other groups, dilation, or other numbers for lines than for columns | all | `gemm` |
-    /// | any | at least 393216 weights, at most 16 output pixels and 16·stride² input pixels | all | `stream` |
-    /// | fast | few input channels, stride 2, lines of at least 8 pixels, at least 16 channels out | all but the input's gradient | `polyphase` |
-    /// | any | few input channels | all but the input's gradient | `direct` |
-    /// | fast | 3x3, stride 1, at least 16 channels in and out, planes of 2 x 2 with padding 1, 3 images | all | `nine` |
-    /// | fast | the same with fewer images | the input's gradient | `nine` |
-    /// | fast | 3x3, stride 1, at least 16 channels in and out, output planes of at least 4 x 4, 80 output pixels, for the weight's gradient 48 | all | `winograd4` |
-    /// | fast | the same with 32 output pixels | all | `winograd2` |
-    /// | fast | 3x3, stride 2, padding 1, at least 16 channels in and out, 16 output tiles of 3 x 3, for the input's gradient 8 | all | `polyphase` |
-    /// | fast | 1x1, stride 1, at least 512 pixels, at most 98304 weights | the input's gradient | `gemm` |
-    /// | fast | any | both gradients | `direct` |
-    /// | any | any | all | `gemm` |
+    /// | convolution | passes | algorithm |
+    /// |---|---|---|
+    /// | every channel has a filter of its own, and there are several | all | `depthwise` |
+    /// | groups of channels, at most 1152 products for each number, windows of at most 32 x 32 | all | `grouped` |
+    /// | other groups, dilation, or other numbers for lines than for columns | all | `gemm` |
+    /// | at least 393216 weights, at most 16 output pixels and 16·stride² input pixels | all | `stream` |
+    /// | few input channels, stride 2, lines of at least 8 pixels, at least 16 channels out | all but the input's gradient | `polyphase` |
+    /// | few input channels | all but the input's gradient | `direct` |
+    /// | 3x3, stride 1, at least 16 channels in and out, planes of 2 x 2 with padding 1, 3 images | all | `nine` |
+    /// | the same with fewer images | the input's gradient | `nine` |
+    /// | 3x3, stride 1, at least 16 channels in and out, output planes of at least 4 x 4, 80 output pixels, for the weight's gradient 48 | all | `winograd4` |
+    /// | the same with 32 output pixels | all | `winograd2` |
+    /// | 3x3, stride 2, padding 1, at least 16 channels in and out, 16 output tiles of 3 x 3, for the input's gradient 8 | all | `polyphase` |
+    /// | 1x1, stride 1, at least 512 pixels, at most 98304 weights | the input's gradient | `gemm` |
+    /// | any | both gradients | `direct` |
+    /// | any | all | `gemm` |
     ///
-    /// Without the feature `algorithms` it is always `gemm` or `depthwise`.
+    /// With [`Memory::Small`] and [`Memory::Tiny`] it is the one of these, `direct` and `gemm` that takes the least
+    /// scratch on one thread, so that less memory is never more. Without the feature `algorithms` it is always `gemm`
+    /// or `depthwise`.
     pub fn algorithm(&self, pass: Pass, memory: Memory) -> Algorithm {
         match self.uniform() {
             Some(_) if pass == Pass::BackwardInput && self.by_rows(pass) => Algorithm::Gemm,
-            Some(uniform) if cfg!(feature = "algorithms") => uniform.algorithm(pass, memory),
+            Some(uniform) if cfg!(feature = "algorithms") => self.sparing(pass, memory, uniform.fastest(pass)),
             None if depthwise::accepts(self) => Algorithm::Depthwise,
             None if cfg!(feature = "algorithms") && grouped::accepts(self) => Algorithm::Grouped,
             _ => Algorithm::Gemm,
         }
+    }
+
+    /// The fastest, or what takes less scratch where memory is dear. Weights that are read once need no other way.
+    fn sparing(&self, pass: Pass, memory: Memory, fastest: Algorithm) -> Algorithm {
+        if memory == Memory::Fast || fastest == Algorithm::Stream {
+            return fastest;
+        }
+        let ways = [fastest, Algorithm::Direct, Algorithm::Gemm].into_iter().filter(|way| self.accepts(pass, *way));
+        ways.min_by_key(|way| self.scratch_len(pass, *way, memory, 1)).unwrap_or(Algorithm::Gemm)
     }
 
     /// Whether an algorithm can do a pass of this convolution.

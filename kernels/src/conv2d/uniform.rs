@@ -5,7 +5,7 @@ use super::nine::Nine;
 use super::strided::{self, Strided, StridedInput};
 use super::winograd2::Winograd2;
 use super::winograd4::Winograd4;
-use super::{Algorithm, Finish, Memory, Pass, direct, stem, stream, winograd};
+use super::{Algorithm, Finish, Pass, direct, stem, stream, winograd};
 use crate::parallel::Cpu;
 use crate::weights::WeightLayout;
 
@@ -44,19 +44,19 @@ impl Uniform {
 }
 
 impl Uniform {
-    /// The table of [`super::Conv2d::algorithm`].
-    pub(super) fn algorithm(&self, pass: Pass, memory: Memory) -> Algorithm {
+    /// What is fastest: the table of [`super::Conv2d::algorithm`].
+    pub(super) fn fastest(&self, pass: Pass) -> Algorithm {
         if stream::pays(self) {
             return Algorithm::Stream;
         }
         if pass != Pass::BackwardInput && stem::accepts(self) {
             // Short lines and few output channels do not pay for the transforms.
-            let pays = memory == Memory::Fast && self.out_w() >= 8 && self.k >= 16;
+            let pays = self.out_w() >= 8 && self.k >= 16;
             return if pays && self.can(pass, Algorithm::Polyphase) { Algorithm::Polyphase } else { Algorithm::Direct };
         }
         // Few channels are bound by the transforms. Where there are few pixels, the filters' transform
         // costs more than it saves.
-        if memory == Memory::Fast && self.c.min(self.k) >= 16 {
+        if self.c.min(self.k) >= 16 {
             if self.can(pass, Algorithm::Nine) && (self.n >= 3 || pass == Pass::BackwardInput) {
                 return Algorithm::Nine;
             }
@@ -74,11 +74,7 @@ impl Uniform {
                 return Algorithm::Polyphase;
             }
         }
-        if memory == Memory::Fast && pass != Pass::Forward && self.can(pass, Algorithm::Direct) {
-            Algorithm::Direct
-        } else {
-            Algorithm::Gemm
-        }
+        if pass != Pass::Forward && self.can(pass, Algorithm::Direct) { Algorithm::Direct } else { Algorithm::Gemm }
     }
 
     /// Whether a tuned algorithm can do a pass.
