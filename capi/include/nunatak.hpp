@@ -233,6 +233,9 @@ class Trainer {
   void set_labels(const std::vector<std::int64_t> &labels) {
     check(nunatak_trainer_set_labels(trainer_, labels.data(), labels.size()));
   }
+  void set_features(const std::vector<float> &features) {
+    check(nunatak_trainer_set_features(trainer_, features.data(), features.size()));
+  }
   void set_targets(const std::vector<float> &targets) {
     check(nunatak_trainer_set_targets(trainer_, targets.data(), targets.size()));
   }

@@ -1,4 +1,4 @@
-//! Images, labels and targets on their way into a step.
+//! Images, features, labels and targets on their way into a step.
 
 use crate::boundary::{call, slice};
 use crate::handles::Entered;
@@ -76,6 +76,29 @@ pub unsafe extern "C" fn nunatak_trainer_set_images_u8(
             return Err(fail!(NUNATAK_BAD_SETTING, "a mean is {bad}; it must be a finite number"));
         }
         Ok(t.trainer.set_input_bytes(data, pixels, mean, deviation)?)
+    })
+}
+
+/// Features in place of images: the next forward, or step, begins behind them, and costs what the head costs. They are
+/// copied: batch x `widths[layers - 1]` floats, image by image, as `nunatak_trainer_features` gave them after a forward
+/// of these images. While what is below the head stays as it is (frozen, with the statistics fixed), every step then has
+/// the same bits as from the images; normalisations and dropouts below the head see no batch. Setting images takes the
+/// features back. They end the last forward, as images do.
+///
+/// `NUNATAK_NOT_PLANNED` where the program has no features, or trains something below the head.
+///
+/// Any thread, one call at a time on a trainer.
+///
+/// # Safety
+/// `features` is NULL, or `count` floats can be read there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nunatak_trainer_set_features(trainer: *mut nunatak_trainer, features: *const f32, count: usize) -> nunatak_status {
+    call(|args| {
+        let mut t = Entered::new(trainer)?;
+        // SAFETY: the caller's promise.
+        let features = unsafe { slice(args, features, count, "features")? };
+        let value = t.features()?;
+        Ok(t.trainer.set_value(value, features)?)
     })
 }
 

@@ -178,7 +178,7 @@ impl From<Error> for Failure {
             Error::Program(_) | Error::Bundle(_) | Error::Misfit(_) => NUNATAK_BAD_PROGRAM,
             Error::OtherTarget(_) => NUNATAK_UNSUPPORTED,
             Error::Length { .. } => NUNATAK_WRONG_LENGTH,
-            Error::NotAnInput => NUNATAK_NOT_PLANNED,
+            Error::NotAnInput | Error::NotComputed | Error::NoBeginning => NUNATAK_NOT_PLANNED,
             Error::SumsInMomentum(what) => return fail!(NUNATAK_NOT_PLANNED, "this program adds gradients up in the momentum: {what}"),
             Error::UpdateIsDuring => return fail!(NUNATAK_NOT_PLANNED, "this config updates during the walk; call nunatak_trainer_step"),
             Error::GradientsNotKept => {

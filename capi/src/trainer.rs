@@ -203,6 +203,10 @@ impl nunatak_trainer {
         self.values.prediction.ok_or_else(|| fail!(NUNATAK_NOT_PLANNED, "the program has no value with the name \"prediction\""))
     }
 
+    pub(crate) fn features(&self) -> Result<ValueId, Failure> {
+        self.values.features.ok_or_else(|| fail!(NUNATAK_NOT_PLANNED, "the program has no value with the name \"features\""))
+    }
+
     fn forward(&mut self) -> Result<(), Failure> {
         if !self.ready {
             return Err(fail!(NUNATAK_NO_WEIGHTS, "there are no weights yet: load them, draw them or set them"));
@@ -510,9 +514,7 @@ pub unsafe extern "C" fn nunatak_trainer_features(trainer: *const nunatak_traine
         let t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
         let out = unsafe { slice_mut(args, out, count, "out")? };
-        let features =
-            t.values.features.ok_or_else(|| fail!(NUNATAK_NOT_PLANNED, "the program has no value with the name \"features\""))?;
-        Ok(t.trainer.value(features, out)?)
+        Ok(t.trainer.value(t.features()?, out)?)
     })
 }
 

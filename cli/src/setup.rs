@@ -164,13 +164,13 @@ impl Network {
         }
     }
 
-    /// Records it: features and logits. Of a model that has a name both are the logits.
+    /// Records it: features and logits.
     fn record<'g>(&self, g: Scope<'g>, x: Var<'g>) -> (Var<'g>, Var<'g>) {
         match self {
             Network::Recipe(recipe) => recipe.record(g, x),
             Network::Named(model, classes) => {
                 let prediction = model.record(g, x, *classes);
-                (prediction, prediction)
+                (g.named("features").unwrap_or(prediction), prediction)
             }
         }
     }

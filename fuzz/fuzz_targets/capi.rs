@@ -146,6 +146,7 @@ fuzz_target!(|bytes: &[u8]| {
                 54 => drop(trainer::nunatak_trainer_clip_grad_norm(t, input.float(), &mut number)),
                 55 => drop(trainer::nunatak_trainer_loss(t, &mut number)),
                 56 => drop(trainer::nunatak_trainer_predictions(t, floats.as_mut_ptr(), count)),
+                57 if input.float() > 0.0 => drop(images::nunatak_trainer_set_features(t, floats.as_ptr(), count)),
                 57 => drop(trainer::nunatak_trainer_features(t, floats.as_mut_ptr(), count)),
                 58 => drop(trainer::nunatak_trainer_predict(t, floats.as_mut_ptr(), count)),
                 59 => drop(trainer::nunatak_trainer_backward_from(t, floats.as_ptr(), count)),

@@ -108,6 +108,10 @@ pub enum Error {
     },
     /// A value was asked for that the plan did not keep.
     NotKept,
+    /// A value was asked for that comes before the one behind which the last forward began.
+    NotComputed,
+    /// A forward can't begin behind this value.
+    NoBeginning,
     /// A value that is no input was to be set.
     NotAnInput,
     /// Two values of different recordings were joined, or one of another graph was used.
@@ -281,6 +285,10 @@ impl fmt::Display for Error {
             ),
             Error::Length { what, expected, got } => write!(f, "{what}: expected {expected} numbers, got {got}"),
             Error::NotKept => f.write_str("this value is not kept; name it in `keep` when planning"),
+            Error::NotComputed => f.write_str("this value was not computed: the last forward began behind it, with a value that was set"),
+            Error::NoBeginning => f.write_str(
+                "a forward can't begin behind this value: something later also reads what comes before it, or parameters before it are trained",
+            ),
             Error::NotAnInput => f.write_str("this value is computed, not an input"),
             Error::OtherGraph => f.write_str("a value of another graph was used"),
             Error::InputNotSet { value } => {

@@ -8,6 +8,7 @@
 //! A [`Trainer`] knows nothing of recording and planning. It reads the program in place, and keeps what changes
 //! from step to step in the block.
 
+mod begin;
 mod check;
 mod digest;
 mod doors;

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod determinism;
+mod features;
 mod freezing;
 mod fusion;
 mod golden;

@@ -126,6 +126,35 @@ static void the_same_bits(uint32_t update, size_t threads, const char *level) {
   }
 }
 
+/* Steps from features have the bits of steps from images, where nothing below the head moves. */
+static void features_once(void) {
+  static const int64_t labels[BATCH] = {3, 1};
+  nunatak_config config = config_of("head");
+  float features[BATCH * 6], losses[2][STEPS];
+  size_t count;
+  config.statistics = NUNATAK_STATISTICS_FIXED;
+  CHECK(nunatak_trainer_required_bytes(&config, &count));
+  void *memory = allocate(count);
+  for (int once = 0; once < 2; once++) {
+    nunatak_trainer *t;
+    CHECK(nunatak_trainer_init(&config, memory, count, &t));
+    ready(t);
+    for (int i = 0; i < STEPS; i++) {
+      if (once && i > 0) {
+        CHECK(nunatak_trainer_set_features(t, features, BATCH * 6));
+      } else {
+        CHECK(nunatak_trainer_set_images(t, images, PIXELS));
+      }
+      CHECK(nunatak_trainer_set_labels(t, labels, BATCH));
+      CHECK(nunatak_trainer_step(t, &losses[once][i]));
+      if (i == 0) CHECK(nunatak_trainer_features(t, features, BATCH * 6));
+    }
+    CHECK(nunatak_trainer_release(t));
+  }
+  free(memory);
+  expect_that(memcmp(losses[0], losses[1], sizeof losses[0]) == 0, "the same losses from features");
+}
+
 /* FNV-1a of 64 bits over all bytes, those of the checksum taken as zero. */
 static void repair(bytes program) {
   uint64_t hash = 0xcbf29ce484222325u;
@@ -207,6 +236,7 @@ int main(int argc, char **argv) {
     the_same_bits(NUNATAK_UPDATE_DURING, threads, "portable");
   }
   CHECK(nunatak_threads_stop(2));
+  features_once();
   changed_bytes(argc > 1 ? (size_t)atoi(argv[1]) : 1);
   return 0;
 }

@@ -65,6 +65,7 @@ impl MobileNet {
             }
         }
         x = relu6(v2(features.numbered(18), x, conv(1280, 1, 1, 1))).adaptive_avg_pool(1).flatten();
+        g.name("features", x);
         g.scope("classifier").linear("1", x.dropout(self.dropout), self.head(g, "classifier.1", classes))
     }
 
@@ -91,8 +92,8 @@ impl MobileNet {
             x = if stride == 1 && inputs == channels { y + x } else { y };
         }
         x = v3(features.numbered(12), x, conv(576, 1, 1, 1)).hardswish().adaptive_avg_pool(1).flatten();
-        x = classifier.linear("0", x, dense(1024)).hardswish().dropout(self.dropout);
-        classifier.linear("3", x, self.head(g, "classifier.3", classes))
+        x = g.name("features", classifier.linear("0", x, dense(1024)).hardswish());
+        classifier.linear("3", x.dropout(self.dropout), self.head(g, "classifier.3", classes))
     }
 
     fn head(&self, g: Scope, name: &str, classes: usize) -> Dense {

@@ -69,7 +69,7 @@ impl<'r> ResNet<'r> {
             return features;
         }
         g.set_head("fc");
-        g.linear("fc", features, classes)
+        g.linear("fc", g.name("features", features), classes)
     }
 
     /// A block: two or three convolutions around which the input is added.

@@ -314,6 +314,7 @@ pub(crate) trait Recorder {
     fn suffix(&self, prefix: Text, suffix: &str) -> Text;
     fn name(&self, name: Text, value: ValueId);
     fn set_head(&self, prefix: Text, name: &str);
+    fn named(&self, prefix: Text, name: &str) -> Option<(ValueId, Shape)>;
     fn set_model(&self, description: fmt::Arguments);
     fn layers(&self) -> u32;
     fn next_layer(&self) -> u32;
@@ -368,6 +369,16 @@ impl Recorder for Graph<'_> {
     fn set_head(&self, prefix: Text, name: &str) {
         let head = self.join(prefix, name);
         self.state.borrow_mut().head = head;
+    }
+    fn named(&self, prefix: Text, name: &str) -> Option<(ValueId, Shape)> {
+        let state = self.state.borrow();
+        let scope = state.text(prefix);
+        let own = |full: &str| match scope {
+            "" => full == name,
+            scope => full.strip_prefix(scope).and_then(|rest| rest.strip_prefix('.')) == Some(name),
+        };
+        let (id, _) = *state.names.iter().rev().find(|(_, full)| own(state.text(*full)))?;
+        Some((id, state.tape.node(id).ok()?.shape))
     }
     fn set_model(&self, description: fmt::Arguments) {
         let mut state = self.state.borrow_mut();

@@ -176,6 +176,11 @@ impl<'g> Scope<'g> {
 }
 
 impl<'g> Scope<'g> {
+    /// The value that was given this name in this scope.
+    pub fn named(self, name: &str) -> Option<Var<'g>> {
+        self.graph.named(self.prefix, name).map(|found| Var::recorded(self.graph, found))
+    }
+
     /// Gives a value a name by which a trainer or a program finds it.
     pub fn name(self, name: &str, value: Var<'g>) -> Var<'g> {
         let id: ValueId = value.id();

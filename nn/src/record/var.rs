@@ -44,6 +44,11 @@ impl<'g> Var<'g> {
         Var { graph, id, shape }
     }
 
+    /// A value that was recorded before.
+    pub(crate) fn recorded(graph: &'g dyn Recorder, (id, shape): (ValueId, Shape)) -> Var<'g> {
+        Var { graph, id, shape }
+    }
+
     /// The value's place on the tape, which outlives the graph.
     pub fn id(self) -> ValueId {
         self.id

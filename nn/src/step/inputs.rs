@@ -95,14 +95,16 @@ impl Trainer<'_> {
         let at = self.input_marks() + number;
         self.state_bytes_mut()[at] = 1;
         self.phase = Phase::Idle;
+        self.begin_anew(number);
     }
 
-    /// An error unless every input was set since the last forward; forgets that they were.
+    /// An error unless every input that is read was set since the last forward; forgets that they were.
     pub(super) fn take_inputs(&mut self) -> Result<(), Error> {
         let (first, count) = (self.input_marks(), self.program.value_count());
         for i in 0..count {
             let value = self.program.value(i);
-            if value.flags() & (ValueRecord::INPUT | ValueRecord::LABELS) != 0 && self.state_bytes()[first + i] == 0 {
+            if value.flags() & (ValueRecord::INPUT | ValueRecord::LABELS) != 0 && self.state_bytes()[first + i] == 0 && self.is_read(&value)
+            {
                 return Err(Error::InputNotSet { value: value.node() as usize });
             }
         }

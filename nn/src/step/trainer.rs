@@ -45,6 +45,10 @@ pub struct Trainer<'m> {
     /// How many entries count batches.
     pub(super) counts: usize,
     pub(super) phase: Phase,
+    /// The node behind which the next forward begins, where it does not begin with the inputs.
+    pub(super) begin: Option<u32>,
+    /// The same of the last forward.
+    pub(super) began: Option<u32>,
     /// What the last forward moved can be taken back: nothing was set or updated since.
     pub(super) fresh: bool,
     /// Parameters were updated by the gradients that are there.
@@ -176,7 +180,8 @@ impl<'m> Trainer<'m> {
         block[program.state()].fill(0.0);
         let counts = count_of(&program);
         let (weights, phase, watch) = (None, Phase::Idle, Watcher(None));
-        Ok(Trainer { program, block, weights, level, threads, context, routines, counts, phase, fresh: false, used_up: false, watch })
+        let (begin, began, fresh, used_up) = (None, None, false, false);
+        Ok(Trainer { program, block, weights, level, threads, context, routines, counts, phase, begin, began, fresh, used_up, watch })
     }
 
     /// The program.
@@ -188,7 +193,7 @@ impl<'m> Trainer<'m> {
         self.level
     }
 
-    /// Computes every value of the recording. In train mode normalisations move their running statistics, and
+    /// Computes every value of the recording, or those behind what [`Trainer::set_value`] has set. In train mode normalisations move their running statistics, and
     /// dropouts draw anew; not so where the root (the loss) is not finite: then it can be read, but nothing has
     /// moved, and a backward is refused.
     ///
@@ -199,12 +204,14 @@ impl<'m> Trainer<'m> {
     pub fn forward(&mut self) -> Result<(), Error> {
         self.take_inputs()?;
         self.phase = Phase::Idle;
+        self.began = self.begin.take();
         self.keep_moved();
         if self.program.flags().has(Flags::TRAIN) {
             self.set_forwards(self.forwards().wrapping_add(1));
         }
         let threads = self.threads.clone();
-        let walked = threads.enter(|| self.run(None, walk::forward));
+        let began = self.began;
+        let walked = threads.enter(|| self.run(None, |run, program, watch| walk::forward(run, program, began, watch)));
         let phase = walked.and_then(|()| match self.root_not_finite() {
             Some(_) => Ok(Phase::NotFinite),
             None => self.check_moved().map(|()| Phase::Forward),
@@ -505,7 +512,7 @@ impl<'m> Trainer<'m> {
     /// Copies a kept value in PyTorch's order.
     ///
     /// # Errors
-    /// [`Error::NotKept`], [`Error::BackwardBeforeForward`] where nothing was computed yet,
+    /// [`Error::NotKept`], [`Error::BackwardBeforeForward`] where nothing was computed yet, [`Error::NotComputed`],
     /// [`Error::Length`].
     pub fn value(&self, value: impl Into<nunatak_core::tape::ValueId>, out: &mut [f32]) -> Result<(), Error> {
         let value = self.door(value.into())?;
@@ -514,6 +521,9 @@ impl<'m> Trainer<'m> {
         }
         if self.phase == Phase::Idle {
             return Err(Error::BackwardBeforeForward);
+        }
+        if self.began.is_some_and(|began| value.node() < began) {
+            return Err(Error::NotComputed);
         }
         self.copy_value(value.shape(), value.place(), out)
     }

@@ -19,10 +19,10 @@ fn run_part(run: &mut Run, call: &Call, part: Part, position: usize) -> Result<(
     (routine.run)(run, call, position)
 }
 
-/// Computes every value.
-pub(crate) fn forward(run: &mut Run, program: &Program, watch: Watcher) -> Result<(), Error> {
+/// Computes every value, or those behind a node.
+pub(crate) fn forward(run: &mut Run, program: &Program, begin: Option<u32>, watch: Watcher) -> Result<(), Error> {
     let mut start = watch.now();
-    for call in program.forward() {
+    for call in program.forward().filter(|call| begin.is_none_or(|begin| call.node() > begin)) {
         run_part(run, &call, Part::Forward, 0)?;
         let event = Event::Forward(ValueId(call.node()));
         start = watch.called_and(event, start, || watch.wrote(event, run, program, Some(&call)));

@@ -281,6 +281,7 @@ impl<'m> Trainer<'m> {
     fn take_over(&mut self, new: Program<'m>, context: crate::ops::Context) {
         let old = core::mem::replace(&mut self.program, new);
         (self.context, self.counts, self.phase) = (context, count_of(&self.program), Phase::Idle);
+        (self.begin, self.began) = (None, None);
         let inputs = Program::marks(self.counts) + self.program.entry_count();
         self.state_bytes_mut()[inputs..].fill(0);
         for id in self.program.entries() {

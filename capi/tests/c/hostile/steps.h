@@ -346,6 +346,15 @@ static void case_nunatak_trainer_features(void) {
   end(&f);
 }
 
+static void case_nunatak_trainer_set_features(void) {
+  fixture f = make_usual(); /* trains everything */
+  float values[BATCH * 64] = {0};
+  BUFFER(f, float, BATCH * 64, nunatak_trainer_set_features(t, buffer, count));
+  EXPECT(NUNATAK_NOT_PLANNED, nunatak_trainer_set_features(f.t, values, BATCH * 64));
+  EXPECT(NUNATAK_WRONG_ORDER, nunatak_trainer_forward(f.t));
+  end(&f);
+}
+
 static void case_nunatak_trainer_predict(void) {
   nunatak_config none = config_of(NUNATAK_LOSS_NONE);
   fixture f = make(&none), g = make_usual();
