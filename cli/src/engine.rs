@@ -163,6 +163,50 @@ impl<'m> Engine<'m> {
     }
 }
 
+impl Engine<'_> {
+    /// The features of a batch's images, by the plan of `role` for `at_once` images: what is left over is filled up.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn features(&mut self, role: usize, at_once: usize, batch: &Batch, out: &mut Vec<f32>) -> Result<(), Error> {
+        let image = batch.pixels.len() / batch.labels.len().max(1);
+        let mut full = Vec::new();
+        for pixels in batch.pixels.chunks((at_once * image).max(1)) {
+            let values = self.enter(role, at_once)?;
+            full.clear();
+            full.extend_from_slice(pixels);
+            while full.len() < at_once * image {
+                full.extend_from_slice(&pixels[..image]);
+            }
+            self.trainer.set_input_bytes(values.data, &full, &batch.normalize.mean, &batch.normalize.std)?;
+            self.trainer.forward()?;
+            let of: usize =
+                self.trainer.program().value_of_node(values.features.0).map_or(0, |(_, value)| value.shape()[1..].iter().product());
+            let begin = out.len();
+            out.resize(begin + at_once * of, 0.0);
+            self.trainer.value(values.features, &mut out[begin..])?;
+            out.truncate(begin + pixels.len() / image * of);
+        }
+        Ok(())
+    }
+
+    /// The logits of `n` images, whose features are given, by the plan of `role`.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn logits_of(&mut self, role: usize, features: &[f32], n: usize, out: &mut Vec<f32>) -> Result<(), Error> {
+        out.resize(n * self.classes, 0.0);
+        let (at_once, of) = (self.at_once.min(n).max(1), features.len() / n.max(1));
+        for (logits, features) in out.chunks_mut(at_once * self.classes).zip(features.chunks(at_once * of)) {
+            let values = self.enter(role, logits.len() / self.classes)?;
+            self.trainer.set_value(values.features, features)?;
+            self.trainer.forward()?;
+            self.trainer.value(values.prediction, logits)?;
+        }
+        Ok(())
+    }
+}
+
 /// How images are shown to a finished model.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Showing {

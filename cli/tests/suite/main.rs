@@ -3,6 +3,7 @@
 mod convert;
 mod demo;
 mod export;
+mod finetune_features;
 mod finetune_folders;
 mod finetune_learns;
 mod finetune_refusals;

@@ -1,9 +1,10 @@
 //! Saving what has proved good: a state is kept only if its weights are finite and gave a loss that is.
 
 use super::average::Average;
+use super::features::Part;
 use super::paths::config_path;
 use super::resume::{BASE_HASH_KEY, Best, Sums, TRAINING_KEY};
-use super::run::{EVAL, Run};
+use super::run::Run;
 use crate::engine::log_softmax;
 use crate::failure::Failure;
 use crate::model::{BASE_KEY, metadata, replace, save, save_safetensors};
@@ -47,7 +48,7 @@ impl Run<'_, '_> {
         }
         let Some(batch) = batch.filter(|batch| !batch.labels.is_empty()) else { return Ok(()) };
         let mut logits = Vec::new();
-        self.engine.logits(EVAL, batch, &mut logits)?;
+        self.logits(Part::Train, batch, &mut logits)?;
         let mut sums = Sums::default();
         sums.add(&logits, &batch.labels, self.classes().len());
         match sums.mean_loss() {

@@ -13,6 +13,7 @@
 //! | `step` | the steps of an epoch |
 //! | `validation` | how good the model is |
 //! | `average` | `--ema` |
+//! | `features` | what is frozen is computed once |
 //! | `keep` | saving what has proved good |
 //! | `resume` | `FILE.last`: where a run stands |
 //! | `search` | `nunatak lr-find` |
@@ -20,6 +21,7 @@
 
 mod average;
 pub mod config;
+pub mod features;
 mod head;
 mod keep;
 mod log;
@@ -39,6 +41,7 @@ use crate::args::{Compute, MemoryArg, Reading, UpdateArg};
 use crate::failure::Failure;
 use crate::lock::Lock;
 use crate::model::OutFormat;
+use features::Keep;
 pub use search::Search;
 use settings::Choices;
 pub use settings::{Accumulate, Statistics};
@@ -118,6 +121,10 @@ pub struct Args {
     /// Memory or speed
     #[arg(long, value_enum, default_value_t)]
     pub memory: MemoryArg,
+    /// Where the head alone is trained, without --augment and with fixed statistics: keep what the network below it makes
+    /// of an image, so that it is computed once. The same bits either way
+    #[arg(long, value_enum, default_value_t = Keep::Once)]
+    pub features: Keep,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub compute: Compute,

@@ -6,6 +6,7 @@
 
 use super::Args;
 use super::average::Average;
+use super::features::Features;
 use super::keep::is_lost;
 use super::log::{Log, loss_text, short_json};
 use super::progress::{Progress, clock};
@@ -54,6 +55,8 @@ pub(super) struct Run<'a, 'm> {
     pub(super) engine: Engine<'m>,
     pub(super) train: Loader,
     pub(super) val: Loader,
+    /// Where the head alone is trained: what is below it is computed apart, once where they are kept.
+    pub(super) features: Option<Features>,
     pub(super) generator: Generator,
     pub(super) optimizer: Optimizer<'static>,
     pub(super) rate: Rate,

@@ -1,5 +1,6 @@
 //! `nunatak lr-find`: steps with a growing learning rate, of which nothing is kept.
 
+use super::features::Part;
 use super::log::short;
 use super::run::Run;
 use crate::failure::Failure;
@@ -82,7 +83,7 @@ impl Run<'_, '_> {
         let mut batch = Batch::default();
         'search: for epoch in 0.. {
             let order = shuffled(&mut self.generator, self.position.images.train);
-            let mut batches = self.train.epoch(order, epoch, 0).map_err(|e| Failure::Failed(e.to_string()))?;
+            let mut batches = self.source(Part::Train, order, epoch, 0)?;
             let before = losses.len();
             while batches.next_into(&mut batch) {
                 self.name_skipped(&batch);
@@ -102,6 +103,7 @@ impl Run<'_, '_> {
                     break 'search;
                 }
             }
+            self.all_seen(Part::Train);
             if losses.len() == before {
                 return Err(Failure::with(self.args.folder().display(), "none of the images to train on could be read"));
             }

@@ -3,6 +3,7 @@
 use super::Args;
 use super::average::Average;
 use super::config;
+use super::features::{Features, Keep, numbers_below_head};
 use super::head::{choose, number_as};
 use super::log::Log;
 use super::paths::last_path;
@@ -10,7 +11,7 @@ use super::progress::Progress;
 use super::resume::{Base, Images, Last, Position};
 use super::run::{EVAL, Run, TRAIN, memory_name};
 use super::search::Search;
-use super::settings::{HEAD, Settings};
+use super::settings::{HEAD, Settings, Statistics};
 use super::survey::{Survey, counts, doubles, pairs_text};
 use crate::about::About;
 use crate::block::reserve_beside;
@@ -18,7 +19,7 @@ use crate::engine::{Engine, Plans, batch_sizes, evaluation, in_place_needs_nativ
 use crate::failure::Failure;
 use crate::model::{Model, ModelFile, human_bytes};
 use crate::output::say;
-use crate::setup::{Network, Setup, parameter_numbers};
+use crate::setup::{Network, Plan, Setup, parameter_numbers};
 use crate::signals;
 use crate::weights::{Backbone, read};
 use nunatak_core::rng::Generator;
@@ -228,7 +229,9 @@ impl Job {
     /// them, or the tensors while they are saved.
     fn bytes_beside(&self, args: &Args, plans: &mut [Plans]) -> Result<usize, Failure> {
         let n = (self.settings.batch as usize).min(self.images.train.max(self.images.val));
-        let program = plans[TRAIN].get(self.settings.sizes(self.images.train)[0])?.program;
+        let plan = plans[TRAIN].get(self.settings.sizes(self.images.train)[0])?;
+        let features = self.features(args, &plan).map_or(0, |features| features.bytes());
+        let program = plan.program;
         let kept = |entry: &nunatak_core::program::Entry| 4 * entry.numbers() + 4 * entry.momentum().map_or(0, |_| entry.numbers());
         let held = |entry: &nunatak_core::program::Entry| !args.delta || !entry.is_borrowed();
         let saved: usize = program.entries().map(|id| program.entry(id)).filter(held).map(|entry| kept(&entry)).sum();
@@ -236,7 +239,16 @@ impl Job {
         // Gradients are carried over where the last of a step's micro-batches is smaller.
         let carried = if self.settings.update(args.update) == Update::After { saved / 2 } else { 0 };
         let averaged = if self.settings.ema.is_some() { 2 * saved } else { 0 };
-        Ok(saved + averaged + carried + image * (4 * n + args.compute.thread_count()))
+        Ok(saved + averaged + carried + features + image * (4 * n + args.compute.thread_count()))
+    }
+
+    /// How what is below the head is computed, where nothing there changes from epoch to epoch.
+    fn features(&self, args: &Args, training: &Plan) -> Option<Features> {
+        let settings = &self.settings;
+        let fixed = settings.bn_statistics == Statistics::Fixed && !settings.augment;
+        let of = numbers_below_head(&training.program, &training.values).filter(|_| fixed)?;
+        let at_once = settings.sizes(self.images.train)[0];
+        Some(Features::new(of, at_once, args.features == Keep::Once, [self.images.train, self.images.val]))
     }
 
     /// Loads what the run starts from; gives where it stands, and the generator of its random numbers.
@@ -332,6 +344,11 @@ impl Job {
         base: Option<Base>,
         compete: bool,
     ) -> Result<(), Failure> {
+        let mut engine = engine;
+        let features = self.features(args, &engine.plan(TRAIN, self.settings.sizes(self.images.train)[0])?);
+        if let Some(bytes) = features.as_ref().map(Features::bytes).filter(|bytes| *bytes > 0) {
+            say(format_args!("features below the head are computed once and kept, in {} (--features never)", human_bytes(bytes)));
+        }
         let Job { settings, folder, network, class_weights, .. } = self;
         let (n, threads) = (settings.batch as usize, args.compute.thread_count());
         let shown = Preset::Evaluation(evaluation(settings.view()));
@@ -345,6 +362,7 @@ impl Job {
             prepare(args)?;
         }
         let mut run = Run {
+            features,
             args,
             last,
             about: About::new(&network, &folder.classes, settings.view()),

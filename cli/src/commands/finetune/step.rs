@@ -1,5 +1,6 @@
 //! The steps of an epoch.
 
+use super::features::Part;
 use super::keep::{is_lost, right_answers};
 use super::log::{loss_text, short};
 use super::rate::Place;
@@ -36,11 +37,14 @@ impl Run<'_, '_> {
         let (epoch, epochs, total) = (self.position.epoch, self.settings.epochs, self.train.batches() as u64);
         let order = shuffled(&mut self.generator, self.position.images.train);
         let start = usize::try_from(self.position.batch).unwrap_or(usize::MAX);
-        let mut batches = self.train.epoch(order, epoch, start).map_err(|e| Failure::with(self.last.display(), e))?;
+        let mut batches = self.source(Part::Train, order, epoch, start)?;
         self.progress.begin(format!("epoch {}/{epochs}", epoch + 1), total, self.position.batch);
         let mut batch = std::mem::take(&mut self.batch);
         let flow = loop {
             if !batches.next_into(&mut batch) {
+                if start == 0 {
+                    self.all_seen(Part::Train);
+                }
                 break Flow::On;
             }
             self.name_skipped(&batch);
@@ -101,6 +105,7 @@ impl Run<'_, '_> {
     pub(super) fn advance(&mut self, batch: &Batch, factor: f32) -> Result<Option<Stepped>, Failure> {
         let n = batch.labels.len();
         let optimizer = self.optimizer.scaled(factor)?;
+        let features = self.features(Part::Train, batch)?;
         let at_once = self.settings.at_once(n);
         // Planned batches have enough values; this one lost images to `skipped`.
         for size in [at_once, n % at_once].into_iter().filter(|size| *size > 0) {
@@ -116,7 +121,8 @@ impl Run<'_, '_> {
         for start in (0..n).step_by(at_once) {
             let part = start..n.min(start + at_once);
             let share = share(&batch.labels, part.clone(), self.class_weights.as_deref());
-            let stepped = self.compute(batch, part, share, optimizer)?;
+            let of = features.as_ref().map(|features| &features[part.start * features.len() / n..part.end * features.len() / n]);
+            let stepped = self.compute(batch, part, of, share, optimizer)?;
             if stepped.lost.is_some() {
                 return Ok(Some(stepped));
             }
@@ -134,16 +140,26 @@ impl Run<'_, '_> {
         Ok(Some(all))
     }
 
-    /// Forward, backward and, where the batch is not cut into micro-batches, the update, of these images. Gradients of
-    /// micro-batches are added up with `share`.
-    fn compute(&mut self, batch: &Batch, part: Range<usize>, share: f32, optimizer: Optimizer) -> Result<Stepped, Failure> {
+    /// Forward, backward and, where the batch is not cut into micro-batches, the update, of these images, or from their
+    /// features. Gradients of micro-batches are added up with `share`.
+    fn compute(
+        &mut self,
+        batch: &Batch,
+        part: Range<usize>,
+        features: Option<&[f32]>,
+        share: f32,
+        optimizer: Optimizer,
+    ) -> Result<Stepped, Failure> {
         let (n, image) = (part.len(), batch.pixels.len() / batch.labels.len());
         let values = self.engine.enter_with_gradients(TRAIN, n)?;
         let (pixels, labels_of) = (&batch.pixels[part.start * image..part.end * image], &batch.labels[part]);
         let loss = values.loss.ok_or_else(|| Failure::Failed("the plan has no loss".into()))?;
         let labels = values.labels.ok_or_else(|| Failure::Failed("the plan has no labels".into()))?;
         let trainer = &mut self.engine.trainer;
-        trainer.set_input_bytes(values.data, pixels, &batch.normalize.mean, &batch.normalize.std)?;
+        match features {
+            Some(features) => trainer.set_value(values.features, features)?,
+            None => trainer.set_input_bytes(values.data, pixels, &batch.normalize.mean, &batch.normalize.std)?,
+        }
         trainer.set_labels(labels, labels_of)?;
         if let (Some(of_classes), Some(numbers)) = (values.weights, &self.class_weights) {
             trainer.set_input(of_classes, numbers)?;

@@ -1,11 +1,12 @@
 //! How good the model is on the images to validate with.
 
+use super::features::Part;
 use super::log::loss_text;
 use super::resume::Sums;
-use super::run::{EVAL, Run};
+use super::run::Run;
 use crate::failure::Failure;
 use crate::signals;
-use nunatak_data::sequential;
+use nunatak_data::{Batch, sequential};
 
 impl Run<'_, '_> {
     /// The loss and right answers of the validation images; nothing if it was interrupted.
@@ -18,13 +19,13 @@ impl Run<'_, '_> {
         if count == 0 {
             return Ok(Some(sums));
         }
-        let batches = self.val.epoch(sequential(count), 0, 0).map_err(|e| Failure::Failed(e.to_string()))?;
+        let mut batches = self.source(Part::Val, sequential(count), 0, 0)?;
         self.progress.begin("validation".into(), self.val.batches() as u64, 0);
-        let mut logits = Vec::new();
-        for batch in batches {
+        let (mut logits, mut batch) = (Vec::new(), Batch::default());
+        while batches.next_into(&mut batch) {
             self.name_skipped(&batch);
             if !batch.labels.is_empty() {
-                self.engine.logits(EVAL, &batch, &mut logits)?;
+                self.logits(Part::Val, &batch, &mut logits)?;
                 sums.add(&logits, &batch.labels, self.classes().len());
             }
             let text = format!("val loss {}  val top-1 {:.2} %", loss_text(sums.mean_loss()), sums.percent());
@@ -33,6 +34,7 @@ impl Run<'_, '_> {
                 return Ok(None);
             }
         }
+        self.all_seen(Part::Val);
         self.progress.validation_took(self.progress.seconds());
         if sums.images == 0 {
             return Err(Failure::with(self.args.folder().display(), "none of the images to validate with could be read"));
