@@ -25,6 +25,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A line is a case. The fields are the first columns of the record.
 ///
@@ -71,6 +73,7 @@ const KEY: usize = 12;
 const BYTES: usize = 3;
 
 /// How a step is described in the record.
+#[derive(Clone, Copy)]
 struct Case<'a> {
     line: &'a str,
     recipe: &'a str,
@@ -409,6 +412,21 @@ fn write_record() {
     say(&format!("recorded {} cases at {}; {changed} rows are new or changed", cases().len(), levels.join(", ")));
 }
 
+/// What differs, case by case, on all cores.
+fn compare(work: &[(Case, &str, &Vec<String>)]) -> Vec<String> {
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let some = || {
+        while let Some((case, level, due)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let now = differences(due, &row(case, level));
+            found.lock().expect("no panic").extend(now.into_iter().map(|d| format!("{} at {level}: {d}", case.line)));
+        }
+    };
+    std::thread::scope(|scope| (0..std::thread::available_parallelism().map_or(1, usize::from)).for_each(|_| drop(scope.spawn(some))));
+    let mut found = found.into_inner().expect("no panic");
+    found.sort();
+    found
+}
+
 #[test]
 fn steps_have_the_recorded_bits() {
     if recording() {
@@ -417,8 +435,7 @@ fn steps_have_the_recorded_bits() {
     let how = "NUNATAK_RECORD_BITS=1 cargo test -p nunatak-tests --test bits";
     let text = std::fs::read_to_string(path()).unwrap_or_else(|e| panic!("{}: {e}; record it by {how}", path().display()));
     let (record, levels) = (parse(&text), library::levels());
-    let (mut wrong, mut unrecorded) = (Vec::new(), BTreeMap::<&str, usize>::new());
-    let (mut compared, mut left_out) = (0, 0);
+    let (mut work, mut unrecorded, mut left_out) = (Vec::new(), BTreeMap::<&str, usize>::new(), 0);
     for case in cases() {
         if nunatak_tests::emulated() && case.large() {
             left_out += 1;
@@ -427,13 +444,11 @@ fn steps_have_the_recorded_bits() {
         for level in &levels {
             match record.get(&(case.line.to_string(), (*level).to_string())) {
                 None => *unrecorded.entry(level).or_default() += 1,
-                Some(due) => {
-                    compared += 1;
-                    wrong.extend(differences(due, &row(&case, level)).into_iter().map(|d| format!("{} at {level}: {d}", case.line)));
-                }
+                Some(due) => work.push((case, *level, due)),
             }
         }
     }
+    let mut wrong = compare(&work);
     let mut missing: BTreeMap<&str, usize> = BTreeMap::new();
     record.keys().filter(|(_, level)| !levels.contains(&level.as_str())).for_each(|(_, level)| *missing.entry(level).or_default() += 1);
     for (level, rows) in missing {
@@ -442,7 +457,7 @@ fn steps_have_the_recorded_bits() {
     if left_out > 0 {
         say(&format!("SKIPPED {left_out} cases of large networks, on an emulator"));
     }
-    say(&format!("{compared} rows compared, at {}", levels.join(", ")));
+    say(&format!("{} rows compared, at {}", work.len(), levels.join(", ")));
     if nunatak_tests::emulated() {
         // A level that no machine of ours has is only seen under emulation, where nothing is recorded.
         unrecorded.retain(|level, cases| {
