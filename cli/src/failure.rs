@@ -1,6 +1,6 @@
 //! How a command ends when it does not succeed, and with which exit code.
 
-use crate::output::say;
+use crate::output::warn;
 use std::fmt::Display;
 use std::process::ExitCode;
 
@@ -38,11 +38,11 @@ impl Failure {
     pub fn report(&self) -> ExitCode {
         match self {
             Failure::Usage(text) => {
-                say(format_args!("error: {text}"));
+                warn(format_args!("error: {text}"));
                 ExitCode::from(2)
             }
             Failure::Failed(text) => {
-                say(format_args!("error: {text}"));
+                warn(format_args!("error: {text}"));
                 ExitCode::from(1)
             }
             Failure::Interrupted(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)),

@@ -6,13 +6,16 @@ use clap::{CommandFactory, Parser, Subcommand};
 use nunatak_cli::commands::{
     completions, convert, demo, evaluate, export, finetune, inspect, lr_find, man, measure, plan, predict, profile, step,
 };
-use nunatak_cli::output::say;
+use nunatak_cli::output::{be_quiet, say};
 use std::process::ExitCode;
 
 /// Train and fine-tune ResNet18 and its kin on CPUs.
 #[derive(Parser)]
 #[command(name = "nunatak", version)]
 struct Cli {
+    /// Write results, warnings and errors alone: no progress, no notes
+    #[arg(long, short, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -66,6 +69,9 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(code).unwrap_or(2));
         }
     };
+    if cli.quiet {
+        be_quiet();
+    }
     let result = match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Finetune(args) => finetune::run(args),

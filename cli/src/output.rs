@@ -3,6 +3,20 @@
 use crate::failure::Failure;
 use std::fmt;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether notes and progress are left out.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on results, warnings and errors alone are written: `--quiet`.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Whether notes and progress are left out.
+pub fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
 
 /// Writes text to stdout.
 ///
@@ -15,8 +29,15 @@ pub fn write(text: fmt::Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes a line to stderr. Where that can't be done there is nobody left to tell.
+/// Writes a note to stderr, unless notes are left out.
 pub fn say(text: impl fmt::Display) {
+    if !is_quiet() {
+        warn(text);
+    }
+}
+
+/// Writes a line to stderr that must be seen. Where that can't be done there is nobody left to tell.
+pub fn warn(text: impl fmt::Display) {
     // One write, so that lines of several threads are not mixed.
     let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }

@@ -72,7 +72,7 @@ pub fn load(trainer: &mut Trainer, path: &Path, file: &Checkpoint, head: Head) -
     remark(path, file);
     let loaded = trainer.load(file, head).map_err(|e| Failure::with(path.display(), e))?;
     for (name, count) in &loaded.not_finite {
-        crate::output::say(format_args!("warning: {}: {name} holds {count} numbers that are NaN or infinite", path.display()));
+        crate::output::warn(format_args!("warning: {}: {name} holds {count} numbers that are NaN or infinite", path.display()));
     }
     Ok(loaded)
 }

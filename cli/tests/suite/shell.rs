@@ -22,6 +22,18 @@ fn shells_propose_commands_and_options() {
     assert_eq!(place.run("completions tcsh").code, Some(2));
 }
 
+/// Notes and progress are left out; results and errors are not.
+#[test]
+fn quiet_runs_write_results_alone() {
+    let place = Place::new();
+    let run = place.ok(&place.tune("m.safetensors", "--epochs 1 --quiet"));
+    assert!(run.err.is_empty() && run.out.contains("top-1"), "{} {}", run.out, run.err);
+    let run = place.ok("-q evaluate m.safetensors data/val");
+    assert!(run.err.is_empty() && run.out.contains("of 9)"), "{} {}", run.out, run.err);
+    let run = place.run("predict nothing.safetensors data/val/red/0.png -q");
+    assert!(run.code == Some(1) && run.err.starts_with("error: "), "{}", run.err);
+}
+
 /// A page for each command, which names all its options.
 #[test]
 fn every_command_has_a_page() {

@@ -1,6 +1,6 @@
 //! What people see: a bar on a terminal, plain lines elsewhere, always on stderr.
 
-use crate::output::say;
+use crate::output::{is_quiet, say};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ impl Progress {
         }
         bar.set_prefix(head.clone());
         self.head = head;
-        self.bar = (!bar.is_hidden()).then_some(bar);
+        self.bar = (!bar.is_hidden() && !is_quiet()).then_some(bar);
     }
 
     /// After a batch: `done` batches of this epoch, `images` in the last one. `text` says how it goes;

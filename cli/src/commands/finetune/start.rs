@@ -18,7 +18,7 @@ use crate::block::reserve_beside;
 use crate::engine::{Engine, Plans, batch_sizes, evaluation, in_place_needs_native, loader_options};
 use crate::failure::Failure;
 use crate::model::{Model, ModelFile, human_bytes};
-use crate::output::say;
+use crate::output::{say, warn};
 use crate::setup::{Network, Plan, Setup, parameter_numbers};
 use crate::signals;
 use crate::weights::{Backbone, read};
@@ -307,7 +307,7 @@ impl Job {
         let doubles = if let Aim::Train = aim { doubles(folder) } else { Default::default() };
         for (what, pairs) in [("are both to train on and to validate with", &doubles.across), ("lie in two classes", &doubles.contrary)] {
             if !pairs.is_empty() {
-                say(format_args!("warning: {} images {what}: {}", pairs.len(), pairs_text(pairs, args.folder())));
+                warn(format_args!("warning: {} images {what}: {}", pairs.len(), pairs_text(pairs, args.folder())));
             }
         }
         say(format_args!("{}: {}", program.head(), self.head_why));
