@@ -1270,6 +1270,22 @@ nunatak_status nunatak_trainer_set_images_u8(struct nunatak_trainer *trainer,
                                              const float *mean,
                                              const float *deviation);
 
+// Features in place of images: the next forward, or step, begins behind them, and costs what the head costs. They are
+// copied: batch x `widths[layers - 1]` floats, image by image, as `nunatak_trainer_features` gave them after a forward
+// of these images. While what is below the head stays as it is (frozen, with the statistics fixed), every step then has
+// the same bits as from the images; normalisations and dropouts below the head see no batch. Setting images takes the
+// features back. They end the last forward, as images do.
+//
+// `NUNATAK_NOT_PLANNED` where the program has no features, or trains something below the head.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `features` is NULL, or `count` floats can be read there.
+nunatak_status nunatak_trainer_set_features(struct nunatak_trainer *trainer,
+                                            const float *features,
+                                            size_t count);
+
 // The class indices of the next forward, one for each image, for NUNATAK_LOSS_CROSS_ENTROPY; they are
 // copied, and end the last forward, as images do. Whether they are classes is found by the forward:
 // `NUNATAK_LABEL_OUT_OF_RANGE`. `NUNATAK_NOT_PLANNED` where the loss takes targets, or nothing.
