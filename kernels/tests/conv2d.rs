@@ -84,7 +84,8 @@ fn check(conv: Conv2d, offset: usize, levels: impl Iterator<Item = Level>) {
             let mut seen = Vec::new();
             for memory in Memory::ALL {
                 // A kernel knows of the setting what scratch it is handed: as much of it is the same call.
-                let scratch = Pass::ALL.map(|pass| [1, 2, 3].map(|threads| conv.scratch_len(pass, algorithm, memory, threads)));
+                let of = |pass| [1, 2, 3].map(|threads| conv.scratch_len(pass, algorithm, memory, threads));
+                let scratch = Pass::ALL.map(|pass| conv.accepts(pass, algorithm).then(|| of(pass)));
                 if seen.contains(&scratch) {
                     continue;
                 }
