@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::ops::{Choice, Chosen, Context, Entries, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, Shorter, lend};
-use crate::record::{Declaration, Init, Layout, Scope, Var};
+use crate::record::{Declaration, Init, Layout, Parameter, Scope, Var};
 use nunatak_core::Shape;
 use nunatak_core::arena::UNIT;
 use nunatak_core::program::{Call, EntryKind, Numbers, Place, Writer};
@@ -67,15 +67,16 @@ impl<'g> Scope<'g> {
     /// what is done with frozen ones.
     pub fn batch_norm(self, name: &str, x: Var<'g>, norm: Norm) -> Var<'g> {
         let (s, zero) = (x.shape(), Init::Constant(0.0));
-        let declared = |leaf, kind, init| {
-            let one = Declaration::parameter(self, name, leaf, &[s.c()], Layout::Plain, 0, self.draw(None), norm.shared);
-            self.declare(&Declaration { kind, init, ..one })
+        let parameter = |leaf, shape: &[usize], layout| {
+            let one = Parameter { name, leaf, shape, layout, fan_in: 0, draw: self.draw(None), shared: norm.shared };
+            Declaration::parameter(self, one)
         };
-        let parameter = |leaf, init| norm.affine.then(|| declared(leaf, EntryKind::Parameter, init));
-        let (gamma, beta) = (parameter("weight", norm.gamma), parameter("bias", zero));
+        let declared = |leaf, kind, init| self.declare(&Declaration { kind, init, ..parameter(leaf, &[s.c()], Layout::Plain) });
+        let affine = |leaf, init| norm.affine.then(|| declared(leaf, EntryKind::Parameter, init));
+        let (gamma, beta) = (affine("weight", norm.gamma), affine("bias", zero));
         let mean = declared("running_mean", EntryKind::RunningMean, zero);
         let var = declared("running_var", EntryKind::RunningVar, Init::Constant(1.0));
-        let count = Declaration::parameter(self, name, "num_batches_tracked", &[], Layout::Count, 0, self.draw(None), norm.shared);
+        let count = parameter("num_batches_tracked", &[], Layout::Count);
         let count = self.declare(&Declaration { kind: EntryKind::Count, init: zero, ..count });
         let fits = |v: f32| v.is_finite() && v >= 0.0;
         let shape = match fits(norm.eps) && norm.momentum.is_none_or(|m| fits(m) && m <= 1.0) {

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::ops::{
     Choice, Chosen, Context, Entries, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, Shorter, batch_norm, lend, run,
 };
-use crate::record::{Declaration, Draw, Init, Layout, Pair, Scope, Var};
+use crate::record::{Declaration, Draw, Init, Layout, Pair, Parameter, Scope, Var};
 use nunatak_core::program::{Call, Writer};
 use nunatak_core::tape::{EntryId, Reads};
 use nunatak_core::{Shape, arena::UNIT};
@@ -95,7 +95,7 @@ impl<'g> Scope<'g> {
         let draw = self.draw(conv.draw);
         let declared = |leaf, shape: &[usize], layout, init: Option<Init>| Declaration {
             init: init.unwrap_or(Init::Default),
-            ..Declaration::parameter(self, name, leaf, shape, layout, fan_in, draw, conv.shared)
+            ..Declaration::parameter(self, Parameter { name, leaf, shape, layout, fan_in, draw, shared: conv.shared })
         };
         let weight = self.declare(&declared("weight", &[layout.k(), layout.c(), height, width], Layout::Weight(layout), conv.init));
         let bias = conv.bias.then(|| self.declare(&declared("bias", &[layout.k()], Layout::Plain, conv.bias_init)));

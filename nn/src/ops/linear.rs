@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::ops::{Choice, Chosen, Context, Entries, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, lend, run};
-use crate::record::{Declaration, Draw, Init, Layout, Scope, Var};
+use crate::record::{Declaration, Draw, Init, Layout, Parameter, Scope, Var};
 use nunatak_core::Shape;
 use nunatak_core::program::{Call, Writer};
 use nunatak_core::tape::{EntryId, Reads};
@@ -71,7 +71,7 @@ impl<'g> Scope<'g> {
         let draw = self.draw(dense.draw);
         let declared = |leaf, shape: &[usize], layout, init: Option<Init>| Declaration {
             init: init.unwrap_or(Init::Default),
-            ..Declaration::parameter(self, name, leaf, shape, layout, s.c(), draw, dense.shared)
+            ..Declaration::parameter(self, Parameter { name, leaf, shape, layout, fan_in: s.c(), draw, shared: dense.shared })
         };
         let weight = self.declare(&declared("weight", &[dense.outputs, s.c()], Layout::Weight(layout), dense.init));
         let bias = dense.bias.then(|| self.declare(&declared("bias", &[dense.outputs], Layout::Plain, dense.bias_init)));
