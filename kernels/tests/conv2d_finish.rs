@@ -2,7 +2,7 @@
 //! other, for every algorithm, at every level, on any number of threads.
 
 use nunatak_core::Shape;
-use nunatak_kernels::batchnorm::{self, BatchNorm};
+use nunatak_kernels::batchnorm::{self, BatchNorm, ForwardRunning, Running};
 use nunatak_kernels::conv2d::{Activation, Bias, Normalise, Window};
 use nunatak_kernels::{Algorithm, Conv2d, Cpu, Finish, Level, Memory, Pass, Pointwise, Threads, elementwise, pointwise, relu};
 
@@ -93,7 +93,9 @@ fn normalised_output_has_the_bits_of_separate_passes() {
                         conv.forward(&cpu, algorithm, &x, &w, &mut plain, false, Finish::None, &mut scratch());
                         let mut room = vec![0.0_f64; norm.scratch_len(threads.count()).div_ceil(2) + 8];
                         let room: &mut [f32] = bytemuck::cast_slice_mut(&mut room);
-                        batchnorm::forward_running(&cpu, &norm, None, &gamma, &beta, &mean, &var, &mut plain, room);
+                        let (gamma, beta, running) = (&gamma, &beta, Running { mean: &mean, var: &var });
+                        let call = ForwardRunning { x: None, gamma, beta, running, y: &mut plain, scratch: room };
+                        batchnorm::forward_running(&cpu, &norm, call);
                         if add {
                             elementwise::add_assign(&cpu, &residual, &mut plain);
                         }
@@ -107,7 +109,7 @@ fn normalised_output_has_the_bits_of_separate_passes() {
                         let finish = Finish::Normalise(Normalise {
                             mean: &mean,
                             scale: &scale,
-                            shift: &beta,
+                            shift: beta,
                             residual: add.then_some(&residual),
                             activation,
                         });
