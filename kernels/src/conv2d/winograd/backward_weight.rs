@@ -16,7 +16,7 @@
 //! Squares, lanes and pieces depend on the shape alone: no bit depends on the threads.
 
 use super::input::{self, Input};
-use super::micro::{self, Positions, Square};
+use super::micro::{self, Pairs, Positions, Square};
 use super::order::Order;
 use super::plane::{Panels, Plane};
 use super::scheme::Scheme;
@@ -273,9 +273,10 @@ impl Outer<'_, '_> {
                 let (block, lane) = (column / gradients.unit, column % gradients.unit);
                 let d = &self.d[p * gradients.position(self.tiles) + (block * self.tiles + needed.start) * gradients.unit + lane..];
                 for c in (0..self.channels).step_by(R) {
-                    let v = &self.v[p * inputs.position(self.tiles) + (c / GROUP * self.tiles + needed.start) * GROUP + c % GROUP..];
+                    let x = &self.v[p * inputs.position(self.tiles) + (c / GROUP * self.tiles + needed.start) * GROUP + c % GROUP..];
                     let u = &mut self.u[filter * position + c * line + column..];
-                    micro::outer::<I, R, V>(isa, v, d, gradients.unit, needed.len(), u, line, self.add || !first);
+                    let pairs = Pairs { x, d, step: gradients.unit, tiles: needed.len() };
+                    micro::outer::<I, R, V>(isa, pairs, u, line, self.add || !first);
                 }
             }
         }
