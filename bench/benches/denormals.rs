@@ -18,7 +18,7 @@ fn main() {
 
 fn benches(criterion: &mut Criterion) {
     let threads = Threads::new(std::thread::available_parallelism().map_or(1, usize::from)).expect("threads");
-    let conv = Conv2d::new(1, 32, 32, 64, 64, 3, 1, 1).expect("a shape");
+    let conv = Conv2d::new([1, 32, 32, 64], 64, 3, 1, 1).expect("a shape");
     let size = batchnorm::BatchNorm { rows: 32 * 32, channels: 64, eps: 1e-5 };
     let mut group = criterion.benchmark_group("denormals");
     for (name, scale, denormals) in

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 fn main() -> Result<(), Error> {
     // A layer of ResNet18: one image, 28 x 28 pixels of 128 channels, 128 filters of 3 x 3.
-    let conv = Conv2d::new(1, 28, 28, 128, 128, 3, 1, 1)?;
+    let conv = Conv2d::new([1, 28, 28, 128], 128, 3, 1, 1)?;
     let layout = conv.weights();
     let (x, filters) = (numbers(conv.x_len()), numbers(layout.numbers()));
     let mut truth = vec![0.0; conv.y_len()];

@@ -38,7 +38,7 @@ impl Linear {
     /// # Panics
     /// If a size is zero, or a tensor does not fit the address space; likewise all that follow.
     pub fn conv(&self) -> Conv2d {
-        Conv2d::new(self.n, 1, 1, self.inputs, self.outputs, 1, 1, 0).unwrap_or_else(|cause| panic!("{self:?}: {cause}"))
+        Conv2d::new([self.n, 1, 1, self.inputs], self.outputs, 1, 1, 0).unwrap_or_else(|cause| panic!("{self:?}: {cause}"))
     }
     /// How w lies.
     pub fn weights(&self) -> WeightLayout {

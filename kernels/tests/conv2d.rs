@@ -146,43 +146,42 @@ fn check(conv: Conv2d, offset: usize, levels: impl Iterator<Item = Level>) {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn conv(n: usize, h: usize, w: usize, c: usize, k: usize, kernel: usize, stride: usize, pad: usize) -> Conv2d {
-    Conv2d::new(n, h, w, c, k, kernel, stride, pad).expect("a valid convolution")
+fn conv(input: [usize; 4], k: usize, kernel: usize, stride: usize, pad: usize) -> Conv2d {
+    Conv2d::new(input, k, kernel, stride, pad).expect("a valid convolution")
 }
 
 /// The kinds of convolution of ResNet18, narrow and wide enough for every tile and piece.
 #[test]
 fn shapes_of_resnets() {
     for (i, c) in [
-        conv(1, 64, 64, 3, 64, 7, 2, 3),
-        conv(2, 16, 16, 64, 64, 3, 1, 1),
-        conv(1, 16, 16, 64, 128, 3, 2, 1),
-        conv(1, 16, 16, 64, 128, 1, 2, 0),
-        conv(1, 2, 2, 512, 512, 3, 1, 1),
-        conv(5, 2, 2, 80, 50, 3, 1, 1),
-        conv(1, 4, 4, 256, 96, 3, 1, 1),
-        conv(1, 8, 8, 48, 64, 3, 2, 1),
-        conv(1, 8, 8, 40, 33, 1, 2, 0),
-        conv(3, 7, 7, 96, 33, 3, 1, 1),
-        conv(2, 32, 32, 3, 16, 3, 1, 1),
-        conv(1, 9, 5, 17, 47, 3, 2, 1),
-        conv(2, 28, 28, 1, 8, 3, 1, 1),
-        conv(3, 14, 14, 144, 160, 3, 1, 1),
-        conv(2, 56, 56, 32, 48, 3, 1, 1),
-        conv(9, 4, 5, 16, 20, 3, 1, 2),
-        conv(2, 13, 6, 18, 16, 3, 1, 0),
+        conv([1, 64, 64, 3], 64, 7, 2, 3),
+        conv([2, 16, 16, 64], 64, 3, 1, 1),
+        conv([1, 16, 16, 64], 128, 3, 2, 1),
+        conv([1, 16, 16, 64], 128, 1, 2, 0),
+        conv([1, 2, 2, 512], 512, 3, 1, 1),
+        conv([5, 2, 2, 80], 50, 3, 1, 1),
+        conv([1, 4, 4, 256], 96, 3, 1, 1),
+        conv([1, 8, 8, 48], 64, 3, 2, 1),
+        conv([1, 8, 8, 40], 33, 1, 2, 0),
+        conv([3, 7, 7, 96], 33, 3, 1, 1),
+        conv([2, 32, 32, 3], 16, 3, 1, 1),
+        conv([1, 9, 5, 17], 47, 3, 2, 1),
+        conv([2, 28, 28, 1], 8, 3, 1, 1),
+        conv([3, 14, 14, 144], 160, 3, 1, 1),
+        conv([2, 56, 56, 32], 48, 3, 1, 1),
+        conv([9, 4, 5, 16], 20, 3, 1, 2),
+        conv([2, 13, 6, 18], 16, 3, 1, 0),
         // Filters of one position over many pixels: rows with all their columns.
-        conv(2, 20, 21, 24, 144, 1, 1, 0),
-        conv(1, 23, 29, 150, 17, 1, 1, 0),
-        conv(3, 31, 30, 16, 33, 1, 1, 0),
-        conv(1, 24, 24, 7, 3, 1, 1, 0),
+        conv([2, 20, 21, 24], 144, 1, 1, 0),
+        conv([1, 23, 29, 150], 17, 1, 1, 0),
+        conv([3, 31, 30, 16], 33, 1, 1, 0),
+        conv([1, 24, 24, 7], 3, 1, 1, 0),
         // Winograd with short tiles: lines of a plane, whole images, a few images at a time.
-        conv(2, 28, 27, 32, 48, 3, 2, 1),
-        conv(16, 14, 14, 16, 16, 3, 2, 1),
-        conv(32, 7, 7, 16, 20, 3, 1, 1),
-        conv(7, 7, 7, 16, 17, 3, 1, 1),
-        conv(3, 14, 11, 130, 144, 3, 2, 1),
+        conv([2, 28, 27, 32], 48, 3, 2, 1),
+        conv([16, 14, 14, 16], 16, 3, 2, 1),
+        conv([32, 7, 7, 16], 20, 3, 1, 1),
+        conv([7, 7, 7, 16], 17, 3, 1, 1),
+        conv([3, 14, 11, 130], 144, 3, 2, 1),
     ]
     .into_iter()
     .enumerate()
@@ -195,25 +194,25 @@ fn shapes_of_resnets() {
 #[test]
 fn odd_shapes() {
     for c in [
-        conv(1, 1, 1, 1, 1, 1, 1, 0),
-        conv(1, 1, 1, 512, 512, 3, 1, 1),
-        conv(2, 5, 7, 3, 5, 1, 3, 0),
-        conv(1, 8, 8, 10, 10, 2, 3, 0),
-        conv(1, 5, 5, 4, 20, 5, 4, 2),
-        conv(1, 3, 300, 7, 18, 3, 1, 2),
-        conv(1, 2, 2, 2, 3, 3, 2, 3),
-        conv(700, 1, 1, 24, 40, 1, 1, 0),
-        conv(1, 60, 90, 20, 16, 3, 1, 1),
-        conv(1, 6, 6, 16, 16, 5, 1, 2),
-        conv(1, 12, 12, 8, 9, 7, 2, 3),
-        conv(2, 63, 65, 4, 40, 11, 4, 2),
-        conv(3, 50, 20, 3, 33, 7, 2, 3),
-        conv(9, 33, 7, 2, 70, 4, 1, 1),
-        conv(1, 40, 11, 3, 8, 2, 5, 1),
-        conv(1, 1, 4, 3, 16, 9, 2, 4),
-        conv(1, 5, 300, 2, 10, 11, 3, 5),
-        conv(1, 12, 12, 2, 9, 8, 2, 3),
-        conv(2, 41, 230, 3, 40, 7, 2, 3),
+        conv([1, 1, 1, 1], 1, 1, 1, 0),
+        conv([1, 1, 1, 512], 512, 3, 1, 1),
+        conv([2, 5, 7, 3], 5, 1, 3, 0),
+        conv([1, 8, 8, 10], 10, 2, 3, 0),
+        conv([1, 5, 5, 4], 20, 5, 4, 2),
+        conv([1, 3, 300, 7], 18, 3, 1, 2),
+        conv([1, 2, 2, 2], 3, 3, 2, 3),
+        conv([700, 1, 1, 24], 40, 1, 1, 0),
+        conv([1, 60, 90, 20], 16, 3, 1, 1),
+        conv([1, 6, 6, 16], 16, 5, 1, 2),
+        conv([1, 12, 12, 8], 9, 7, 2, 3),
+        conv([2, 63, 65, 4], 40, 11, 4, 2),
+        conv([3, 50, 20, 3], 33, 7, 2, 3),
+        conv([9, 33, 7, 2], 70, 4, 1, 1),
+        conv([1, 40, 11, 3], 8, 2, 5, 1),
+        conv([1, 1, 4, 3], 16, 9, 2, 4),
+        conv([1, 5, 300, 2], 10, 11, 3, 5),
+        conv([1, 12, 12, 2], 9, 8, 2, 3),
+        conv([2, 41, 230, 3], 40, 7, 2, 3),
     ] {
         check(c, 3, Level::available());
     }
@@ -266,12 +265,12 @@ fn check_backward_step(conv: Conv2d) {
 #[test]
 fn one_pass_backward_gives_the_bits_of_three() {
     for c in [
-        conv(1, 2, 2, 96, 64, 3, 1, 1),
-        conv(1, 4, 4, 40, 48, 3, 2, 1),
-        conv(2, 4, 4, 17, 33, 3, 1, 1),
-        conv(3, 1, 1, 70, 10, 1, 1, 0),
-        conv(1, 5, 3, 9, 16, 2, 3, 0),
-        conv(1, 4, 4, 33, 20, 1, 2, 0),
+        conv([1, 2, 2, 96], 64, 3, 1, 1),
+        conv([1, 4, 4, 40], 48, 3, 2, 1),
+        conv([2, 4, 4, 17], 33, 3, 1, 1),
+        conv([3, 1, 1, 70], 10, 1, 1, 0),
+        conv([1, 5, 3, 9], 16, 2, 3, 0),
+        conv([1, 4, 4, 33], 20, 1, 2, 0),
     ] {
         assert!(Algorithm::ALL.contains(&Algorithm::Stream) && conv_accepts_stream(&c), "{c:?}");
         check_backward_step(c);
@@ -286,14 +285,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: if emulated() { 10 } else { 40 }, ..Default::default() })]
     #[test]
     fn any_convolution(n in 1_usize..4, h in 1_usize..12, w in 1_usize..12, c in 1_usize..40, k in 1_usize..70, kernel in 1_usize..5, stride in 1_usize..4, pad in 0_usize..3, offset in 0_usize..16) {
-        let Ok(conv) = Conv2d::new(n, h, w, c, k, kernel, stride, pad) else { return Ok(()) };
+        let Ok(conv) = Conv2d::new([n, h, w, c], k, kernel, stride, pad) else { return Ok(()) };
         check(conv, offset, Level::available());
     }
 
     /// What Winograd's algorithms cut into tiles: whole and short ones, lines, planes and groups of images.
     #[test]
     fn any_3x3(n in 1_usize..12, h in 1_usize..24, w in 1_usize..24, c in 1_usize..36, k in 1_usize..36, stride in 1_usize..3, pad in 0_usize..3, offset in 0_usize..16) {
-        let Ok(conv) = Conv2d::new(n, h, w, c, k, 3, stride, if stride == 2 { 1 } else { pad }) else { return Ok(()) };
+        let Ok(conv) = Conv2d::new([n, h, w, c], k, 3, stride, if stride == 2 { 1 } else { pad }) else { return Ok(()) };
         check(conv, offset, Level::available());
     }
 }
@@ -396,7 +395,7 @@ proptest! {
     ) {
         let [n, c, h, w] = input;
         let conv = if square {
-            Conv2d::new(n, h, w, c, k, kernel[0], stride[0], pad[0])
+            Conv2d::new([n, h, w, c], k, kernel[0], stride[0], pad[0])
         } else {
             let window = Window { kernel, stride, pad, dilation };
             Shape::new(n, c, h, w).and_then(|input| Conv2d::general(input, k, window, groups))
@@ -453,13 +452,13 @@ fn linear_layers() {
 
 #[test]
 fn sizes_that_make_no_sense_are_errors() {
-    assert!(Conv2d::new(0, 8, 8, 3, 4, 3, 1, 1).is_err());
-    assert!(Conv2d::new(1, 8, 8, 3, 0, 3, 1, 1).is_err());
-    assert!(Conv2d::new(1, 2, 2, 3, 4, 5, 1, 1).is_err());
-    assert!(Conv2d::new(1, 8, 8, 3, 4, 3, 0, 1).is_err());
-    assert!(Conv2d::new(1 << 20, 1 << 20, 1 << 20, 3, 4, 3, 1, 1).is_err());
-    assert!(Conv2d::new(usize::MAX >> 6, 1, 1, 1, 1, 1 << (usize::BITS / 2), 1, 0).is_err());
-    assert!(Conv2d::new(1, 8, 8, 3, 4, 3, usize::MAX, 1).is_err());
+    assert!(Conv2d::new([0, 8, 8, 3], 4, 3, 1, 1).is_err());
+    assert!(Conv2d::new([1, 8, 8, 3], 0, 3, 1, 1).is_err());
+    assert!(Conv2d::new([1, 2, 2, 3], 4, 5, 1, 1).is_err());
+    assert!(Conv2d::new([1, 8, 8, 3], 4, 3, 0, 1).is_err());
+    assert!(Conv2d::new([1 << 20, 1 << 20, 1 << 20, 3], 4, 3, 1, 1).is_err());
+    assert!(Conv2d::new([usize::MAX >> 6, 1, 1, 1], 1, 1 << (usize::BITS / 2), 1, 0).is_err());
+    assert!(Conv2d::new([1, 8, 8, 3], 4, 3, usize::MAX, 1).is_err());
     let shape = Shape::new(1, 6, 8, 8).expect("a shape");
     let square = Window::square(3, 1, 1);
     assert_eq!(Conv2d::general(shape, 8, square, 3), Err(Error::Groups { channels: 8, groups: 3 }));

@@ -42,22 +42,22 @@ fn general([n, c, h, w]: [usize; 4], k: usize, window: Window, groups: usize) ->
 fn shapes() -> Vec<Conv2d> {
     let left_out = |conv: &Conv2d| emulated() && conv.products() > EMULATED;
     [
-        (1, 9, 7, 3, 5, 3, 1, 1),
-        (2, 13, 6, 18, 16, 3, 1, 0),
-        (1, 16, 16, 64, 64, 3, 1, 1),
-        (3, 7, 7, 144, 160, 3, 1, 1),
-        (2, 9, 11, 17, 47, 3, 2, 1),
-        (1, 2, 2, 96, 97, 3, 1, 1),
-        (2, 21, 20, 3, 24, 7, 2, 3),
-        (2, 8, 8, 33, 70, 1, 2, 0),
-        (1, 6, 5, 70, 72, 3, 1, 1),
-        (1, 1, 1, 1, 1, 1, 1, 0),
-        (5, 40, 43, 20, 24, 3, 1, 1),
-        (2, 19, 20, 24, 40, 1, 1, 0),
-        (1, 41, 50, 33, 17, 1, 1, 0),
+        ([1, 9, 7, 3], 5, 3, 1, 1),
+        ([2, 13, 6, 18], 16, 3, 1, 0),
+        ([1, 16, 16, 64], 64, 3, 1, 1),
+        ([3, 7, 7, 144], 160, 3, 1, 1),
+        ([2, 9, 11, 17], 47, 3, 2, 1),
+        ([1, 2, 2, 96], 97, 3, 1, 1),
+        ([2, 21, 20, 3], 24, 7, 2, 3),
+        ([2, 8, 8, 33], 70, 1, 2, 0),
+        ([1, 6, 5, 70], 72, 3, 1, 1),
+        ([1, 1, 1, 1], 1, 1, 1, 0),
+        ([5, 40, 43, 20], 24, 3, 1, 1),
+        ([2, 19, 20, 24], 40, 1, 1, 0),
+        ([1, 41, 50, 33], 17, 1, 1, 0),
     ]
     .into_iter()
-    .map(|(n, h, w, c, k, kernel, stride, pad)| Conv2d::new(n, h, w, c, k, kernel, stride, pad).expect("a valid convolution"))
+    .map(|(input, k, kernel, stride, pad)| Conv2d::new(input, k, kernel, stride, pad).expect("a valid convolution"))
     .chain([
         general([2, 24, 14, 15], 24, Window::square(3, 1, 1), 24),
         general([1, 72, 29, 30], 72, Window::square(5, 2, 2), 72),
@@ -209,7 +209,7 @@ fn activations_and_bias_are_applied_to_every_number() {
 #[test]
 #[should_panic(expected = "bias for the output channels of")]
 fn a_bias_of_another_length_is_refused() {
-    let conv = Conv2d::new(1, 4, 4, 2, 3, 1, 1, 0).expect("valid");
+    let conv = Conv2d::new([1, 4, 4, 2], 3, 1, 1, 0).expect("valid");
     let cpu = Cpu { level: Level::PORTABLE, threads: &Threads::serial() };
     let mut scratch = vec![0.0; conv.scratch_len(Pass::Forward, Algorithm::Gemm, Memory::Fast, 1)];
     let w = vec![0.0; conv.weights().len()];
@@ -220,7 +220,7 @@ fn a_bias_of_another_length_is_refused() {
 #[test]
 #[should_panic(expected = "the residual of")]
 fn a_residual_of_another_size_is_refused() {
-    let conv = Conv2d::new(1, 4, 4, 2, 3, 1, 1, 0).expect("valid");
+    let conv = Conv2d::new([1, 4, 4, 2], 3, 1, 1, 0).expect("valid");
     let cpu = Cpu { level: Level::PORTABLE, threads: &Threads::serial() };
     let table = [0.0; 3];
     let finish = Finish::Normalise(Normalise {
