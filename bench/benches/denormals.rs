@@ -5,6 +5,7 @@ use criterion::Criterion;
 use nunatak_bench::numbers;
 use nunatak_bench::settings::Settings;
 use nunatak_kernels::batchnorm::{self, ForwardBatch, Moving};
+use nunatak_kernels::conv2d::{BackwardInput, BackwardWeight, Forward};
 use nunatak_kernels::{Conv2d, Cpu, Denormals, Finish, Level, Memory, Pass, Threads};
 
 /// Small enough that ordinary numbers times it are denormal.
@@ -34,9 +35,9 @@ fn benches(criterion: &mut Criterion) {
             let (algorithm, scratch) = (conv.algorithm(pass, Memory::Fast), &mut scratch(pass));
             group.bench_function(format!("conv2d/{pass}/{name}"), |b| {
                 b.iter(|| match pass {
-                    Pass::Forward => conv.forward(&cpu, algorithm, x, w, y, false, Finish::None, scratch),
-                    Pass::BackwardInput => conv.backward_input(&cpu, algorithm, w, dy, dx, false, scratch),
-                    Pass::BackwardWeight => conv.backward_weight(&cpu, algorithm, x, dy, dw, false, scratch),
+                    Pass::Forward => conv.forward(&cpu, algorithm, Forward { x, w, y, add: false, finish: Finish::None, scratch }),
+                    Pass::BackwardInput => conv.backward_input(&cpu, algorithm, BackwardInput { w, dy, dx, add: false, scratch }),
+                    Pass::BackwardWeight => conv.backward_weight(&cpu, algorithm, BackwardWeight { x, dy, dw, add: false, scratch }),
                 });
             });
         }

@@ -13,7 +13,7 @@ use nunatak_kernels::batchnorm::{
 };
 use nunatak_kernels::cross_entropy::{self, CrossEntropy, Targets};
 use nunatak_kernels::maxpool::{self, MaxPool};
-use nunatak_kernels::{Cpu, Level, Linear, Memory, Pass, Threads, calibration, images, reference};
+use nunatak_kernels::{Cpu, Level, Linear, Memory, Pass, Threads, calibration, images, linear, reference};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -166,9 +166,9 @@ fn every_call_returns_or_panics_at_once() {
         let (x, y, w) = (&mut vec![1.0; draw.len()], &mut vec![0.0; draw.len()], &vec![1.0; 16 * draw.len()]);
         let (b, scratch) = (&vec![0.0; draw.len()], &mut aligned(8192));
         match draw.below(7) {
-            0 => p.forward(cpu, x, w, Some(b), y, scratch),
-            1 => p.backward_input(cpu, w, y, x, false, scratch),
-            2 => p.backward_weight(cpu, x, y, &mut w.clone(), true, scratch),
+            0 => p.forward(cpu, linear::Forward { x, w, b: Some(b), y, scratch }),
+            1 => p.backward_input(cpu, linear::BackwardInput { w, dy: y, dx: x, add: false, scratch }),
+            2 => p.backward_weight(cpu, linear::BackwardWeight { x, dy: y, dw: &mut w.clone(), add: true, scratch }),
             3 => p.backward_bias(cpu, y, &mut b.clone(), false),
             4 => reference::linear::forward(p.n, p.inputs, p.outputs, x, w, None, &mut vec![0.0; y.len()]),
             5 => reference::linear::backward_input(p.n, p.inputs, p.outputs, y, w, &mut vec![0.0; x.len()]),
@@ -257,7 +257,7 @@ fn products_that_wrap_to_a_slices_length_are_refused() {
     refused("a linear layer of 2³² · 2³² numbers", &|| {
         let p = Linear { n: ROOT, inputs: ROOT, outputs: 1 };
         let mut scratch = aligned(64);
-        p.forward(&cpu, &[], &one, Some(&one), &mut [0.0], &mut scratch);
+        p.forward(&cpu, linear::Forward { x: &[], w: &one, b: Some(&one), y: &mut [0.0], scratch: &mut scratch });
     });
     refused("images of 2³² · 2³² numbers", &|| images::to_channels_last(&cpu, ROOT, ROOT, &x, &mut [0.0; 4]));
     refused("images of 4 = 2⁶⁴ + 4 numbers", &|| {
@@ -270,6 +270,6 @@ fn products_that_wrap_to_a_slices_length_are_refused() {
     let mut w = vec![0.0; p.weights().len()];
     w.iter_mut().step_by(16).for_each(|w| *w = 2.0);
     let mut scratch = aligned(p.scratch_len(Pass::Forward, Memory::Fast, 1));
-    p.forward(&cpu, &x, &w, Some(&one), &mut y, &mut scratch);
+    p.forward(&cpu, linear::Forward { x: &x, w: &w, b: Some(&one), y: &mut y, scratch: &mut scratch });
     assert_eq!(y, [9.0]);
 }

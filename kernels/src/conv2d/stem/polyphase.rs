@@ -21,7 +21,7 @@ mod transforms;
 
 use super::micro::{self, Offsets};
 use super::{CHANNELS, KERNEL, PIXELS, lines_read, part_lines};
-use crate::conv2d::{Finish, Uniform, thin};
+use crate::conv2d::{self, Uniform, thin};
 use crate::dispatch::Task;
 use crate::gemm::{for_rows, panel_rows};
 use crate::isa::Isa;
@@ -142,8 +142,8 @@ pub(crate) fn forward_scratch(conv: &Uniform, threads: usize) -> usize {
 }
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
-#[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
-pub(crate) fn forward(conv: &Uniform, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
+pub(crate) fn forward(conv: &Uniform, cpu: &Cpu, call: conv2d::Forward) {
+    let conv2d::Forward { x, w, y, add, finish, scratch } = call;
     let s = Shape::new(conv);
     let (layout, lines) = (conv.weights(), part_lines(conv, PIXELS));
     let (filters, scratch) = scratch.split_at_mut(layout.blocks() * s.filters());

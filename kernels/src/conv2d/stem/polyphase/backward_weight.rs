@@ -8,9 +8,9 @@
 
 use super::transforms::{FilterAdjoint, OutputAdjoint, Transform};
 use super::{GROUP, OUT, POINTS, Shape, TAPS};
-use crate::conv2d::Uniform;
 use crate::conv2d::stem::backward_weight::{self, PIXELS};
 use crate::conv2d::stem::part_lines;
+use crate::conv2d::{BackwardWeight, Uniform};
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, Lines};
 use crate::gemm::{for_rows, panel_rows};
@@ -36,7 +36,8 @@ pub(crate) fn scratch_len(conv: &Uniform, threads: usize) -> usize {
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(crate) fn run(conv: &Uniform, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn run(conv: &Uniform, cpu: &Cpu, call: BackwardWeight) {
+    let BackwardWeight { x, dy, dw, add, scratch } = call;
     let s = Shape::new(conv);
     let [line, transformed, d, du] = own_len(&s);
     backward_weight::by_parts(conv, cpu, dw, add, scratch, line + transformed + d + du, |first, end, sum, scratch| {
