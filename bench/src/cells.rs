@@ -39,7 +39,7 @@ impl Cell {
     pub fn convolutions(&self) -> Vec<(&'static str, Conv2d)> {
         let conv = |halvings, c, k, kernel, stride, pad| {
             let side = self.side(halvings);
-            Conv2d::new(self.n, side, side, c, k, kernel, stride, pad).expect("a convolution of ResNet18")
+            Conv2d::new([self.n, side, side, c], k, kernel, stride, pad).expect("a convolution of ResNet18")
         };
         vec![
             ("conv1", conv(0, 3, 64, 7, 2, 3)),

@@ -5,16 +5,17 @@
 //! ```
 
 use nunatak_core::Error;
+use nunatak_kernels::conv2d::Forward;
 use nunatak_kernels::{Algorithm, Conv2d, Cpu, Finish, Level, Memory, Pass, Threads, reference};
 use std::time::{Duration, Instant};
 
 fn main() -> Result<(), Error> {
     // A layer of ResNet18: one image, 28 x 28 pixels of 128 channels, 128 filters of 3 x 3.
-    let conv = Conv2d::new(1, 28, 28, 128, 128, 3, 1, 1)?;
+    let conv = Conv2d::new([1, 28, 28, 128], 128, 3, 1, 1)?;
     let layout = conv.weights();
-    let (x, filters) = (numbers(conv.x_len()), numbers(layout.numbers()));
+    let (x, filters) = (&numbers(conv.x_len()), numbers(layout.numbers()));
     let mut truth = vec![0.0; conv.y_len()];
-    reference::conv2d::forward(&conv, &x, &filters, &mut truth);
+    reference::conv2d::forward(&conv, x, &filters, &mut truth);
     // PyTorch's order of the weights (filter, channel, row, column) becomes blocks of filters.
     let mut w = vec![0.0; layout.len()];
     layout.pack(&filters, &mut w);
@@ -24,8 +25,10 @@ fn main() -> Result<(), Error> {
     println!("{}, 1 thread, {:.0} million products", cpu.level, conv.products() as f64 / 1e6);
     for &algorithm in Algorithm::ALL.iter().filter(|&&a| conv.accepts(Pass::Forward, a)) {
         let mut y = vec![0.0; conv.y_len()];
-        let mut scratch = vec![0.0; conv.scratch_len(Pass::Forward, algorithm, Memory::Fast, threads.count())];
-        let time = shortest(|| conv.forward(&cpu, algorithm, &x, &w, &mut y, false, Finish::None, &mut scratch));
+        let scratch = &mut vec![0.0; conv.scratch_len(Pass::Forward, algorithm, Memory::Fast, threads.count())];
+        let time = shortest(|| {
+            conv.forward(&cpu, algorithm, Forward { x, w: &w, y: &mut y, add: false, finish: Finish::None, scratch });
+        });
         let off = y.iter().zip(&truth).map(|(got, want)| (f64::from(*got) - want).abs()).fold(0.0, f64::max);
         println!(
             "{:10} {:7.3} ms, at most {off:.1e} off, {} bytes of scratch",

@@ -121,6 +121,13 @@ fn outer<T: Copy>([a, b, c, _]: [T; AXES]) -> [T; 3] {
     [a, b, c]
 }
 
+/// Operands, and the place in each from which it is read.
+#[derive(Clone, Copy)]
+struct Operands<X, const N: usize> {
+    x: [X; N],
+    at: [usize; N],
+}
+
 /// A walk over all elements of an output with `N` operands.
 #[derive(Clone, Copy)]
 pub(crate) struct Walk<const N: usize> {
@@ -188,11 +195,11 @@ impl<const N: usize, F: Term<N>> Task for WalkTask<'_, N, F> {
             // As many whole rows as lie alike, if they are short.
             let run = (walk.sizes[2] - rows.index[2]).min((y.len() - done) / inner);
             if column == 0 && run > 1 && inner < 4 * I::LANES {
-                let y = &mut y[done..done + run * inner];
+                let (operands, y) = (Operands { x, at: rows.at }, &mut y[done..done + run * inner]);
                 if in_place || add {
-                    short_rows::<I, N, F, true>(isa, walk, f, x, rows.at, y, add);
+                    short_rows::<I, N, F, true>(isa, walk, f, operands, y, add);
                 } else {
-                    short_rows::<I, N, F, false>(isa, walk, f, x, rows.at, y, add);
+                    short_rows::<I, N, F, false>(isa, walk, f, operands, y, add);
                 }
                 done += run * inner;
                 rows.advance_by(run);
@@ -305,8 +312,7 @@ fn short_rows<I: Isa, const N: usize, F: Term<N>, const READ: bool>(
     isa: I,
     walk: &Walk<N>,
     f: F,
-    x: [Option<&[f32]>; N],
-    at: [usize; N],
+    operands: Operands<Option<&[f32]>, N>,
     y: &mut [f32],
     add: bool,
 ) {
@@ -314,12 +320,12 @@ fn short_rows<I: Isa, const N: usize, F: Term<N>, const READ: bool>(
     let mut j = 0;
     while j < inner {
         if j + I::LANES <= inner {
-            vector_of_columns::<I, N, F, READ, true>(isa, walk, f, x, at, j, y, add);
+            vector_of_columns::<I, N, F, READ, true>(isa, walk, f, operands, j, y, add);
         } else if !READ && inner > I::LANES {
             // The last vector overlaps the one before, and writes the same again.
-            vector_of_columns::<I, N, F, READ, true>(isa, walk, f, x, at, inner - I::LANES, y, add);
+            vector_of_columns::<I, N, F, READ, true>(isa, walk, f, operands, inner - I::LANES, y, add);
         } else {
-            vector_of_columns::<I, N, F, READ, false>(isa, walk, f, x, at, j, y, add);
+            vector_of_columns::<I, N, F, READ, false>(isa, walk, f, operands, j, y, add);
         }
         j += I::LANES;
     }
@@ -327,17 +333,16 @@ fn short_rows<I: Isa, const N: usize, F: Term<N>, const READ: bool>(
 
 /// The columns from `j` on, as many as a vector has, of all rows.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn vector_of_columns<I: Isa, const N: usize, F: Term<N>, const READ: bool, const WHOLE: bool>(
     isa: I,
     walk: &Walk<N>,
     f: F,
-    x: [Option<&[f32]>; N],
-    at: [usize; N],
+    operands: Operands<Option<&[f32]>, N>,
     j: usize,
     y: &mut [f32],
     add: bool,
 ) {
+    let Operands { x, at } = operands;
     let inner = walk.sizes[3];
     let lanes = if WHOLE { I::LANES } else { inner - j };
     let mut v = [isa.splat(0.0); N];

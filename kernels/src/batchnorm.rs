@@ -22,6 +22,7 @@
 //!
 //! Reference: [`crate::reference::batchnorm`].
 
+mod calls;
 pub mod fused;
 mod pass;
 pub mod pooled;
@@ -31,6 +32,10 @@ use crate::Cpu;
 use crate::bounds::{aligned, product, room};
 use crate::lanes::{as_f64, sqrt};
 use crate::parallel::Chunks;
+pub use calls::{
+    BackwardInput, BackwardInputRunning, BackwardSums, BackwardSumsMasking, BackwardSumsRunning, BackwardSumsRunningMasking, ForwardBatch,
+    ForwardRunning, Moving, Running,
+};
 use fused::Then;
 use pass::{InputBatch, InputRunning, RowsTask};
 use sums::{BlockTask, MergeSums, Open, Other};
@@ -98,6 +103,13 @@ impl BatchNorm {
         room(&[&[3, self.period()]])
     }
 
+    /// The scratch, cut in three.
+    fn rooms<'s>(&self, scratch: &'s mut [f32]) -> Rooms<'s> {
+        let (partial, rest) = scratch.split_at_mut(self.partial_len());
+        let (tables, threads) = rest.split_at_mut(TABLES * self.period());
+        Rooms { partial, tables, threads }
+    }
+
     fn check(&self, tensors: &[usize], per_channel: &[usize], scratch: usize, threads: usize) {
         assert!(self.channels > 0, "a batchnorm of no channels");
         let len = product(&[self.rows, self.channels]);
@@ -112,70 +124,37 @@ impl BatchNorm {
     }
 }
 
+/// Where a pass puts what it makes.
+struct Rooms<'s> {
+    /// The partial results of the chunks.
+    partial: &'s mut [f32],
+    /// [`TABLES`] tables of a period each.
+    tables: &'s mut [f32],
+    /// Each thread's own.
+    threads: &'s mut [f32],
+}
+
 /// The most tables that a pass reads.
 const TABLES: usize = 6;
 /// Numbers of a channel that forward may leave for backward.
 const CHANNELS_SAVED: usize = 4;
 
 /// Normalises with the batch's statistics and moves the running ones:
-/// `new = (1 − factor)·old + factor·batch`, where the batch's variance is the unbiased one.
-///
-/// | name | shape | |
-/// |---|---|---|
-/// | `x` | rows x channels | read |
-/// | `gamma`, `beta` | channels | read |
-/// | `running_mean`, `running_var` | channels | read and overwritten |
-/// | `y` | rows x channels | overwritten |
-/// | `saved` | 2·channels: means, then inverse standard deviations | overwritten |
-/// | `scratch` | [`BatchNorm::scratch_len`] | overwritten |
-///
-/// `factor` is 0.1 in PyTorch, or 1/num_batches_tracked for a cumulative mean.
+/// `new = (1 − factor)·old + factor·batch`, where the batch's variance is the unbiased one. `saved` has 2·channels.
 ///
 /// # Panics
 /// If a length is wrong, or there is only one row: it has no variance. Callers refuse that before.
-#[allow(clippy::too_many_arguments)]
-pub fn forward_batch(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    x: &[f32],
-    gamma: &[f32],
-    beta: &[f32],
-    running_mean: &mut [f32],
-    running_var: &mut [f32],
-    factor: f32,
-    y: &mut [f32],
-    saved: &mut [f32],
-    scratch: &mut [f32],
-) {
-    assert_eq!(saved.len(), 2 * p.channels, "numbers to save for {} channels", p.channels);
-    let then = Then::NOTHING;
-    fused::forward_batch(cpu, p, Some(x), None, gamma, beta, running_mean, running_var, factor, then, y, saved, scratch);
+pub fn forward_batch(cpu: &Cpu, p: &BatchNorm, call: ForwardBatch) {
+    assert_eq!(call.saved.len(), 2 * p.channels, "numbers to save for {} channels", p.channels);
+    fused::forward_batch(cpu, p, Then::NOTHING, call);
 }
 
 /// Normalises with given statistics.
 ///
-/// | name | shape | |
-/// |---|---|---|
-/// | `x` | rows x channels | read; `None`: `y` holds it on entry |
-/// | `gamma`, `beta`, `running_mean`, `running_var` | channels | read |
-/// | `y` | rows x channels | overwritten |
-/// | `scratch` | [`BatchNorm::scratch_len`] | overwritten |
-///
 /// # Panics
 /// If a length is wrong.
-#[allow(clippy::too_many_arguments)]
-pub fn forward_running(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    x: Option<&[f32]>,
-    gamma: &[f32],
-    beta: &[f32],
-    running_mean: &[f32],
-    running_var: &[f32],
-    y: &mut [f32],
-    scratch: &mut [f32],
-) {
-    fused::forward_running(cpu, p, x, gamma, beta, running_mean, running_var, Then::NOTHING, y, scratch);
+pub fn forward_running(cpu: &Cpu, p: &BatchNorm, call: ForwardRunning) {
+    fused::forward_running(cpu, p, Then::NOTHING, call);
 }
 
 /// Means, scales and shifts (channels each) of a normalisation with given statistics, from gamma,
@@ -191,47 +170,20 @@ pub(crate) fn running_tables(p: &BatchNorm, [gamma, beta, mean, var]: [&[f32]; 4
 /// The two sums over rows that are the gradients of gamma and beta, and that [`backward_input`]
 /// reads: of the batch's statistics.
 ///
-/// | name | shape | |
-/// |---|---|---|
-/// | `x`, `dy` | rows x channels | read |
-/// | `saved` | 2·channels, as [`forward_batch`] left it | read |
-/// | `sums` | 2·channels: dgamma, then dbeta | overwritten |
-/// | `scratch` | [`BatchNorm::scratch_len`] | overwritten |
-///
 /// # Panics
 /// If a length is wrong.
-pub fn backward_sums(cpu: &Cpu, p: &BatchNorm, x: &[f32], dy: &[f32], saved: &[f32], sums: &mut [f32], scratch: &mut [f32]) {
+pub fn backward_sums(cpu: &Cpu, p: &BatchNorm, call: BackwardSums) {
+    let BackwardSums { x, dy, saved, sums, scratch } = call;
     p.check(&[x.len(), dy.len()], &[saved.len() / 2, sums.len() / 2], scratch.len(), cpu.threads.count());
-    let c = p.channels;
-    sums_of_all(cpu, p, x, dy, &saved[..c], |i| f64::from(saved[c + i]), sums, scratch);
+    sums_of(cpu, p, Summed { x, open: Open::All(dy), masked: &mut [], statistics: Statistics::Saved(saved) }, sums, scratch);
 }
 
 /// The gradient of the input through the batch's statistics; reads what [`backward_sums`] wrote.
 ///
-/// | name | shape | |
-/// |---|---|---|
-/// | `x` | rows x channels | read |
-/// | `dy` | rows x channels | read; `None`: `dx` holds it on entry |
-/// | `gamma` | channels | read |
-/// | `saved` | 2·channels | read |
-/// | `sums` | 2·channels | read |
-/// | `dx` | rows x channels | overwritten |
-/// | `scratch` | [`BatchNorm::scratch_len`] | overwritten |
-///
 /// # Panics
 /// If a length is wrong.
-#[allow(clippy::too_many_arguments)]
-pub fn backward_input(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    x: &[f32],
-    dy: Option<&[f32]>,
-    gamma: &[f32],
-    saved: &[f32],
-    sums: &[f32],
-    dx: &mut [f32],
-    scratch: &mut [f32],
-) {
+pub fn backward_input(cpu: &Cpu, p: &BatchNorm, call: BackwardInput) {
+    let BackwardInput { x, dy, gamma, saved, sums, dx, scratch } = call;
     let tensors = [x.len(), dy.map_or(dx.len(), <[f32]>::len), dx.len()];
     p.check(&tensors, &[gamma.len(), saved.len() / 2, sums.len() / 2], scratch.len(), cpu.threads.count());
     let [mean, slope, shift, scale, ..] = split(&mut scratch[p.partial_len()..], p.period());
@@ -258,52 +210,22 @@ fn input_tables(p: &BatchNorm, gamma: &[f32], saved: &[f32], sums: &[f32], [mean
 
 /// As [`backward_sums`], of running statistics.
 ///
-/// | name | shape | |
-/// |---|---|---|
-/// | `x`, `dy` | rows x channels | read |
-/// | `running_mean`, `running_var` | channels, as [`forward_running`] read them | read |
-/// | `sums` | 2·channels: dgamma, then dbeta | overwritten |
-/// | `scratch` | [`BatchNorm::scratch_len`] | overwritten |
-///
 /// # Panics
 /// If a length is wrong.
-#[allow(clippy::too_many_arguments)]
-pub fn backward_sums_running(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    x: &[f32],
-    dy: &[f32],
-    running_mean: &[f32],
-    running_var: &[f32],
-    sums: &mut [f32],
-    scratch: &mut [f32],
-) {
-    let per_channel = [running_mean.len(), running_var.len(), sums.len() / 2];
+pub fn backward_sums_running(cpu: &Cpu, p: &BatchNorm, call: BackwardSumsRunning) {
+    let BackwardSumsRunning { x, dy, running, sums, scratch } = call;
+    let per_channel = [running.mean.len(), running.var.len(), sums.len() / 2];
     p.check(&[x.len(), dy.len()], &per_channel, scratch.len(), cpu.threads.count());
-    sums_of_all(cpu, p, x, dy, running_mean, |i| invstd(p, running_var[i]), sums, scratch);
+    sums_of(cpu, p, Summed { x, open: Open::All(dy), masked: &mut [], statistics: Statistics::Running(running) }, sums, scratch);
 }
 
 /// The gradient of the input through running statistics, which are constants: needs neither x nor
 /// sums.
 ///
-/// | name | shape | |
-/// |---|---|---|
-/// | `dy` | rows x channels | read; `None`: `dx` holds it on entry |
-/// | `gamma`, `running_var` | channels | read |
-/// | `dx` | rows x channels | overwritten |
-/// | `scratch` | [`BatchNorm::scratch_len`] | overwritten |
-///
 /// # Panics
 /// If a length is wrong.
-pub fn backward_input_running(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    dy: Option<&[f32]>,
-    gamma: &[f32],
-    running_var: &[f32],
-    dx: &mut [f32],
-    scratch: &mut [f32],
-) {
+pub fn backward_input_running(cpu: &Cpu, p: &BatchNorm, call: BackwardInputRunning) {
+    let BackwardInputRunning { dy, gamma, running_var, dx, scratch } = call;
     let tensors = [dy.map_or(dx.len(), <[f32]>::len), dx.len()];
     p.check(&tensors, &[gamma.len(), running_var.len()], scratch.len(), cpu.threads.count());
     let [scale, ..] = split(&mut scratch[p.partial_len()..], p.period());
@@ -321,70 +243,91 @@ fn invstd(p: &BatchNorm, var: f32) -> f64 {
     1.0 / sqrt(f64::from(var) + f64::from(p.eps))
 }
 
-/// `dgamma` and `dbeta` of all dy, with deviations from `mean`.
-#[allow(clippy::too_many_arguments)]
-fn sums_of_all(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    x: &[f32],
-    dy: &[f32],
-    mean: &[f32],
-    invstd: impl Fn(usize) -> f64,
-    sums: &mut [f32],
-    scratch: &mut [f32],
-) {
-    let (partial, rest) = scratch.split_at_mut(p.partial_len());
-    let (tables, threads) = rest.split_at_mut(TABLES * p.period());
-    let table = &mut tables[..p.period()];
-    table[..p.channels].copy_from_slice(mean);
-    repeat(p.channels, [&mut *table]);
-    sums_around(cpu, p, x, Other::Dy { mean: table, open: Open::All(dy) }, &mut [], invstd, sums, partial, threads);
+/// The statistics that forward normalised with.
+#[derive(Clone, Copy)]
+enum Statistics<'a> {
+    /// The batch's, as forward saved them: means, then inverse standard deviations.
+    Saved(&'a [f32]),
+    /// Running ones.
+    Running(Running<'a>),
 }
 
-/// `dgamma` and `dbeta` from the sums of `other`.
-#[allow(clippy::too_many_arguments)]
-fn sums_around(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    x: &[f32],
-    other: Other,
-    dy: &mut [f32],
-    invstd: impl Fn(usize) -> f64,
-    sums: &mut [f32],
-    partial: &mut [f32],
-    threads: &mut [f32],
-) {
+impl<'a> Statistics<'a> {
+    fn means(self, p: &BatchNorm) -> &'a [f32] {
+        match self {
+            Statistics::Saved(saved) => &saved[..p.channels],
+            Statistics::Running(running) => running.mean,
+        }
+    }
+
+    /// The inverse standard deviation of a channel.
+    fn invstd(self, p: &BatchNorm, channel: usize) -> f64 {
+        match self {
+            Statistics::Saved(saved) => f64::from(saved[p.channels + channel]),
+            Statistics::Running(running) => invstd(p, running.var[channel]),
+        }
+    }
+}
+
+/// What the gradients of gamma and beta are sums of.
+struct Summed<'a> {
+    x: &'a [f32],
+    open: Open<'a>,
+    /// dy where it is written to (see [`Open::Where`]), else empty.
+    masked: &'a mut [f32],
+    statistics: Statistics<'a>,
+}
+
+/// `dgamma` and `dbeta`, where the mean is the only table that they need.
+fn sums_of(cpu: &Cpu, p: &BatchNorm, summed: Summed, sums: &mut [f32], scratch: &mut [f32]) {
+    let Summed { x, open, masked, statistics } = summed;
+    let Rooms { partial, tables, threads } = p.rooms(scratch);
+    let mean = &mut tables[..p.period()];
+    mean[..p.channels].copy_from_slice(statistics.means(p));
+    repeat(p.channels, [&mut *mean]);
+    let all = RowSums { x, other: Other::Dy { mean, open }, masked, partial, threads };
+    sums_around(cpu, p, all, statistics, sums);
+}
+
+/// `dgamma` and `dbeta` from the sums over the rows.
+fn sums_around(cpu: &Cpu, p: &BatchNorm, all: RowSums, statistics: Statistics, sums: &mut [f32]) {
     if p.rows == 0 {
         return sums.fill(0.0);
     }
     let c = p.channels;
-    let partial = partial_sums(cpu, p, x, other, dy, partial, threads);
+    let partial = all.take(cpu, p);
     cpu.level.run(MergeSums { p, partial });
     for i in 0..c {
-        sums[i] = (partial[i] * invstd(i)) as f32;
+        sums[i] = (partial[i] * statistics.invstd(p, i)) as f32;
         sums[c + i] = partial[c + i] as f32;
     }
 }
 
-/// The partial results: per chunk one number for each channel, then another. `dy` is written to where
-/// `other` says so, else empty.
-fn partial_sums<'s>(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    x: &[f32],
-    other: Other,
-    dy: &mut [f32],
+/// Sums over all rows.
+struct RowSums<'a, 's> {
+    x: &'a [f32],
+    other: Other<'a>,
+    /// dy where `other` says that it is written to, else empty.
+    masked: &'a mut [f32],
+    /// Room for the partial results.
     partial: &'s mut [f32],
-    threads: &mut [f32],
-) -> &'s mut [f64] {
-    let (chunk, chunks) = (p.chunk_rows() * p.channels, p.chunks());
-    let partial: &mut [f64] = &mut as_f64(partial)[..chunks * 2 * p.channels];
-    let parts = (Chunks::new(&mut *partial, 2 * p.channels, chunks), Chunks::new(dy, chunk, chunks));
-    cpu.run(parts, threads, p.thread_len(), |i, (partial, dy), tables| {
-        let part = i * chunk..x.len().min((i + 1) * chunk);
-        cpu.level.run(BlockTask { p, x: &x[part.clone()], other: other.part(part), dy, partial, tables });
-    });
-    partial
+    /// Each thread's own room.
+    threads: &'a mut [f32],
+}
+
+impl<'s> RowSums<'_, 's> {
+    /// The partial results: per chunk one number for each channel, then another.
+    fn take(self, cpu: &Cpu, p: &BatchNorm) -> &'s mut [f64] {
+        let RowSums { x, other, masked, partial, threads } = self;
+        let (chunk, chunks) = (p.chunk_rows() * p.channels, p.chunks());
+        let partial: &mut [f64] = &mut as_f64(partial)[..chunks * 2 * p.channels];
+        let parts = (Chunks::new(&mut *partial, 2 * p.channels, chunks), Chunks::new(masked, chunk, chunks));
+        cpu.run(parts, threads, p.thread_len(), |i, (partial, dy), tables| {
+            let part = i * chunk..x.len().min((i + 1) * chunk);
+            cpu.level.run(BlockTask { p, x: &x[part.clone()], other: other.part(part), dy, partial, tables });
+        });
+        partial
+    }
 }
 
 /// Applies a formula to every element, in chunks of rows.

@@ -81,29 +81,31 @@ pub fn forward(cpu: &Cpu, p: &BceWithLogits, x: &[f32], t: &[f32], pos_weight: O
     loss[0]
 }
 
+/// The tensors of [`backward_input`].
+#[derive(Debug)]
+pub struct BackwardInput<'a> {
+    /// n x h x w x c: read. Logits.
+    pub x: &'a [f32],
+    /// As `x`: read. Targets, 0 to 1.
+    pub t: &'a [f32],
+    /// c, or none (all 1): read.
+    pub pos_weight: Option<&'a [f32]>,
+    /// The gradient of the loss.
+    pub dloss: f32,
+    /// As `x`: overwritten, or added to where `add`.
+    pub dx: &'a mut [f32],
+    /// Whether the gradient is added to what `dx` holds.
+    pub add: bool,
+}
+
 /// `dx = ((1 − t)·s − p·t·(1 − s)) · dloss`, divided by the number of elements for the mean.
-///
-/// | name | shape | |
-/// |---|---|---|
-/// | `x`, `t` | n x h x w x c | read |
-/// | `pos_weight` | c, or none: all 1 | read |
-/// | `dx` | as `x` | overwritten, or where `add` accumulated |
 ///
 /// No scratch. Reference: [`crate::reference::bce_with_logits::backward_input`].
 ///
 /// # Panics
 /// If a length is wrong.
-#[allow(clippy::too_many_arguments)]
-pub fn backward_input(
-    cpu: &Cpu,
-    p: &BceWithLogits,
-    x: &[f32],
-    t: &[f32],
-    pos_weight: Option<&[f32]>,
-    dloss: f32,
-    dx: &mut [f32],
-    add: bool,
-) {
+pub fn backward_input(cpu: &Cpu, p: &BceWithLogits, call: BackwardInput) {
+    let BackwardInput { x, t, pos_weight, dloss, dx, add } = call;
     p.check(x.len(), t.len(), pos_weight);
     let factor = (f64::from(dloss) / p.reduction.divisor(x.len())) as f32;
     let walk = Walk::new(p.sizes(), [[true; 4], [true; 4], weights_axes(pos_weight.is_some())]);
@@ -168,10 +170,18 @@ mod tests {
                     same_bits(
                         |cpu| {
                             let mut all = Offset::nan(len, 1).to_vec();
-                            backward_input(cpu, &p, &x, &t, weights, 0.7, &mut all, false);
+                            backward_input(
+                                cpu,
+                                &p,
+                                BackwardInput { x: &x, t: &t, pos_weight: weights, dloss: 0.7, dx: &mut all, add: false },
+                            );
                             assert_within(&all, &dx, 5e-7, "dx");
                             let mut sum = std::vec![2.0; len];
-                            backward_input(cpu, &p, &x, &t, weights, 0.7, &mut sum, true);
+                            backward_input(
+                                cpu,
+                                &p,
+                                BackwardInput { x: &x, t: &t, pos_weight: weights, dloss: 0.7, dx: &mut sum, add: true },
+                            );
                             assert!(sum.iter().zip(&all).all(|(sum, dx)| *sum == 2.0 + dx));
                             all.push(forward(cpu, &p, &x, &t, weights, &mut Offset::scratch(p.scratch_len())));
                             all
@@ -203,7 +213,7 @@ mod tests {
                 let y = forward(cpu, &p, &[x], &[t], Some(&[2.0]), &mut []);
                 assert_within(&[y], &[loss], 1e-7, "torch's loss");
                 let mut dx = [0.0];
-                backward_input(cpu, &p, &[x], &[t], Some(&[2.0]), 1.0, &mut dx, false);
+                backward_input(cpu, &p, BackwardInput { x: &[x], t: &[t], pos_weight: Some(&[2.0]), dloss: 1.0, dx: &mut dx, add: false });
                 assert_within(&dx, &[slope], 1e-7, "torch's dx");
             }
         });

@@ -150,32 +150,31 @@ pub fn forward(cpu: &Cpu, op: Binary, p: &Broadcast, a: Option<&[f32]>, b: &[f32
     }
 }
 
+/// The tensors of [`backward_input`].
+#[derive(Debug)]
+pub struct BackwardInput<'a> {
+    /// [`Broadcast::operand`]: read where [`Binary::backward_reads`] says so, else it may be empty.
+    pub a: &'a [f32],
+    /// Likewise.
+    pub b: &'a [f32],
+    /// [`Broadcast::result`]: read. `None`: `dx` holds it on entry (it must have y's shape).
+    pub dy: Option<&'a [f32]>,
+    /// As the operand: overwritten, or added to where `add`.
+    pub dx: &'a mut [f32],
+    /// Whether the gradient is added to what `dx` holds.
+    pub add: bool,
+    /// [`Broadcast::scratch_len`] numbers: overwritten.
+    pub scratch: &'a mut [f32],
+}
+
 /// The gradient of one operand (see the table above).
-///
-/// | name | shape | |
-/// |---|---|---|
-/// | `a`, `b` | [`Broadcast::operand`] | read where [`Binary::backward_reads`] says so, else they may be empty |
-/// | `dy` | [`Broadcast::result`] | read; `None`: `dx` holds it on entry (it must have y's shape) |
-/// | `dx` | as the operand | overwritten, or where `add` accumulated |
-/// | `scratch` | [`Broadcast::scratch_len`] | overwritten |
 ///
 /// Reference: [`crate::reference::broadcast::backward_input`].
 ///
 /// # Panics
 /// If a length is wrong, or where `dx` shall hold dy and be added to.
-#[allow(clippy::too_many_arguments)]
-pub fn backward_input(
-    cpu: &Cpu,
-    op: Binary,
-    p: &Broadcast,
-    operand: Operand,
-    a: &[f32],
-    b: &[f32],
-    dy: Option<&[f32]>,
-    dx: &mut [f32],
-    add: bool,
-    scratch: &mut [f32],
-) {
+pub fn backward_input(cpu: &Cpu, op: Binary, p: &Broadcast, operand: Operand, call: BackwardInput) {
+    let BackwardInput { a, b, dy, dx, add, scratch } = call;
     let pass = Backward { cpu, p, operand, dy, dx, add, scratch };
     let (all, has_a, has_b) = (p.all(), p.has(Operand::A), p.has(Operand::B));
     match (op, operand) {

@@ -4,19 +4,14 @@
 //!
 //! where x is zero outside the image. All of ResNet18's arithmetic but one layer is here.
 //!
-//! | tensor | lies as | forward | backward_input | backward_weight |
-//! |---|---|---|---|---|
-//! | x | `[n][h][w][c]` | read | | read |
-//! | w | [`WeightLayout`](crate::WeightLayout) | read | read | |
-//! | y | `[n][out_h][out_w][k]` | overwritten | | |
-//! | dy | as y | | read | read |
-//! | dx | as x | | overwritten or added to | |
-//! | dw | as w | | | overwritten or added to |
+//! A pass takes its tensors by name, in a struct that tells how they lie and what becomes of them: [`Forward`],
+//! [`BackwardInput`], [`BackwardWeight`] and their kin.
 //!
 //! Scratch: [`Conv2d::scratch_len`]. Reference: [`crate::reference::conv2d`].
 
 mod add_up;
 mod backward_weight;
+mod calls;
 mod depthwise;
 mod direct;
 pub mod finish;
@@ -44,6 +39,7 @@ use crate::parallel::Cpu;
 use crate::sgd::Sgd;
 use core::fmt;
 
+pub use calls::{BackwardInput, BackwardStep, BackwardWeight, Forward, ForwardMoments, ForwardOver};
 pub use finish::{Activation, Bias, Finish, Normalise};
 pub use geometry::{Conv2d, Window};
 use uniform::Uniform;
@@ -327,32 +323,18 @@ impl Conv2d {
     /// y = x ⊛ w (+ y where `add`), then what `finish` says.
     ///
     /// # Panics
-    /// If a slice has not the length that the table above says, or `finish` does not fit.
-    #[allow(clippy::too_many_arguments)] // tensors are named, not packed into a struct
-    pub fn forward(
-        &self,
-        cpu: &Cpu,
-        algorithm: Algorithm,
-        x: &[f32],
-        w: &[f32],
-        y: &mut [f32],
-        add: bool,
-        finish: Finish,
-        scratch: &mut [f32],
-    ) {
-        self.check(Pass::Forward, algorithm, x.len(), w.len(), y.len());
-        finish.check(self);
+    /// If a slice has another length than its field says, or `finish` does not fit.
+    pub fn forward(&self, cpu: &Cpu, algorithm: Algorithm, call: Forward) {
+        self.check(Pass::Forward, algorithm, call.x.len(), call.w.len(), call.y.len());
+        call.finish.check(self);
         match algorithm.built() {
-            Algorithm::Gemm if self.by_rows(Pass::Forward) => rows::forward(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Gemm => product::forward(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Depthwise => depthwise::forward(self, cpu, x, w, y, add, finish),
-            Algorithm::Grouped => grouped::forward(self, cpu, x, w, y, add, finish, scratch),
+            Algorithm::Gemm if self.by_rows(Pass::Forward) => rows::forward(self, cpu, call),
+            Algorithm::Gemm => product::forward(self, cpu, call),
+            Algorithm::Depthwise => depthwise::forward(self, cpu, call),
+            Algorithm::Grouped => grouped::forward(self, cpu, call),
             #[cfg(feature = "matrixmultiply")]
-            Algorithm::Im2col => {
-                im2col::forward(self, cpu, x, w, y, add);
-                finish.whole(cpu, self, y);
-            }
-            tuned => self.tuned(tuned).forward(cpu, tuned, x, w, y, add, finish, scratch),
+            Algorithm::Im2col => im2col::forward(self, cpu, call),
+            tuned => self.tuned(tuned).forward(cpu, tuned, call),
         }
     }
 
@@ -365,50 +347,48 @@ impl Conv2d {
         }
     }
 
-    /// As [`Conv2d::forward`] by `gemm` with this finish, whose residual is what y was before: the same bits, in a buffer
-    /// less. Scratch: [`Conv2d::over_scratch_len`].
+    /// As [`Conv2d::forward`] by `gemm` with the finish `how`, whose residual is what y was before: the same bits, in a
+    /// buffer less.
     ///
     /// # Panics
     /// As [`Conv2d::forward`]; where there is no scratch length; if `how` has a residual of its own.
-    pub fn forward_over(&self, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], how: &Normalise, scratch: &mut [f32]) {
-        self.check(Pass::Forward, Algorithm::Gemm, x.len(), w.len(), y.len());
-        Finish::Normalise(*how).check(self);
-        assert!(how.residual.is_none() && !self.by_rows(Pass::Forward), "a residual in place: {self:?}");
-        product::forward_over(self, cpu, x, w, y, how, scratch);
+    pub fn forward_over(&self, cpu: &Cpu, call: ForwardOver) {
+        self.check(Pass::Forward, Algorithm::Gemm, call.x.len(), call.w.len(), call.y.len());
+        Finish::Normalise(call.how).check(self);
+        assert!(call.how.residual.is_none() && !self.by_rows(Pass::Forward), "a residual in place: {self:?}");
+        product::forward_over(self, cpu, call);
     }
 
     /// dx = the gradient of the input (+ dx where `add`).
     ///
     /// # Panics
-    /// If a slice has not the length that the table above says.
-    #[allow(clippy::too_many_arguments)]
-    pub fn backward_input(&self, cpu: &Cpu, algorithm: Algorithm, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
-        self.check(Pass::BackwardInput, algorithm, dx.len(), w.len(), dy.len());
+    /// If a slice has another length than its field says.
+    pub fn backward_input(&self, cpu: &Cpu, algorithm: Algorithm, call: BackwardInput) {
+        self.check(Pass::BackwardInput, algorithm, call.dx.len(), call.w.len(), call.dy.len());
         match algorithm.built() {
-            Algorithm::Gemm if self.by_rows(Pass::BackwardInput) => rows::backward_input(self, cpu, w, dy, dx, add, scratch),
-            Algorithm::Gemm => product::backward_input(self, cpu, w, dy, dx, add, scratch),
-            Algorithm::Depthwise => depthwise::backward_input(self, cpu, w, dy, dx, add),
-            Algorithm::Grouped => grouped::backward_input(self, cpu, w, dy, dx, add, scratch),
+            Algorithm::Gemm if self.by_rows(Pass::BackwardInput) => rows::backward_input(self, cpu, call),
+            Algorithm::Gemm => product::backward_input(self, cpu, call),
+            Algorithm::Depthwise => depthwise::backward_input(self, cpu, call),
+            Algorithm::Grouped => grouped::backward_input(self, cpu, call),
             #[cfg(feature = "matrixmultiply")]
-            Algorithm::Im2col => im2col::backward_input(self, cpu, w, dy, dx, add),
-            tuned => self.tuned(tuned).backward_input(cpu, tuned, w, dy, dx, add, scratch),
+            Algorithm::Im2col => im2col::backward_input(self, call),
+            tuned => self.tuned(tuned).backward_input(cpu, tuned, call),
         }
     }
 
     /// dw = the gradient of the weight (+ dw where `add`).
     ///
     /// # Panics
-    /// If a slice has not the length that the table above says.
-    #[allow(clippy::too_many_arguments)]
-    pub fn backward_weight(&self, cpu: &Cpu, algorithm: Algorithm, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
-        self.check(Pass::BackwardWeight, algorithm, x.len(), dw.len(), dy.len());
+    /// If a slice has another length than its field says.
+    pub fn backward_weight(&self, cpu: &Cpu, algorithm: Algorithm, call: BackwardWeight) {
+        self.check(Pass::BackwardWeight, algorithm, call.x.len(), call.dw.len(), call.dy.len());
         match algorithm.built() {
-            Algorithm::Gemm => backward_weight::backward_weight(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Depthwise => depthwise::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Grouped => grouped::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
+            Algorithm::Gemm => backward_weight::backward_weight(self, cpu, call),
+            Algorithm::Depthwise => depthwise::backward_weight::run(self, cpu, call),
+            Algorithm::Grouped => grouped::backward_weight::run(self, cpu, call),
             #[cfg(feature = "matrixmultiply")]
-            Algorithm::Im2col => im2col::backward_weight(self, cpu, x, dy, dw, add),
-            tuned => self.tuned(tuned).backward_weight(cpu, tuned, x, dy, dw, add, scratch),
+            Algorithm::Im2col => im2col::backward_weight(self, call),
+            tuned => self.tuned(tuned).backward_weight(cpu, tuned, call),
         }
     }
 
@@ -416,39 +396,18 @@ impl Conv2d {
     /// before the step, in one pass over the weights by [`Algorithm::Stream`]: the same bits as the three
     /// calls one after the other, without the gradient's memory.
     ///
-    /// | name | shape | |
-    /// |---|---|---|
-    /// | `x`, `dy` | as above | read |
-    /// | `w` | as above | read and overwritten |
-    /// | `momentum` | as `w` | as [`crate::sgd::step`] says; not used where `sgd.momentum` is 0 |
-    /// | `dx` | as above, and whether to add to it | overwritten or added to |
-    ///
-    /// Scratch: as the algorithm's `backward_weight`.
-    ///
     /// # Panics
-    /// If a slice has another length than the tables say, or `stream` does not accept the convolution.
-    #[allow(clippy::too_many_arguments)]
-    pub fn backward_step(
-        &self,
-        cpu: &Cpu,
-        sgd: &Sgd,
-        x: &[f32],
-        dy: &[f32],
-        w: &mut [f32],
-        momentum: &mut [f32],
-        first: bool,
-        dx: Option<(&mut [f32], bool)>,
-        scratch: &mut [f32],
-    ) {
-        self.check(Pass::BackwardWeight, Algorithm::Stream, x.len(), w.len(), dy.len());
+    /// If a slice has another length than its field says, or `stream` does not accept the convolution.
+    pub fn backward_step(&self, cpu: &Cpu, sgd: &Sgd, call: BackwardStep) {
+        self.check(Pass::BackwardWeight, Algorithm::Stream, call.x.len(), call.w.len(), call.dy.len());
         if cfg!(not(feature = "algorithms")) {
             unreachable!("refused above");
         }
-        assert!(sgd.momentum == 0.0 || momentum.len() == w.len(), "a momentum buffer of another length than its parameter");
-        if let Some((dx, _)) = &dx {
+        assert!(sgd.momentum == 0.0 || call.momentum.len() == call.w.len(), "a momentum buffer of another length than its parameter");
+        if let Some(dx) = &call.dx {
             assert_eq!(dx.len(), self.x_len(), "numbers of dx of {self:?}");
         }
-        stream::backward::step(&self.tuned(Algorithm::Stream), cpu, sgd, x, dy, w, momentum, first, dx, scratch);
+        stream::backward::step(&self.tuned(Algorithm::Stream), cpu, sgd, call);
     }
 
     fn check(&self, pass: Pass, algorithm: Algorithm, x: usize, w: usize, y: usize) {

@@ -1,22 +1,16 @@
 //! A linear layer, y = x·Wᵀ + b: the convolution of one pixel with a bias.
 //!
-//! | tensor | lies as | forward | backward_input | backward_weight |
-//! |---|---|---|---|---|
-//! | x | `[n][inputs]` | read | | read |
-//! | w | [`WeightLayout`] with one tap | read | read | |
-//! | b | `[outputs]` | read | | |
-//! | y | `[n][outputs]` | overwritten | | |
-//! | dx | as x | | overwritten or added to | |
-//! | dw, db | as w, b | | | overwritten or added to |
+//! The gradients of x and w are those of the convolution ([`Linear::conv`]): its c are the inputs, its k the outputs.
 //!
 //! Reference: [`crate::reference::linear`].
 
 use crate::bounds::product;
-use crate::conv2d::{Algorithm, Conv2d, Finish, Memory, Pass};
+use crate::conv2d::{self, Algorithm, Conv2d, Finish, Memory, Pass};
 use crate::dispatch::Task;
 use crate::isa::Isa;
 use crate::parallel::{Chunks, Cpu};
 use crate::weights::WeightLayout;
+pub use conv2d::{BackwardInput, BackwardWeight};
 
 /// A linear layer's numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +23,21 @@ pub struct Linear {
     pub outputs: usize,
 }
 
+/// The tensors of [`Linear::forward`] and [`Linear::forward_by`].
+#[derive(Debug)]
+pub struct Forward<'a> {
+    /// `[n][inputs]`: read.
+    pub x: &'a [f32],
+    /// As [`Linear::weights`] says: read.
+    pub w: &'a [f32],
+    /// `[outputs]`, or none: read.
+    pub b: Option<&'a [f32]>,
+    /// `[n][outputs]`: overwritten.
+    pub y: &'a mut [f32],
+    /// [`Linear::scratch_len`] numbers: overwritten.
+    pub scratch: &'a mut [f32],
+}
+
 /// Columns of db that one thread sums.
 const COLUMNS: usize = 64;
 
@@ -38,7 +47,7 @@ impl Linear {
     /// # Panics
     /// If a size is zero, or a tensor does not fit the address space; likewise all that follow.
     pub fn conv(&self) -> Conv2d {
-        Conv2d::new(self.n, 1, 1, self.inputs, self.outputs, 1, 1, 0).unwrap_or_else(|cause| panic!("{self:?}: {cause}"))
+        Conv2d::new([self.n, 1, 1, self.inputs], self.outputs, 1, 1, 0).unwrap_or_else(|cause| panic!("{self:?}: {cause}"))
     }
     /// How w lies.
     pub fn weights(&self) -> WeightLayout {
@@ -69,9 +78,9 @@ impl Linear {
     /// y = x·Wᵀ + b, or without b.
     ///
     /// # Panics
-    /// If a size is zero, or a slice has another length than the table above says.
-    pub fn forward(&self, cpu: &Cpu, x: &[f32], w: &[f32], b: Option<&[f32]>, y: &mut [f32], scratch: &mut [f32]) {
-        self.forward_by(cpu, self.algorithm(), x, w, b, y, scratch);
+    /// If a size is zero, or a slice has another length than its field says.
+    pub fn forward(&self, cpu: &Cpu, call: Forward) {
+        self.forward_by(cpu, self.algorithm(), call);
     }
 
     /// The same by an algorithm that [`Linear::conv`] accepts; the backward passes by an algorithm are those of
@@ -79,39 +88,40 @@ impl Linear {
     ///
     /// # Panics
     /// As for [`Linear::forward`]; if the convolution does not accept the algorithm.
-    #[allow(clippy::too_many_arguments)]
-    pub fn forward_by(&self, cpu: &Cpu, algorithm: Algorithm, x: &[f32], w: &[f32], b: Option<&[f32]>, y: &mut [f32], scratch: &mut [f32]) {
+    pub fn forward_by(&self, cpu: &Cpu, algorithm: Algorithm, call: Forward) {
+        let Forward { x, w, b, y, scratch } = call;
         self.check();
         assert_eq!(y.len(), self.n * self.outputs);
         if let Some(b) = b {
             assert_eq!(b.len(), self.outputs);
             y.chunks_exact_mut(self.outputs).for_each(|y| y.copy_from_slice(b));
         }
-        self.conv().forward(cpu, algorithm, x, w, y, b.is_some(), Finish::None, scratch);
+        self.conv().forward(cpu, algorithm, conv2d::Forward { x, w, y, add: b.is_some(), finish: Finish::None, scratch });
     }
 
     /// dx = dy·W (+ dx where `add`).
     ///
     /// # Panics
-    /// If a size is zero, or a slice has another length than the table above says.
-    pub fn backward_input(&self, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
+    /// If a size is zero, or a slice has another length than its field says.
+    pub fn backward_input(&self, cpu: &Cpu, call: BackwardInput) {
         self.check();
-        self.conv().backward_input(cpu, self.algorithm(), w, dy, dx, add, scratch);
+        self.conv().backward_input(cpu, self.algorithm(), call);
     }
 
     /// dw = dyᵀ·x (+ dw where `add`).
     ///
     /// # Panics
-    /// If a size is zero, or a slice has another length than the table above says.
-    pub fn backward_weight(&self, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+    /// If a size is zero, or a slice has another length than its field says.
+    pub fn backward_weight(&self, cpu: &Cpu, call: BackwardWeight) {
         self.check();
-        self.conv().backward_weight(cpu, self.algorithm(), x, dy, dw, add, scratch);
+        self.conv().backward_weight(cpu, self.algorithm(), call);
     }
 
-    /// db = the sum of dy's rows (+ db where `add`).
+    /// db = the sum of dy's rows (+ db where `add`): `dy` is `[n][outputs]`, read; `db` is `[outputs]`, overwritten or
+    /// added to.
     ///
     /// # Panics
-    /// If a size is zero, or a slice has another length than the table above says.
+    /// If a size is zero, or a slice has another length.
     pub fn backward_bias(&self, cpu: &Cpu, dy: &[f32], db: &mut [f32], add: bool) {
         self.check();
         assert_eq!((dy.len(), db.len()), (self.n * self.outputs, self.outputs));

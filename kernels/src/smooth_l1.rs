@@ -38,19 +38,29 @@ pub fn forward(cpu: &Cpu, beta: f32, reduction: Reduction, a: &[f32], b: &[f32],
     (reduce::total(cpu, Loss(beta), [a, b], scratch) / reduction.divisor(a.len())) as f32
 }
 
+/// The tensors of [`backward_input`].
+#[derive(Debug)]
+pub struct BackwardInput<'a> {
+    /// Any shape: read.
+    pub a: &'a [f32],
+    /// As `a`: read.
+    pub b: &'a [f32],
+    /// The gradient of the loss.
+    pub dloss: f32,
+    /// As `a`: overwritten, or added to where `add`.
+    pub da: &'a mut [f32],
+    /// Whether the gradient is added to what `da` holds.
+    pub add: bool,
+}
+
 /// The gradient of `a`.
-///
-/// | name | shape | |
-/// |---|---|---|
-/// | `a`, `b` | any, equal | read |
-/// | `da` | as `a` | overwritten, or where `add` accumulated |
 ///
 /// For `db` exchange `a` and `b`. No scratch. Reference: [`crate::reference::smooth_l1::backward_input`].
 ///
 /// # Panics
 /// If lengths differ, or beta is below 0 or NaN.
-#[allow(clippy::too_many_arguments)]
-pub fn backward_input(cpu: &Cpu, beta: f32, reduction: Reduction, a: &[f32], b: &[f32], dloss: f32, da: &mut [f32], add: bool) {
+pub fn backward_input(cpu: &Cpu, beta: f32, reduction: Reduction, call: BackwardInput) {
+    let BackwardInput { a, b, dloss, da, add } = call;
     check(beta);
     if beta == 0.0 {
         return l1::backward_input(cpu, reduction, a, b, dloss, da, add);
@@ -110,10 +120,10 @@ mod tests {
                     same_bits(
                         |cpu| {
                             let mut all = Offset::nan(len, 1).to_vec();
-                            backward_input(cpu, beta, reduction, &a, &b, 0.7, &mut all, false);
+                            backward_input(cpu, beta, reduction, BackwardInput { a: &a, b: &b, dloss: 0.7, da: &mut all, add: false });
                             assert_within(&all, &da, 5e-7, "da");
                             let mut sum = std::vec![2.0; len];
-                            backward_input(cpu, beta, reduction, &a, &b, 0.7, &mut sum, true);
+                            backward_input(cpu, beta, reduction, BackwardInput { a: &a, b: &b, dloss: 0.7, da: &mut sum, add: true });
                             assert!(sum.iter().zip(&all).all(|(sum, da)| *sum == 2.0 + da));
                             all.push(forward(cpu, beta, reduction, &a, &b, &mut Offset::scratch(scratch_len(len))));
                             all
@@ -132,7 +142,7 @@ mod tests {
             let a = [1.0, 1.0, 2.0, 0.0, nan, infinity, infinity, -infinity, 0.5];
             let b = [1.0, 2.0, 1.0, -0.0, 1.0, infinity, 1.0, 1.0, 0.25];
             let mut da = [9.0; 9];
-            backward_input(cpu, 1.0, Reduction::Sum, &a, &b, 1.0, &mut da, false);
+            backward_input(cpu, 1.0, Reduction::Sum, BackwardInput { a: &a, b: &b, dloss: 1.0, da: &mut da, add: false });
             let e = f64::NAN;
             assert_exact(&da, &[0.0, -1.0, 1.0, 0.0, e, e, 1.0, -1.0, 0.25], "torch's da");
             assert_eq!(forward(cpu, 1.0, Reduction::Sum, &a[..4], &b[..4], &mut Offset::scratch(2)), 1.0);

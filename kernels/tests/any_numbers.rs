@@ -7,10 +7,13 @@
 #![cfg(feature = "std")]
 
 use nunatak_kernels::avgpool::{self, AdaptiveAvgPool};
-use nunatak_kernels::batchnorm::{self, BatchNorm, fused, pooled};
+use nunatak_kernels::batchnorm::{
+    self, BackwardInput, BackwardInputRunning, BackwardSums, BackwardSumsMasking, BatchNorm, ForwardBatch, ForwardRunning, Moving, Running,
+    fused, pooled,
+};
 use nunatak_kernels::cross_entropy::{self, CrossEntropy, Targets};
 use nunatak_kernels::maxpool::{self, MaxPool};
-use nunatak_kernels::{Cpu, Level, Linear, Memory, Pass, Threads, calibration, images, reference};
+use nunatak_kernels::{Cpu, Level, Linear, Memory, Pass, Threads, calibration, images, linear, reference};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -106,17 +109,30 @@ fn every_call_returns_or_panics_at_once() {
     });
     soon("batchnorm", 20_000, |draw, cpu| {
         let p = BatchNorm { rows: draw.size(), channels: draw.size(), eps: 1e-5 };
-        let (x, mut y, c) = (vec![1.0; draw.len()], vec![0.0; draw.len()], draw.len());
-        let (gamma, mut mean, mut var, mut sums) = (vec![1.0; c], vec![0.0; c], vec![1.0; c], vec![0.0; 2 * c]);
-        let mut scratch = aligned(4096);
+        let (x, y, c) = (&vec![1.0; draw.len()], &mut vec![0.0; draw.len()], draw.len());
+        let (gamma, mean, var, sums) = (&vec![1.0; c], &mut vec![0.0; c], &mut vec![1.0; c], &mut vec![0.0; 2 * c]);
+        let (beta, scratch) = (gamma, &mut aligned(4096));
         match draw.below(7) {
-            0 => batchnorm::forward_batch(cpu, &p, &x, &gamma, &gamma, &mut mean, &mut var, 0.1, &mut y, &mut sums, &mut scratch),
-            1 => batchnorm::forward_running(cpu, &p, Some(&x), &gamma, &gamma, &mean, &var, &mut y, &mut scratch),
-            2 => batchnorm::backward_sums(cpu, &p, &x, &y, &gamma, &mut sums, &mut scratch),
-            3 => batchnorm::backward_input(cpu, &p, &x, None, &gamma, &sums, &sums, &mut y, &mut scratch),
-            4 => batchnorm::backward_input_running(cpu, &p, Some(&x), &gamma, &var, &mut y, &mut scratch),
-            5 => fused::backward_sums_masking(cpu, &p, &x, &x, &mut y, &sums, &mut sums.clone(), &mut scratch),
-            _ => reference::batchnorm::forward_running(&p, &x, &gamma, &gamma, &mean, &var, &mut vec![0.0; y.len()]),
+            0 => {
+                let running = Moving { mean, var, factor: 0.1 };
+                let call = ForwardBatch { x: Some(x), moments: None, gamma, beta, running, y, saved: sums, scratch };
+                batchnorm::forward_batch(cpu, &p, call);
+            }
+            1 => {
+                let running = Running { mean, var };
+                batchnorm::forward_running(cpu, &p, ForwardRunning { x: Some(x), gamma, beta, running, y, scratch });
+            }
+            2 => batchnorm::backward_sums(cpu, &p, BackwardSums { x, dy: y, saved: gamma, sums, scratch }),
+            3 => batchnorm::backward_input(cpu, &p, BackwardInput { x, dy: None, gamma, saved: sums, sums, dx: y, scratch }),
+            4 => batchnorm::backward_input_running(cpu, &p, BackwardInputRunning { dy: Some(x), gamma, running_var: var, dx: y, scratch }),
+            5 => {
+                let saved = &sums.clone();
+                fused::backward_sums_masking(cpu, &p, BackwardSumsMasking { x, y: x, dy: y, saved, sums, scratch });
+            }
+            _ => {
+                let (running, y) = (Running { mean, var }, &mut vec![0.0; y.len()]);
+                reference::batchnorm::forward_running(&p, reference::batchnorm::ForwardRunning { x, gamma, beta, running, y });
+            }
         }
     });
     soon("batchnorm and maxpool", 40_000, |draw, cpu| {
@@ -134,28 +150,29 @@ fn every_call_returns_or_panics_at_once() {
         // As the sizes say, as far as they are small.
         let windows = |len: usize| (len.wrapping_add(2 * pool.pad).wrapping_sub(pool.kernel) / pool.stride.max(1)).wrapping_add(1);
         let numbers = |h: usize, w: usize| pool.n.wrapping_mul(h).wrapping_mul(w).wrapping_mul(pool.c).min(512);
-        let x = vec![1.0; numbers(pool.h, pool.w)];
-        let (mut y, c) = (vec![0.0; numbers(windows(pool.h), windows(pool.w))], pool.c.min(16));
-        let (gamma, mut mean, mut var, mut saved) = (vec![1.0; c], vec![0.0; c], vec![1.0; c], vec![0.0; 2 * c]);
-        let mut scratch = aligned(8192);
+        let x = &vec![1.0; numbers(pool.h, pool.w)];
+        let (y, c) = (&mut vec![0.0; numbers(windows(pool.h), windows(pool.w))], pool.c.min(16));
+        let (gamma, mean, var, saved) = (&vec![1.0; c], &mut vec![0.0; c], &mut vec![1.0; c], &mut vec![0.0; 2 * c]);
+        let (beta, scratch) = (gamma, &mut aligned(8192));
         if draw.below(4) == 0 {
             pooled::scratch_len(&p, &pool, threads);
         }
-        pooled::forward_batch(cpu, &p, &pool, &x, None, &gamma, &gamma, &mut mean, &mut var, 0.1, &mut y, None, &mut saved, &mut scratch);
+        let running = Moving { mean, var, factor: 0.1 };
+        let call = pooled::ForwardBatch { x, moments: None, gamma, beta, running, y, index: None, saved, scratch };
+        pooled::forward_batch(cpu, &p, &pool, call);
     });
     soon("linear", 20_000, |draw, cpu| {
         let p = Linear { n: draw.size(), inputs: draw.size(), outputs: draw.size() };
-        let (mut x, mut y, w) = (vec![1.0; draw.len()], vec![0.0; draw.len()], vec![1.0; 16 * draw.len()]);
-        let b = vec![0.0; draw.len()];
-        let mut scratch = aligned(8192);
+        let (x, y, w) = (&mut vec![1.0; draw.len()], &mut vec![0.0; draw.len()], &vec![1.0; 16 * draw.len()]);
+        let (b, scratch) = (&vec![0.0; draw.len()], &mut aligned(8192));
         match draw.below(7) {
-            0 => p.forward(cpu, &x, &w, Some(&b), &mut y, &mut scratch),
-            1 => p.backward_input(cpu, &w, &y, &mut x, false, &mut scratch),
-            2 => p.backward_weight(cpu, &x, &y, &mut w.clone(), true, &mut scratch),
-            3 => p.backward_bias(cpu, &y, &mut b.clone(), false),
-            4 => reference::linear::forward(p.n, p.inputs, p.outputs, &x, &w, None, &mut vec![0.0; y.len()]),
-            5 => reference::linear::backward_input(p.n, p.inputs, p.outputs, &y, &w, &mut vec![0.0; x.len()]),
-            _ => reference::linear::backward_bias(p.n, p.outputs, &y, &mut vec![0.0; b.len()]),
+            0 => p.forward(cpu, linear::Forward { x, w, b: Some(b), y, scratch }),
+            1 => p.backward_input(cpu, linear::BackwardInput { w, dy: y, dx: x, add: false, scratch }),
+            2 => p.backward_weight(cpu, linear::BackwardWeight { x, dy: y, dw: &mut w.clone(), add: true, scratch }),
+            3 => p.backward_bias(cpu, y, &mut b.clone(), false),
+            4 => reference::linear::forward(p.n, p.inputs, p.outputs, x, w, None, &mut vec![0.0; y.len()]),
+            5 => reference::linear::backward_input(p.n, p.inputs, p.outputs, y, w, &mut vec![0.0; x.len()]),
+            _ => reference::linear::backward_bias(p.n, p.outputs, y, &mut vec![0.0; b.len()]),
         }
     });
     soon("cross_entropy", 20_000, |draw, cpu| {
@@ -221,7 +238,9 @@ fn products_that_wrap_to_a_slices_length_are_refused() {
     let (x, one) = ([1.0; 4], [1.0; 1]);
     refused("a batchnorm of 0 = 2⁶⁴ numbers", &|| {
         let p = BatchNorm { rows: ROOT, channels: ROOT, eps: 1e-5 };
-        batchnorm::forward_running(&cpu, &p, Some(&[]), &x, &x, &x, &x, &mut [], &mut aligned(64));
+        let (running, scratch) = (Running { mean: &x, var: &x }, &mut aligned(64));
+        let call = ForwardRunning { x: Some(&[]), gamma: &x, beta: &x, running, y: &mut [], scratch };
+        batchnorm::forward_running(&cpu, &p, call);
     });
     refused("a pooling whose padding wraps", &|| {
         let p = MaxPool { n: 1, h: 2, w: 2, c: 1, kernel: 2, stride: 1, pad: HALF };
@@ -238,7 +257,7 @@ fn products_that_wrap_to_a_slices_length_are_refused() {
     refused("a linear layer of 2³² · 2³² numbers", &|| {
         let p = Linear { n: ROOT, inputs: ROOT, outputs: 1 };
         let mut scratch = aligned(64);
-        p.forward(&cpu, &[], &one, Some(&one), &mut [0.0], &mut scratch);
+        p.forward(&cpu, linear::Forward { x: &[], w: &one, b: Some(&one), y: &mut [0.0], scratch: &mut scratch });
     });
     refused("images of 2³² · 2³² numbers", &|| images::to_channels_last(&cpu, ROOT, ROOT, &x, &mut [0.0; 4]));
     refused("images of 4 = 2⁶⁴ + 4 numbers", &|| {
@@ -251,6 +270,6 @@ fn products_that_wrap_to_a_slices_length_are_refused() {
     let mut w = vec![0.0; p.weights().len()];
     w.iter_mut().step_by(16).for_each(|w| *w = 2.0);
     let mut scratch = aligned(p.scratch_len(Pass::Forward, Memory::Fast, 1));
-    p.forward(&cpu, &x, &w, Some(&one), &mut y, &mut scratch);
+    p.forward(&cpu, linear::Forward { x: &x, w: &w, b: Some(&one), y: &mut y, scratch: &mut scratch });
     assert_eq!(y, [9.0]);
 }

@@ -2,9 +2,9 @@
 //! level that this machine has, 1 to 3 threads, odd sizes and offsets, outputs filled with NaN.
 
 use nunatak_core::{Error, Shape};
-use nunatak_kernels::conv2d::Window;
+use nunatak_kernels::conv2d::{self, Window};
 use nunatak_kernels::sgd::{self, Sgd};
-use nunatak_kernels::{Algorithm, Conv2d, Cpu, Finish, Level, Linear, Memory, Pass, Threads, WeightLayout, reference};
+use nunatak_kernels::{Algorithm, Conv2d, Cpu, Finish, Level, Linear, Memory, Pass, Threads, WeightLayout, linear, reference};
 use proptest::prelude::*;
 
 /// The largest error allowed, relative to the largest value of the truth.
@@ -63,6 +63,16 @@ struct Truth {
     dw: Vec<f64>,
 }
 
+impl Truth {
+    fn new(conv: &Conv2d, x: &[f32], dy: &[f32], oihw: &[f32]) -> Truth {
+        let mut truth = Truth { y: vec![0.0; dy.len()], dx: vec![0.0; x.len()], dw: vec![0.0; oihw.len()] };
+        reference::conv2d::forward(conv, x, oihw, &mut truth.y);
+        reference::conv2d::backward_input(conv, dy, oihw, &mut truth.dx);
+        reference::conv2d::backward_weight(conv, x, dy, &mut truth.dw);
+        truth
+    }
+}
+
 fn check(conv: Conv2d, offset: usize, levels: impl Iterator<Item = Level>) {
     let layout = conv.weights();
     if emulated() && conv.products() > EMULATED {
@@ -71,10 +81,7 @@ fn check(conv: Conv2d, offset: usize, levels: impl Iterator<Item = Level>) {
     }
     let (x, dy) = (random(conv.x_len(), 1), random(conv.y_len(), 2));
     let oihw = random(layout.numbers(), 3);
-    let mut truth = Truth { y: vec![0.0; dy.len()], dx: vec![0.0; x.len()], dw: vec![0.0; oihw.len()] };
-    reference::conv2d::forward(&conv, &x, &oihw, &mut truth.y);
-    reference::conv2d::backward_input(&conv, &dy, &oihw, &mut truth.dx);
-    reference::conv2d::backward_weight(&conv, &x, &dy, &mut truth.dw);
+    let truth = Truth::new(&conv, &x, &dy, &oihw);
     let mut w = vec![0.0; layout.len()];
     layout.pack(&oihw, &mut w);
     let (x, dy, w) = (shifted(&x, offset), shifted(&dy, offset), shifted(&w, offset));
@@ -100,45 +107,44 @@ fn check(conv: Conv2d, offset: usize, levels: impl Iterator<Item = Level>) {
                     let twice = |v: &[f64]| v.iter().map(|v| 2.0 * v).collect::<Vec<_>>();
                     let (mut y, mut dx, mut dw) = (Vec::new(), Vec::new(), Vec::new());
                     if conv.accepts(Pass::Forward, algorithm) {
+                        let (finish, scratch) = (Finish::None, &mut scratch(Pass::Forward));
                         y = vec![f32::NAN; truth.y.len()];
-                        conv.forward(&cpu, algorithm, x, w, &mut y, false, Finish::None, &mut scratch(Pass::Forward));
+                        conv.forward(&cpu, algorithm, conv2d::Forward { x, w, y: &mut y, add: false, finish, scratch });
                         compare(&what(Pass::Forward), &y, &truth.y);
                         let mut y = y.clone();
-                        conv.forward(&cpu, algorithm, x, w, &mut y, true, Finish::None, &mut scratch(Pass::Forward));
+                        scratch.fill(f32::NAN);
+                        conv.forward(&cpu, algorithm, conv2d::Forward { x, w, y: &mut y, add: true, finish, scratch });
                         compare(&what(Pass::Forward), &y, &twice(&truth.y));
                     }
                     if conv.accepts(Pass::BackwardInput, algorithm) {
+                        let scratch = &mut scratch(Pass::BackwardInput);
                         dx = vec![f32::NAN; truth.dx.len()];
-                        conv.backward_input(&cpu, algorithm, w, dy, &mut dx, false, &mut scratch(Pass::BackwardInput));
+                        conv.backward_input(&cpu, algorithm, conv2d::BackwardInput { w, dy, dx: &mut dx, add: false, scratch });
                         compare(&what(Pass::BackwardInput), &dx, &truth.dx);
                         let mut dx = dx.clone();
-                        conv.backward_input(&cpu, algorithm, w, dy, &mut dx, true, &mut scratch(Pass::BackwardInput));
+                        scratch.fill(f32::NAN);
+                        conv.backward_input(&cpu, algorithm, conv2d::BackwardInput { w, dy, dx: &mut dx, add: true, scratch });
                         compare(&what(Pass::BackwardInput), &dx, &twice(&truth.dx));
                     }
                     if conv.accepts(Pass::BackwardWeight, algorithm) {
+                        let (scratch, mut unpacked) = (&mut scratch(Pass::BackwardWeight), vec![0.0; truth.dw.len()]);
                         dw = vec![f32::NAN; layout.len()];
-                        let mut unpacked = vec![0.0; truth.dw.len()];
-                        conv.backward_weight(&cpu, algorithm, x, dy, &mut dw, false, &mut scratch(Pass::BackwardWeight));
+                        conv.backward_weight(&cpu, algorithm, conv2d::BackwardWeight { x, dy, dw: &mut dw, add: false, scratch });
                         layout.unpack(&dw, &mut unpacked);
                         compare(&what(Pass::BackwardWeight), &unpacked, &truth.dw);
                         let mut padded = vec![0.0; layout.len()];
                         layout.pack(&unpacked, &mut padded);
                         assert!(padded.iter().zip(&dw).all(|(a, b)| a == b), "what the layout pads is not zero");
                         let mut dw = dw.clone();
-                        conv.backward_weight(&cpu, algorithm, x, dy, &mut dw, true, &mut scratch(Pass::BackwardWeight));
+                        scratch.fill(f32::NAN);
+                        conv.backward_weight(&cpu, algorithm, conv2d::BackwardWeight { x, dy, dw: &mut dw, add: true, scratch });
                         layout.unpack(&dw, &mut unpacked);
                         compare(&what(Pass::BackwardWeight), &unpacked, &twice(&truth.dw));
                     }
 
                     let now = [y, dx, dw];
-                    if let Some(before) = &before {
-                        for (a, b) in before.iter().zip(&now) {
-                            assert!(
-                                a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()),
-                                "{conv:?} at {level}: bits depend on the threads"
-                            );
-                        }
-                    }
+                    let bits = |all: &[Vec<f32>; 3]| all.concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                    assert!(before.is_none_or(|b| bits(&b) == bits(&now)), "{conv:?} at {level}: bits depend on the threads");
                     before = Some(now);
                 }
             }
@@ -146,43 +152,42 @@ fn check(conv: Conv2d, offset: usize, levels: impl Iterator<Item = Level>) {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn conv(n: usize, h: usize, w: usize, c: usize, k: usize, kernel: usize, stride: usize, pad: usize) -> Conv2d {
-    Conv2d::new(n, h, w, c, k, kernel, stride, pad).expect("a valid convolution")
+fn conv(input: [usize; 4], k: usize, kernel: usize, stride: usize, pad: usize) -> Conv2d {
+    Conv2d::new(input, k, kernel, stride, pad).expect("a valid convolution")
 }
 
 /// The kinds of convolution of ResNet18, narrow and wide enough for every tile and piece.
 #[test]
 fn shapes_of_resnets() {
     for (i, c) in [
-        conv(1, 64, 64, 3, 64, 7, 2, 3),
-        conv(2, 16, 16, 64, 64, 3, 1, 1),
-        conv(1, 16, 16, 64, 128, 3, 2, 1),
-        conv(1, 16, 16, 64, 128, 1, 2, 0),
-        conv(1, 2, 2, 512, 512, 3, 1, 1),
-        conv(5, 2, 2, 80, 50, 3, 1, 1),
-        conv(1, 4, 4, 256, 96, 3, 1, 1),
-        conv(1, 8, 8, 48, 64, 3, 2, 1),
-        conv(1, 8, 8, 40, 33, 1, 2, 0),
-        conv(3, 7, 7, 96, 33, 3, 1, 1),
-        conv(2, 32, 32, 3, 16, 3, 1, 1),
-        conv(1, 9, 5, 17, 47, 3, 2, 1),
-        conv(2, 28, 28, 1, 8, 3, 1, 1),
-        conv(3, 14, 14, 144, 160, 3, 1, 1),
-        conv(2, 56, 56, 32, 48, 3, 1, 1),
-        conv(9, 4, 5, 16, 20, 3, 1, 2),
-        conv(2, 13, 6, 18, 16, 3, 1, 0),
+        conv([1, 64, 64, 3], 64, 7, 2, 3),
+        conv([2, 16, 16, 64], 64, 3, 1, 1),
+        conv([1, 16, 16, 64], 128, 3, 2, 1),
+        conv([1, 16, 16, 64], 128, 1, 2, 0),
+        conv([1, 2, 2, 512], 512, 3, 1, 1),
+        conv([5, 2, 2, 80], 50, 3, 1, 1),
+        conv([1, 4, 4, 256], 96, 3, 1, 1),
+        conv([1, 8, 8, 48], 64, 3, 2, 1),
+        conv([1, 8, 8, 40], 33, 1, 2, 0),
+        conv([3, 7, 7, 96], 33, 3, 1, 1),
+        conv([2, 32, 32, 3], 16, 3, 1, 1),
+        conv([1, 9, 5, 17], 47, 3, 2, 1),
+        conv([2, 28, 28, 1], 8, 3, 1, 1),
+        conv([3, 14, 14, 144], 160, 3, 1, 1),
+        conv([2, 56, 56, 32], 48, 3, 1, 1),
+        conv([9, 4, 5, 16], 20, 3, 1, 2),
+        conv([2, 13, 6, 18], 16, 3, 1, 0),
         // Filters of one position over many pixels: rows with all their columns.
-        conv(2, 20, 21, 24, 144, 1, 1, 0),
-        conv(1, 23, 29, 150, 17, 1, 1, 0),
-        conv(3, 31, 30, 16, 33, 1, 1, 0),
-        conv(1, 24, 24, 7, 3, 1, 1, 0),
+        conv([2, 20, 21, 24], 144, 1, 1, 0),
+        conv([1, 23, 29, 150], 17, 1, 1, 0),
+        conv([3, 31, 30, 16], 33, 1, 1, 0),
+        conv([1, 24, 24, 7], 3, 1, 1, 0),
         // Winograd with short tiles: lines of a plane, whole images, a few images at a time.
-        conv(2, 28, 27, 32, 48, 3, 2, 1),
-        conv(16, 14, 14, 16, 16, 3, 2, 1),
-        conv(32, 7, 7, 16, 20, 3, 1, 1),
-        conv(7, 7, 7, 16, 17, 3, 1, 1),
-        conv(3, 14, 11, 130, 144, 3, 2, 1),
+        conv([2, 28, 27, 32], 48, 3, 2, 1),
+        conv([16, 14, 14, 16], 16, 3, 2, 1),
+        conv([32, 7, 7, 16], 20, 3, 1, 1),
+        conv([7, 7, 7, 16], 17, 3, 1, 1),
+        conv([3, 14, 11, 130], 144, 3, 2, 1),
     ]
     .into_iter()
     .enumerate()
@@ -195,25 +200,25 @@ fn shapes_of_resnets() {
 #[test]
 fn odd_shapes() {
     for c in [
-        conv(1, 1, 1, 1, 1, 1, 1, 0),
-        conv(1, 1, 1, 512, 512, 3, 1, 1),
-        conv(2, 5, 7, 3, 5, 1, 3, 0),
-        conv(1, 8, 8, 10, 10, 2, 3, 0),
-        conv(1, 5, 5, 4, 20, 5, 4, 2),
-        conv(1, 3, 300, 7, 18, 3, 1, 2),
-        conv(1, 2, 2, 2, 3, 3, 2, 3),
-        conv(700, 1, 1, 24, 40, 1, 1, 0),
-        conv(1, 60, 90, 20, 16, 3, 1, 1),
-        conv(1, 6, 6, 16, 16, 5, 1, 2),
-        conv(1, 12, 12, 8, 9, 7, 2, 3),
-        conv(2, 63, 65, 4, 40, 11, 4, 2),
-        conv(3, 50, 20, 3, 33, 7, 2, 3),
-        conv(9, 33, 7, 2, 70, 4, 1, 1),
-        conv(1, 40, 11, 3, 8, 2, 5, 1),
-        conv(1, 1, 4, 3, 16, 9, 2, 4),
-        conv(1, 5, 300, 2, 10, 11, 3, 5),
-        conv(1, 12, 12, 2, 9, 8, 2, 3),
-        conv(2, 41, 230, 3, 40, 7, 2, 3),
+        conv([1, 1, 1, 1], 1, 1, 1, 0),
+        conv([1, 1, 1, 512], 512, 3, 1, 1),
+        conv([2, 5, 7, 3], 5, 1, 3, 0),
+        conv([1, 8, 8, 10], 10, 2, 3, 0),
+        conv([1, 5, 5, 4], 20, 5, 4, 2),
+        conv([1, 3, 300, 7], 18, 3, 1, 2),
+        conv([1, 2, 2, 2], 3, 3, 2, 3),
+        conv([700, 1, 1, 24], 40, 1, 1, 0),
+        conv([1, 60, 90, 20], 16, 3, 1, 1),
+        conv([1, 6, 6, 16], 16, 5, 1, 2),
+        conv([1, 12, 12, 8], 9, 7, 2, 3),
+        conv([2, 63, 65, 4], 40, 11, 4, 2),
+        conv([3, 50, 20, 3], 33, 7, 2, 3),
+        conv([9, 33, 7, 2], 70, 4, 1, 1),
+        conv([1, 40, 11, 3], 8, 2, 5, 1),
+        conv([1, 1, 4, 3], 16, 9, 2, 4),
+        conv([1, 5, 300, 2], 10, 11, 3, 5),
+        conv([1, 12, 12, 2], 9, 8, 2, 3),
+        conv([2, 41, 230, 3], 40, 7, 2, 3),
     ] {
         check(c, 3, Level::available());
     }
@@ -222,7 +227,7 @@ fn odd_shapes() {
 /// One pass over the weights against three: backward_weight, step, backward_input, by the same algorithm.
 fn check_backward_step(conv: Conv2d) {
     let len = conv.weights().len();
-    let (x, dy, before) = (random(conv.x_len(), 1), random(conv.y_len(), 2), random(conv.x_len(), 5));
+    let (x, dy, before) = (&random(conv.x_len(), 1), &random(conv.y_len(), 2), random(conv.x_len(), 5));
     let (mut w, mut m) = (vec![0.0; len], vec![0.0; len]);
     conv.weights().pack(&random(conv.weights().numbers(), 3), &mut w);
     conv.weights().pack(&random(conv.weights().numbers(), 4), &mut m);
@@ -237,13 +242,16 @@ fn check_backward_step(conv: Conv2d) {
     for level in Level::available() {
         for threads in threads() {
             let cpu = Cpu { level, threads: &threads };
-            let scratch = |pass| vec![f32::NAN; conv.scratch_len(pass, Algorithm::Stream, Memory::Fast, threads.count())];
+            let algorithm = Algorithm::Stream;
+            let room = |pass| vec![f32::NAN; conv.scratch_len(pass, algorithm, Memory::Fast, threads.count())];
             for (sgd, first) in rules {
                 for add in [None, Some(false), Some(true)] {
                     let (mut w1, mut m1, mut dx1, mut dw) = (w.clone(), m.clone(), before.clone(), vec![f32::NAN; len]);
-                    conv.backward_weight(&cpu, Algorithm::Stream, &x, &dy, &mut dw, false, &mut scratch(Pass::BackwardWeight));
+                    let scratch = &mut room(Pass::BackwardWeight);
+                    conv.backward_weight(&cpu, algorithm, conv2d::BackwardWeight { x, dy, dw: &mut dw, add: false, scratch });
                     if let Some(add) = add {
-                        conv.backward_input(&cpu, Algorithm::Stream, &w1, &dy, &mut dx1, add, &mut scratch(Pass::BackwardInput));
+                        let scratch = &mut room(Pass::BackwardInput);
+                        conv.backward_input(&cpu, algorithm, conv2d::BackwardInput { w: &w1, dy, dx: &mut dx1, add, scratch });
                     }
                     sgd::step(&cpu, &sgd, &mut w1, &dw, Some(&mut m1), first);
 
@@ -251,8 +259,9 @@ fn check_backward_step(conv: Conv2d) {
                     if first {
                         m2.fill(f32::NAN); // not to be read
                     }
-                    let dx = add.map(|add| (&mut dx2[..], add));
-                    conv.backward_step(&cpu, &sgd, &x, &dy, &mut w2, &mut m2, first, dx, &mut scratch(Pass::BackwardWeight));
+                    scratch.fill(f32::NAN);
+                    let (w, momentum, dx, adds) = (&mut w2, &mut m2, add.map(|_| &mut dx2[..]), add == Some(true));
+                    conv.backward_step(&cpu, &sgd, conv2d::BackwardStep { x, dy, w, momentum, first, dx, add: adds, scratch });
                     for (what, a, b) in [("w", &w1, &w2), ("momentum", &m1, &m2), ("dx", &dx1, &dx2)] {
                         let same = a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
                         assert!(same, "{what} of {conv:?} {level} {sgd:?} add {add:?} {} threads", threads.count());
@@ -266,12 +275,12 @@ fn check_backward_step(conv: Conv2d) {
 #[test]
 fn one_pass_backward_gives_the_bits_of_three() {
     for c in [
-        conv(1, 2, 2, 96, 64, 3, 1, 1),
-        conv(1, 4, 4, 40, 48, 3, 2, 1),
-        conv(2, 4, 4, 17, 33, 3, 1, 1),
-        conv(3, 1, 1, 70, 10, 1, 1, 0),
-        conv(1, 5, 3, 9, 16, 2, 3, 0),
-        conv(1, 4, 4, 33, 20, 1, 2, 0),
+        conv([1, 2, 2, 96], 64, 3, 1, 1),
+        conv([1, 4, 4, 40], 48, 3, 2, 1),
+        conv([2, 4, 4, 17], 33, 3, 1, 1),
+        conv([3, 1, 1, 70], 10, 1, 1, 0),
+        conv([1, 5, 3, 9], 16, 2, 3, 0),
+        conv([1, 4, 4, 33], 20, 1, 2, 0),
     ] {
         assert!(Algorithm::ALL.contains(&Algorithm::Stream) && conv_accepts_stream(&c), "{c:?}");
         check_backward_step(c);
@@ -286,14 +295,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: if emulated() { 10 } else { 40 }, ..Default::default() })]
     #[test]
     fn any_convolution(n in 1_usize..4, h in 1_usize..12, w in 1_usize..12, c in 1_usize..40, k in 1_usize..70, kernel in 1_usize..5, stride in 1_usize..4, pad in 0_usize..3, offset in 0_usize..16) {
-        let Ok(conv) = Conv2d::new(n, h, w, c, k, kernel, stride, pad) else { return Ok(()) };
+        let Ok(conv) = Conv2d::new([n, h, w, c], k, kernel, stride, pad) else { return Ok(()) };
         check(conv, offset, Level::available());
     }
 
     /// What Winograd's algorithms cut into tiles: whole and short ones, lines, planes and groups of images.
     #[test]
     fn any_3x3(n in 1_usize..12, h in 1_usize..24, w in 1_usize..24, c in 1_usize..36, k in 1_usize..36, stride in 1_usize..3, pad in 0_usize..3, offset in 0_usize..16) {
-        let Ok(conv) = Conv2d::new(n, h, w, c, k, 3, stride, if stride == 2 { 1 } else { pad }) else { return Ok(()) };
+        let Ok(conv) = Conv2d::new([n, h, w, c], k, 3, stride, if stride == 2 { 1 } else { pad }) else { return Ok(()) };
         check(conv, offset, Level::available());
     }
 }
@@ -396,7 +405,7 @@ proptest! {
     ) {
         let [n, c, h, w] = input;
         let conv = if square {
-            Conv2d::new(n, h, w, c, k, kernel[0], stride[0], pad[0])
+            Conv2d::new([n, h, w, c], k, kernel[0], stride[0], pad[0])
         } else {
             let window = Window { kernel, stride, pad, dilation };
             Shape::new(n, c, h, w).and_then(|input| Conv2d::general(input, k, window, groups))
@@ -431,12 +440,15 @@ fn linear_layers() {
         for level in Level::available() {
             for threads in threads() {
                 let cpu = Cpu { level, threads: &threads };
-                let scratch = |pass| vec![f32::NAN; linear.scratch_len(pass, Memory::Small, threads.count())];
+                let room = |pass| vec![f32::NAN; linear.scratch_len(pass, Memory::Small, threads.count())];
                 let (mut y, mut dx) = (vec![f32::NAN; n * outputs], vec![f32::NAN; n * inputs]);
                 let (mut dw, mut db, mut unpacked) = (vec![f32::NAN; layout.len()], vec![f32::NAN; outputs], vec![0.0; inputs * outputs]);
-                linear.forward(&cpu, &x, &packed, Some(&b), &mut y, &mut scratch(Pass::Forward));
-                linear.backward_input(&cpu, &packed, &dy, &mut dx, false, &mut scratch(Pass::BackwardInput));
-                linear.backward_weight(&cpu, &x, &dy, &mut dw, false, &mut scratch(Pass::BackwardWeight));
+                let (w, scratch) = (&packed, &mut room(Pass::Forward));
+                linear.forward(&cpu, linear::Forward { x: &x, w, b: Some(&b), y: &mut y, scratch });
+                let scratch = &mut room(Pass::BackwardInput);
+                linear.backward_input(&cpu, linear::BackwardInput { w, dy: &dy, dx: &mut dx, add: false, scratch });
+                let scratch = &mut room(Pass::BackwardWeight);
+                linear.backward_weight(&cpu, linear::BackwardWeight { x: &x, dy: &dy, dw: &mut dw, add: false, scratch });
                 linear.backward_bias(&cpu, &dy, &mut db, false);
                 linear.backward_bias(&cpu, &dy, &mut db, true);
                 db.iter_mut().for_each(|v| *v /= 2.0);
@@ -453,13 +465,13 @@ fn linear_layers() {
 
 #[test]
 fn sizes_that_make_no_sense_are_errors() {
-    assert!(Conv2d::new(0, 8, 8, 3, 4, 3, 1, 1).is_err());
-    assert!(Conv2d::new(1, 8, 8, 3, 0, 3, 1, 1).is_err());
-    assert!(Conv2d::new(1, 2, 2, 3, 4, 5, 1, 1).is_err());
-    assert!(Conv2d::new(1, 8, 8, 3, 4, 3, 0, 1).is_err());
-    assert!(Conv2d::new(1 << 20, 1 << 20, 1 << 20, 3, 4, 3, 1, 1).is_err());
-    assert!(Conv2d::new(usize::MAX >> 6, 1, 1, 1, 1, 1 << (usize::BITS / 2), 1, 0).is_err());
-    assert!(Conv2d::new(1, 8, 8, 3, 4, 3, usize::MAX, 1).is_err());
+    assert!(Conv2d::new([0, 8, 8, 3], 4, 3, 1, 1).is_err());
+    assert!(Conv2d::new([1, 8, 8, 3], 0, 3, 1, 1).is_err());
+    assert!(Conv2d::new([1, 2, 2, 3], 4, 5, 1, 1).is_err());
+    assert!(Conv2d::new([1, 8, 8, 3], 4, 3, 0, 1).is_err());
+    assert!(Conv2d::new([1 << 20, 1 << 20, 1 << 20, 3], 4, 3, 1, 1).is_err());
+    assert!(Conv2d::new([usize::MAX >> 6, 1, 1, 1], 1, 1 << (usize::BITS / 2), 1, 0).is_err());
+    assert!(Conv2d::new([1, 8, 8, 3], 4, 3, usize::MAX, 1).is_err());
     let shape = Shape::new(1, 6, 8, 8).expect("a shape");
     let square = Window::square(3, 1, 1);
     assert_eq!(Conv2d::general(shape, 8, square, 3), Err(Error::Groups { channels: 8, groups: 3 }));

@@ -2,8 +2,8 @@
 //! other, for every algorithm, at every level, on any number of threads.
 
 use nunatak_core::Shape;
-use nunatak_kernels::batchnorm::{self, BatchNorm};
-use nunatak_kernels::conv2d::{Activation, Bias, Normalise, Window};
+use nunatak_kernels::batchnorm::{self, BatchNorm, ForwardRunning, Running};
+use nunatak_kernels::conv2d::{Activation, Bias, Forward, ForwardMoments, ForwardOver, Normalise, Window};
 use nunatak_kernels::{Algorithm, Conv2d, Cpu, Finish, Level, Memory, Pass, Pointwise, Threads, elementwise, pointwise, relu};
 
 fn random(len: usize, seed: u64) -> Vec<f32> {
@@ -42,22 +42,22 @@ fn general([n, c, h, w]: [usize; 4], k: usize, window: Window, groups: usize) ->
 fn shapes() -> Vec<Conv2d> {
     let left_out = |conv: &Conv2d| emulated() && conv.products() > EMULATED;
     [
-        (1, 9, 7, 3, 5, 3, 1, 1),
-        (2, 13, 6, 18, 16, 3, 1, 0),
-        (1, 16, 16, 64, 64, 3, 1, 1),
-        (3, 7, 7, 144, 160, 3, 1, 1),
-        (2, 9, 11, 17, 47, 3, 2, 1),
-        (1, 2, 2, 96, 97, 3, 1, 1),
-        (2, 21, 20, 3, 24, 7, 2, 3),
-        (2, 8, 8, 33, 70, 1, 2, 0),
-        (1, 6, 5, 70, 72, 3, 1, 1),
-        (1, 1, 1, 1, 1, 1, 1, 0),
-        (5, 40, 43, 20, 24, 3, 1, 1),
-        (2, 19, 20, 24, 40, 1, 1, 0),
-        (1, 41, 50, 33, 17, 1, 1, 0),
+        ([1, 9, 7, 3], 5, 3, 1, 1),
+        ([2, 13, 6, 18], 16, 3, 1, 0),
+        ([1, 16, 16, 64], 64, 3, 1, 1),
+        ([3, 7, 7, 144], 160, 3, 1, 1),
+        ([2, 9, 11, 17], 47, 3, 2, 1),
+        ([1, 2, 2, 96], 97, 3, 1, 1),
+        ([2, 21, 20, 3], 24, 7, 2, 3),
+        ([2, 8, 8, 33], 70, 1, 2, 0),
+        ([1, 6, 5, 70], 72, 3, 1, 1),
+        ([1, 1, 1, 1], 1, 1, 1, 0),
+        ([5, 40, 43, 20], 24, 3, 1, 1),
+        ([2, 19, 20, 24], 40, 1, 1, 0),
+        ([1, 41, 50, 33], 17, 1, 1, 0),
     ]
     .into_iter()
-    .map(|(n, h, w, c, k, kernel, stride, pad)| Conv2d::new(n, h, w, c, k, kernel, stride, pad).expect("a valid convolution"))
+    .map(|(input, k, kernel, stride, pad)| Conv2d::new(input, k, kernel, stride, pad).expect("a valid convolution"))
     .chain([
         general([2, 24, 14, 15], 24, Window::square(3, 1, 1), 24),
         general([1, 72, 29, 30], 72, Window::square(5, 2, 2), 72),
@@ -76,13 +76,13 @@ fn normalised_output_has_the_bits_of_separate_passes() {
     for conv in shapes() {
         let rows = conv.y_len() / conv.k();
         let norm = BatchNorm { rows, channels: conv.k(), eps: 1e-5 };
-        let (x, residual) = (random(conv.x_len(), 1), random(conv.y_len(), 2));
-        let mut w = vec![0.0; conv.weights().len()];
-        conv.weights().pack(&random(conv.weights().numbers(), 3), &mut w);
-        let (gamma, beta, mean) = (random(conv.k(), 4), random(conv.k(), 5), random(conv.k(), 6));
-        let var: Vec<f32> = random(conv.k(), 7).iter().map(|v| v.abs() + 0.1).collect();
+        let (x, residual) = (&random(conv.x_len(), 1), random(conv.y_len(), 2));
+        let w = &mut vec![0.0; conv.weights().len()];
+        conv.weights().pack(&random(conv.weights().numbers(), 3), w);
+        let (gamma, beta, mean) = (&random(conv.k(), 4), &random(conv.k(), 5), &random(conv.k(), 6));
+        let var = &random(conv.k(), 7).iter().map(|v| v.abs() + 0.1).collect::<Vec<f32>>();
         let scale: Vec<f32> =
-            var.iter().zip(&gamma).map(|(v, g)| (1.0 / (f64::from(*v) + f64::from(norm.eps)).sqrt() * f64::from(*g)) as f32).collect();
+            var.iter().zip(gamma).map(|(v, g)| (1.0 / (f64::from(*v) + f64::from(norm.eps)).sqrt() * f64::from(*g)) as f32).collect();
         for level in Level::available() {
             for &algorithm in Algorithm::ALL.iter().filter(|a| conv.accepts(Pass::Forward, **a)) {
                 for (add, activation) in [true, false].into_iter().flat_map(|add| ACTIVATIONS.map(|activation| (add, activation))) {
@@ -90,10 +90,13 @@ fn normalised_output_has_the_bits_of_separate_passes() {
                         let cpu = Cpu { level, threads: &threads };
                         let scratch = || vec![f32::NAN; conv.scratch_len(Pass::Forward, algorithm, Memory::Fast, threads.count())];
                         let mut plain = vec![f32::NAN; conv.y_len()];
-                        conv.forward(&cpu, algorithm, &x, &w, &mut plain, false, Finish::None, &mut scratch());
+                        let (finish, scratch) = (Finish::None, &mut scratch());
+                        conv.forward(&cpu, algorithm, Forward { x, w, y: &mut plain, add: false, finish, scratch });
                         let mut room = vec![0.0_f64; norm.scratch_len(threads.count()).div_ceil(2) + 8];
                         let room: &mut [f32] = bytemuck::cast_slice_mut(&mut room);
-                        batchnorm::forward_running(&cpu, &norm, None, &gamma, &beta, &mean, &var, &mut plain, room);
+                        let running = Running { mean, var };
+                        let call = ForwardRunning { x: None, gamma, beta, running, y: &mut plain, scratch: room };
+                        batchnorm::forward_running(&cpu, &norm, call);
                         if add {
                             elementwise::add_assign(&cpu, &residual, &mut plain);
                         }
@@ -104,15 +107,11 @@ fn normalised_output_has_the_bits_of_separate_passes() {
                             Activation::Hardswish => pointwise::forward(&cpu, Pointwise::Hardswish, None, &mut plain),
                         }
 
-                        let finish = Finish::Normalise(Normalise {
-                            mean: &mean,
-                            scale: &scale,
-                            shift: &beta,
-                            residual: add.then_some(&residual),
-                            activation,
-                        });
+                        let residual = add.then_some(&residual[..]);
+                        let finish = Finish::Normalise(Normalise { mean, scale: &scale, shift: beta, residual, activation });
                         let mut y = vec![f32::NAN; conv.y_len()];
-                        conv.forward(&cpu, algorithm, &x, &w, &mut y, false, finish, &mut scratch());
+                        scratch.fill(f32::NAN);
+                        conv.forward(&cpu, algorithm, Forward { x, w, y: &mut y, add: false, finish, scratch });
                         let same = y.iter().zip(&plain).all(|(a, b)| a.to_bits() == b.to_bits());
                         assert!(same, "{conv:?} {algorithm} {level} {} threads, add {add}, {activation:?}", threads.count());
                     }
@@ -127,9 +126,9 @@ fn normalised_output_has_the_bits_of_separate_passes() {
 fn a_residual_in_place_gives_the_bits_of_one_apart() {
     let mut done = 0;
     for conv in shapes() {
-        let (x, residual) = (random(conv.x_len(), 1), random(conv.y_len(), 2));
-        let mut w = vec![0.0; conv.weights().len()];
-        conv.weights().pack(&random(conv.weights().numbers(), 3), &mut w);
+        let (x, residual) = (&random(conv.x_len(), 1), random(conv.y_len(), 2));
+        let w = &mut vec![0.0; conv.weights().len()];
+        conv.weights().pack(&random(conv.weights().numbers(), 3), w);
         let [mean, scale, shift] = [4, 5, 6].map(|seed| random(conv.k(), seed));
         for level in Level::available() {
             for threads in threads() {
@@ -137,12 +136,12 @@ fn a_residual_in_place_gives_the_bits_of_one_apart() {
                 for memory in [Memory::Fast, Memory::Small, Memory::Tiny] {
                     let Some(len) = conv.over_scratch_len(memory, threads.count()) else { continue };
                     let how = Normalise { mean: &mean, scale: &scale, shift: &shift, residual: None, activation: Activation::Relu };
-                    let mut scratch = vec![f32::NAN; conv.scratch_len(Pass::Forward, Algorithm::Gemm, memory, threads.count())];
+                    let scratch = &mut vec![f32::NAN; conv.scratch_len(Pass::Forward, Algorithm::Gemm, memory, threads.count())];
                     let mut due = vec![f32::NAN; conv.y_len()];
-                    let apart = Finish::Normalise(Normalise { residual: Some(&residual), ..how });
-                    conv.forward(&cpu, Algorithm::Gemm, &x, &w, &mut due, false, apart, &mut scratch);
+                    let finish = Finish::Normalise(Normalise { residual: Some(&residual), ..how });
+                    conv.forward(&cpu, Algorithm::Gemm, Forward { x, w, y: &mut due, add: false, finish, scratch });
                     let mut y = residual.clone();
-                    conv.forward_over(&cpu, &x, &w, &mut y, &how, &mut vec![f32::NAN; len]);
+                    conv.forward_over(&cpu, ForwardOver { x, w, y: &mut y, how, scratch: &mut vec![f32::NAN; len] });
                     let same = y.iter().zip(&due).all(|(a, b)| a.to_bits() == b.to_bits());
                     assert!(same, "{conv:?} {level} {} threads, {memory:?}", threads.count());
                     done += 1;
@@ -183,7 +182,7 @@ fn activations_and_bias_are_applied_to_every_number() {
                 let run = |finish| {
                     let mut y = vec![f32::NAN; conv.y_len()];
                     let mut scratch = vec![f32::NAN; conv.scratch_len(Pass::Forward, algorithm, Memory::Fast, 1)];
-                    conv.forward(&cpu, algorithm, &x, &w, &mut y, false, finish, &mut scratch);
+                    conv.forward(&cpu, algorithm, Forward { x: &x, w: &w, y: &mut y, add: false, finish, scratch: &mut scratch });
                     y
                 };
                 let plain = run(Finish::None);
@@ -207,18 +206,18 @@ fn activations_and_bias_are_applied_to_every_number() {
 #[test]
 #[should_panic(expected = "bias for the output channels of")]
 fn a_bias_of_another_length_is_refused() {
-    let conv = Conv2d::new(1, 4, 4, 2, 3, 1, 1, 0).expect("valid");
+    let conv = Conv2d::new([1, 4, 4, 2], 3, 1, 1, 0).expect("valid");
     let cpu = Cpu { level: Level::PORTABLE, threads: &Threads::serial() };
     let mut scratch = vec![0.0; conv.scratch_len(Pass::Forward, Algorithm::Gemm, Memory::Fast, 1)];
     let w = vec![0.0; conv.weights().len()];
     let finish = Finish::Bias(Bias { bias: &[0.0; 2], activation: Activation::None });
-    conv.forward(&cpu, Algorithm::Gemm, &[0.0; 32], &w, &mut [0.0; 48], false, finish, &mut scratch);
+    conv.forward(&cpu, Algorithm::Gemm, Forward { x: &[0.0; 32], w: &w, y: &mut [0.0; 48], add: false, finish, scratch: &mut scratch });
 }
 
 #[test]
 #[should_panic(expected = "the residual of")]
 fn a_residual_of_another_size_is_refused() {
-    let conv = Conv2d::new(1, 4, 4, 2, 3, 1, 1, 0).expect("valid");
+    let conv = Conv2d::new([1, 4, 4, 2], 3, 1, 1, 0).expect("valid");
     let cpu = Cpu { level: Level::PORTABLE, threads: &Threads::serial() };
     let table = [0.0; 3];
     let finish = Finish::Normalise(Normalise {
@@ -230,17 +229,17 @@ fn a_residual_of_another_size_is_refused() {
     });
     let mut scratch = vec![0.0; conv.scratch_len(Pass::Forward, Algorithm::Gemm, Memory::Fast, 1)];
     let w = vec![0.0; conv.weights().len()];
-    conv.forward(&cpu, Algorithm::Gemm, &[0.0; 32], &w, &mut [0.0; 48], false, finish, &mut scratch);
+    conv.forward(&cpu, Algorithm::Gemm, Forward { x: &[0.0; 32], w: &w, y: &mut [0.0; 48], add: false, finish, scratch: &mut scratch });
 }
 
 /// Moments against two passes over y in f64, both memory settings.
 #[test]
 fn moments_are_those_of_the_output() {
     for conv in shapes() {
-        let (x, k) = (random(conv.x_len(), 1).iter().map(|v| v + 3.0).collect::<Vec<_>>(), conv.k());
+        let (x, k) = (&random(conv.x_len(), 1).iter().map(|v| v + 3.0).collect::<Vec<_>>(), conv.k());
         let rows = conv.y_len() / k;
-        let mut w = vec![0.0; conv.weights().len()];
-        conv.weights().pack(&random(conv.weights().numbers(), 3), &mut w);
+        let w = &mut vec![0.0; conv.weights().len()];
+        conv.weights().pack(&random(conv.weights().numbers(), 3), w);
         for level in Level::available() {
             for &algorithm in Algorithm::ALL.iter().filter(|a| conv.accepts(Pass::Forward, **a)) {
                 for memory in Memory::ALL {
@@ -250,10 +249,12 @@ fn moments_are_those_of_the_output() {
                         let cpu = Cpu { level, threads: &threads };
                         let own = conv.scratch_len(Pass::Forward, algorithm, memory, threads.count());
                         let (mut plain, mut y) = (vec![f32::NAN; conv.y_len()], vec![f32::NAN; conv.y_len()]);
-                        conv.forward(&cpu, algorithm, &x, &w, &mut plain, false, Finish::None, &mut vec![f32::NAN; own]);
-                        let mut scratch = vec![f32::NAN; conv.moments_scratch_len(algorithm, memory) + own];
+                        let (finish, scratch) = (Finish::None, &mut vec![f32::NAN; own]);
+                        conv.forward(&cpu, algorithm, Forward { x, w, y: &mut plain, add: false, finish, scratch });
+                        let scratch = &mut vec![f32::NAN; conv.moments_scratch_len(algorithm, memory) + own];
                         let mut moments = vec![f64::NAN; 2 * k];
-                        conv.forward_moments(&cpu, algorithm, memory, &x, &w, &mut y, &mut moments, &mut scratch);
+                        let call = ForwardMoments { x, w, y: &mut y, moments: &mut moments, scratch };
+                        conv.forward_moments(&cpu, algorithm, memory, call);
                         assert!(y.iter().zip(&plain).all(|(a, b)| a.to_bits() == b.to_bits()), "{what}: y");
                         for c in 0..k {
                             let column = || y.iter().skip(c).step_by(k).map(|v| f64::from(*v));

@@ -30,7 +30,7 @@ pub use graph::GraphRoom;
 pub(crate) use graph::{Declared, Recorder, Recording, Text};
 pub use init::Init;
 pub(crate) use init::draw_order;
-pub(crate) use scope::{Declaration, Layout};
+pub(crate) use scope::{Declaration, Layout, Parameter};
 pub use scope::{Draw, Pair, Scope};
 pub use usual::{Loss, Usual};
 pub use var::Var;

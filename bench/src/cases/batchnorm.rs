@@ -4,7 +4,7 @@
 use crate::buffer::{Buffer, Buffers};
 use crate::case::{Case, Prepare, TOLERANCE, Timer, bytes_of, compare};
 use crate::settings::Settings;
-use nunatak_kernels::batchnorm::{self, BatchNorm};
+use nunatak_kernels::batchnorm::{self, BackwardInput, BackwardSums, BatchNorm, ForwardBatch, ForwardRunning, Moving, Running};
 use nunatak_kernels::{Cpu, reference};
 
 /// The cases of all cells.
@@ -70,22 +70,29 @@ fn forward_batch(p: BatchNorm, cpu: &Cpu, time: Timer) {
     let mut t = tensors(&p, cpu);
     let run = |t: &mut Tensors| {
         let Tensors { x, gamma, beta, mean, var, y, saved, scratch, .. } = t;
-        batchnorm::forward_batch(cpu, &p, x, gamma, beta, mean, var, 0.1, y, saved, scratch);
+        let running = Moving { mean, var, factor: 0.1 };
+        batchnorm::forward_batch(cpu, &p, ForwardBatch { x: Some(x), moments: None, gamma, beta, running, y, saved, scratch });
     };
     run(&mut t);
     let c = p.channels;
-    let (mut y, mut saved) = (vec![0.0; t.y.len()], vec![0.0; 2 * c]);
-    reference::batchnorm::forward_batch(&p, &t.x, &t.gamma, &t.beta, &mut vec![0.0; c], &mut vec![1.0; c], 0.1, &mut y, &mut saved);
-    compare("batchnorm forward", &t.y, &y, TOLERANCE);
+    let (y, saved) = (&mut vec![0.0; t.y.len()], &mut vec![0.0; 2 * c]);
+    let Tensors { x, gamma, beta, .. } = &t;
+    let running = Moving { mean: &mut vec![0.0; c], var: &mut vec![1.0; c], factor: 0.1 };
+    reference::batchnorm::forward_batch(&p, reference::batchnorm::ForwardBatch { x, gamma, beta, running, y, saved });
+    compare("batchnorm forward", &t.y, y, TOLERANCE);
     time(&mut || run(&mut t));
 }
 
 fn forward_running(p: BatchNorm, cpu: &Cpu, time: Timer) {
     let mut t = tensors(&p, cpu);
     let mut truth = vec![0.0; t.y.len()];
-    reference::batchnorm::forward_running(&p, &t.x, &t.gamma, &t.beta, &t.mean, &t.var, &mut truth);
+    let Tensors { x, gamma, beta, mean, var, .. } = &t;
+    let running = Running { mean, var };
+    reference::batchnorm::forward_running(&p, reference::batchnorm::ForwardRunning { x, gamma, beta, running, y: &mut truth });
     let run = |t: &mut Tensors| {
-        batchnorm::forward_running(cpu, &p, Some(&t.x), &t.gamma, &t.beta, &t.mean, &t.var, &mut t.y, &mut t.scratch);
+        let Tensors { x, gamma, beta, mean, var, y, scratch, .. } = t;
+        let running = Running { mean, var };
+        batchnorm::forward_running(cpu, &p, ForwardRunning { x: Some(x), gamma, beta, running, y, scratch });
     };
     run(&mut t);
     compare("batchnorm forward_running", &t.y, &truth, TOLERANCE);
@@ -96,11 +103,12 @@ fn forward_running(p: BatchNorm, cpu: &Cpu, time: Timer) {
 fn before_backward(p: &BatchNorm, cpu: &Cpu) -> (Tensors, [Vec<f64>; 3]) {
     let mut t = tensors(p, cpu);
     let Tensors { x, dy, gamma, beta, mean, var, y, saved, sums, scratch } = &mut t;
-    batchnorm::forward_batch(cpu, p, x, gamma, beta, mean, var, 0.1, y, saved, scratch);
-    batchnorm::backward_sums(cpu, p, x, dy, saved, sums, scratch);
+    let running = Moving { mean, var, factor: 0.1 };
+    batchnorm::forward_batch(cpu, p, ForwardBatch { x: Some(x), moments: None, gamma, beta, running, y, saved, scratch });
+    batchnorm::backward_sums(cpu, p, BackwardSums { x, dy, saved, sums, scratch });
     let mut truth = [vec![0.0; x.len()], vec![0.0; p.channels], vec![0.0; p.channels]];
     let [dx, dgamma, dbeta] = &mut truth;
-    reference::batchnorm::backward_batch(p, x, dy, gamma, dx, dgamma, dbeta);
+    reference::batchnorm::backward_batch(p, reference::batchnorm::Backward { x, dy, gamma, dx, dgamma, dbeta });
     (t, truth)
 }
 
@@ -108,13 +116,15 @@ fn backward_sums(p: BatchNorm, cpu: &Cpu, time: Timer) {
     let (mut t, [_, dgamma, dbeta]) = before_backward(&p, cpu);
     // Held against the largest of both: of numbers without a mean, either sum may be near zero.
     compare("batchnorm backward_weight", &t.sums, &[dgamma, dbeta].concat(), TOLERANCE);
-    time(&mut || batchnorm::backward_sums(cpu, &p, &t.x, &t.dy, &t.saved, &mut t.sums, &mut t.scratch));
+    let Tensors { x, dy, saved, sums, scratch, .. } = &mut t;
+    time(&mut || batchnorm::backward_sums(cpu, &p, BackwardSums { x, dy, saved, sums, scratch }));
 }
 
 fn backward_input(p: BatchNorm, cpu: &Cpu, time: Timer) {
     let (mut t, [dx, ..]) = before_backward(&p, cpu);
     let run = |t: &mut Tensors| {
-        batchnorm::backward_input(cpu, &p, &t.x, Some(&t.dy), &t.gamma, &t.saved, &t.sums, &mut t.y, &mut t.scratch);
+        let Tensors { x, dy, gamma, saved, sums, y: dx, scratch, .. } = t;
+        batchnorm::backward_input(cpu, &p, BackwardInput { x, dy: Some(dy), gamma, saved, sums, dx, scratch });
     };
     run(&mut t);
     compare("batchnorm backward_input", &t.y, &dx, TOLERANCE);

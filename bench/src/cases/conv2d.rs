@@ -6,6 +6,7 @@
 use crate::buffer::{Buffer, Buffers};
 use crate::case::{Case, TOLERANCE, Timer, bytes_of, compare};
 use crate::settings::Settings;
+use nunatak_kernels::conv2d::{BackwardInput, BackwardWeight, Forward};
 use nunatak_kernels::{Algorithm, Conv2d, Cpu, Finish, Memory, Pass, reference};
 use std::sync::{Arc, OnceLock};
 
@@ -92,9 +93,9 @@ impl Tensors {
     fn run(&mut self, conv: &Conv2d, cpu: &Cpu, pass: Pass, algorithm: Algorithm) {
         let Tensors { x, w, y, out, scratch, .. } = self;
         match pass {
-            Pass::Forward => conv.forward(cpu, algorithm, x, w, y, false, Finish::None, scratch),
-            Pass::BackwardInput => conv.backward_input(cpu, algorithm, w, y, out, false, scratch),
-            Pass::BackwardWeight => conv.backward_weight(cpu, algorithm, x, y, out, false, scratch),
+            Pass::Forward => conv.forward(cpu, algorithm, Forward { x, w, y, add: false, finish: Finish::None, scratch }),
+            Pass::BackwardInput => conv.backward_input(cpu, algorithm, BackwardInput { w, dy: y, dx: out, add: false, scratch }),
+            Pass::BackwardWeight => conv.backward_weight(cpu, algorithm, BackwardWeight { x, dy: y, dw: out, add: false, scratch }),
         }
     }
 

@@ -5,12 +5,13 @@
 //! each panel's sum goes to scratch, and panels are added in `f64`, in order. Which thread computes
 //! which panel changes nothing.
 
-use super::{AXES, Merged, Operand, Rows, len, merge, outer, steps};
+use super::{AXES, Merged, Operand, Operands, Rows, len, merge, outer, steps};
 use crate::isa::Isa;
 use crate::lanes::{MOST, load_padded, store_padded};
 use crate::parallel::{Chunks, RowMap, Tile, Tiles};
 use crate::reduce::Term;
 use crate::{Cpu, Task};
+use core::ops::Range;
 
 /// Elements of a panel, about.
 const PANEL: usize = 16_384;
@@ -166,37 +167,35 @@ impl<const N: usize, F: Term<N>> Task for SumTask<'_, '_, N, F> {
             let number = tile.first_row() + i;
             let (panel, k) = (number / kept, number % kept);
             let (from, to) = (panel * each, ((panel + 1) * each).min(all));
-            let base = Rows::new(sums.kept, sums.kept_steps, k, [0; N]).at;
+            let operands = Operands { x, at: Rows::new(sums.kept, sums.kept_steps, k, [0; N]).at };
             let column = tile.first_column();
             let out = tile.row(i);
             if sums.inner_kept {
-                add_rows(isa, sums, f, x, base, from..to, column, out, add);
+                if !add {
+                    out.fill(0.0);
+                }
+                add_rows(isa, sums, f, operands, from..to, column, out);
             } else {
-                let sum = sum_row(isa, sums, f, x, base, from, to) as f32;
+                let sum = sum_row(isa, sums, f, operands, from..to) as f32;
                 out[0] = if add { out[0] + sum } else { sum };
             }
         }
     }
 }
 
-/// The sums of rows, column by column.
+/// The sums of rows from a column on, column by column, added to `out`.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn add_rows<I: Isa, const N: usize, F: Term<N>>(
     isa: I,
     sums: &Sums<N>,
     f: F,
-    x: [&[f32]; N],
-    base: [usize; N],
-    rows: core::ops::Range<usize>,
+    operands: Operands<&[f32], N>,
+    rows: Range<usize>,
     column: usize,
     out: &mut [f32],
-    add: bool,
 ) {
-    if !add {
-        out.fill(0.0);
-    }
-    let mut walk = Rows::new(sums.summed, sums.summed_steps, rows.start, base);
+    let Operands { x, at } = operands;
+    let mut walk = Rows::new(sums.summed, sums.summed_steps, rows.start, at);
     let mut left = rows.len();
     let mut starts = [[0; N]; GROUP];
     while left > 0 {
@@ -282,20 +281,13 @@ fn term<I: Isa, const N: usize, F: Term<N>, const WHOLE: bool>(
     f.of(isa, v)
 }
 
-/// The sum of the elements `from` … `to` of all summed rows, one after the other.
+/// The sum of these elements of all summed rows, which lie one after the other.
 #[inline(always)]
-fn sum_row<I: Isa, const N: usize, F: Term<N>>(
-    isa: I,
-    sums: &Sums<N>,
-    f: F,
-    x: [&[f32]; N],
-    base: [usize; N],
-    from: usize,
-    to: usize,
-) -> f64 {
-    let mut rows = Rows::new(sums.summed, sums.summed_steps, from / sums.inner, base);
-    let mut column = from % sums.inner;
-    let mut left = to - from;
+fn sum_row<I: Isa, const N: usize, F: Term<N>>(isa: I, sums: &Sums<N>, f: F, operands: Operands<&[f32], N>, elements: Range<usize>) -> f64 {
+    let Operands { x, at } = operands;
+    let mut rows = Rows::new(sums.summed, sums.summed_steps, elements.start / sums.inner, at);
+    let mut column = elements.start % sums.inner;
+    let mut left = elements.end - elements.start;
     let mut total = 0.0;
     while left > 0 {
         let count = (sums.inner - column).min(left);

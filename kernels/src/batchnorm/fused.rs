@@ -13,7 +13,10 @@
 
 use super::pass::{InputBatchGated, Normalise, NormaliseAdd};
 use super::sums::{MergeStatistics, Open, Other};
-use super::{BatchNorm, CHANNELS_SAVED, TABLES, input_tables, invstd, partial_sums, repeat, rows, running_tables, split, sums_around};
+use super::{
+    BackwardInput, BackwardSums, BackwardSumsMasking, BackwardSumsRunningMasking, BatchNorm, CHANNELS_SAVED, ForwardBatch, ForwardRunning,
+    Moving, Rooms, RowSums, Statistics, Summed, input_tables, repeat, rows, running_tables, split, sums_around, sums_of,
+};
 use crate::Cpu;
 use crate::lanes::sqrt;
 
@@ -31,125 +34,93 @@ impl Then<'_> {
     pub const NOTHING: Then<'static> = Then { residual: None, relu: false };
 }
 
-/// As [`super::forward_batch`], then what `then` says.
-///
-/// | name | shape | |
-/// |---|---|---|
-/// | `x` | rows x channels | read; `None`: `y` holds it on entry |
-/// | `moments` | 2·channels: means, sums of squared deviations | read instead of x, where they are known |
-/// | `saved` | 2·channels, or 4·channels: means, inverse standard deviations, and forward's scales and shifts | overwritten |
-///
-/// and the rest as there.
+/// As [`super::forward_batch`], then what `then` says. `saved` may have 2·channels or 4·channels.
 ///
 /// # Panics
 /// If a length is wrong, or there is only one row.
-#[allow(clippy::too_many_arguments)]
-pub fn forward_batch(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    x: Option<&[f32]>,
-    moments: Option<&[f64]>,
-    gamma: &[f32],
-    beta: &[f32],
-    running_mean: &mut [f32],
-    running_var: &mut [f32],
-    factor: f32,
-    then: Then,
-    y: &mut [f32],
-    saved: &mut [f32],
-    scratch: &mut [f32],
-) {
-    let c = p.channels;
-    let per_channel = [gamma.len(), beta.len(), running_mean.len(), running_var.len(), moments.map_or(c, |m| m.len() / 2)];
+pub fn forward_batch(cpu: &Cpu, p: &BatchNorm, then: Then, call: ForwardBatch) {
+    let ForwardBatch { x, moments, gamma, beta, running, y, saved, scratch } = call;
     let tensors = [x.map_or(y.len(), <[f32]>::len), y.len(), then.residual.map_or(y.len(), <[f32]>::len)];
-    p.check(&tensors, &per_channel, scratch.len(), cpu.threads.count());
-    let (partial, rest) = scratch.split_at_mut(p.partial_len());
-    let (tables, threads) = rest.split_at_mut(TABLES * p.period());
-    let x_now = x.unwrap_or(&*y);
-    let tables = batch_tables(cpu, p, x_now, moments, gamma, beta, running_mean, running_var, factor, saved, partial, tables, threads);
+    let batch = Batch { x: x.unwrap_or(&*y), moments, gamma, beta, running, saved };
+    p.check(&tensors, &batch.per_channel(p), scratch.len(), cpu.threads.count());
+    let tables = batch.tables(cpu, p, p.rooms(scratch));
     normalise(cpu, p, x, tables, then, y);
 }
 
-/// Takes the statistics of the batch, where `moments` does not give them, moves the running ones,
-/// writes `saved`, and gives the tables of mean, scale and shift.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn batch_tables<'t>(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    x: &[f32],
-    moments: Option<&[f64]>,
-    gamma: &[f32],
-    beta: &[f32],
-    running_mean: &mut [f32],
-    running_var: &mut [f32],
-    factor: f32,
-    saved: &mut [f32],
-    partial: &mut [f32],
-    tables: &'t mut [f32],
-    threads: &mut [f32],
-) -> [&'t [f32]; 3] {
-    let c = p.channels;
-    assert!(saved.len() == 2 * c || saved.len() == CHANNELS_SAVED * c, "{} numbers to save for {c} channels", saved.len());
-    assert!(p.rows > 1, "{} rows in train mode: a variance needs at least 2", p.rows);
-    let own;
-    // The mean and the sum of squared deviations of all rows.
-    let moments = match moments {
-        Some(given) => given,
-        None => {
-            let partial = partial_sums(cpu, p, x, Other::Squares, &mut [], partial, threads);
-            cpu.level.run(MergeStatistics { p, partial });
-            own = partial;
-            &*own
+/// What a batch is normalised by: as in [`ForwardBatch`].
+pub(super) struct Batch<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) moments: Option<&'a [f64]>,
+    pub(super) gamma: &'a [f32],
+    pub(super) beta: &'a [f32],
+    pub(super) running: Moving<'a>,
+    pub(super) saved: &'a mut [f32],
+}
+
+impl Batch<'_> {
+    /// The lengths that must be the number of channels.
+    pub(super) fn per_channel(&self, p: &BatchNorm) -> [usize; 5] {
+        let moments = self.moments.map_or(p.channels, |m| m.len() / 2);
+        [self.gamma.len(), self.beta.len(), self.running.mean.len(), self.running.var.len(), moments]
+    }
+
+    /// Takes the statistics of the batch, where `moments` does not give them, moves the running ones,
+    /// writes `saved`, and gives the tables of mean, scale and shift.
+    pub(super) fn tables<'t>(self, cpu: &Cpu, p: &BatchNorm, rooms: Rooms<'t>) -> [&'t [f32]; 3] {
+        let Batch { x, moments, gamma, beta, running, saved } = self;
+        let Rooms { partial, tables, threads } = rooms;
+        let c = p.channels;
+        assert!(saved.len() == 2 * c || saved.len() == CHANNELS_SAVED * c, "{} numbers to save for {c} channels", saved.len());
+        assert!(p.rows > 1, "{} rows in train mode: a variance needs at least 2", p.rows);
+        let own;
+        // The mean and the sum of squared deviations of all rows.
+        let moments = match moments {
+            Some(given) => given,
+            None => {
+                let partial = RowSums { x, other: Other::Squares, masked: &mut [], partial, threads }.take(cpu, p);
+                cpu.level.run(MergeStatistics { p, partial });
+                own = partial;
+                &*own
+            }
+        };
+        let [mean_table, scale_table, shift_table, ..] = split(tables, p.period());
+        let n = p.rows as f64;
+        let (running_mean, running_var, factor) = (running.mean, running.var, f64::from(running.factor));
+        for i in 0..c {
+            let (mean, squares) = (moments[i], moments[c + i]);
+            let invstd = 1.0 / sqrt(squares / n + f64::from(p.eps));
+            saved[i] = mean as f32;
+            saved[c + i] = invstd as f32;
+            running_mean[i] = ((1.0 - factor) * f64::from(running_mean[i]) + factor * mean) as f32;
+            running_var[i] = ((1.0 - factor) * f64::from(running_var[i]) + factor * (squares / (n - 1.0))) as f32;
+            let scale = invstd * f64::from(gamma[i]);
+            mean_table[i] = mean as f32;
+            scale_table[i] = scale as f32;
+            // What the mean loses as f32 the shift gives back.
+            let lost = mean - f64::from(mean as f32);
+            shift_table[i] = if lost.is_finite() { (f64::from(beta[i]) - lost * scale) as f32 } else { beta[i] };
         }
-    };
-    let [mean_table, scale_table, shift_table, ..] = split(tables, p.period());
-    let n = p.rows as f64;
-    let factor = f64::from(factor);
-    for i in 0..c {
-        let (mean, squares) = (moments[i], moments[c + i]);
-        let invstd = 1.0 / sqrt(squares / n + f64::from(p.eps));
-        saved[i] = mean as f32;
-        saved[c + i] = invstd as f32;
-        running_mean[i] = ((1.0 - factor) * f64::from(running_mean[i]) + factor * mean) as f32;
-        running_var[i] = ((1.0 - factor) * f64::from(running_var[i]) + factor * (squares / (n - 1.0))) as f32;
-        let scale = invstd * f64::from(gamma[i]);
-        mean_table[i] = mean as f32;
-        scale_table[i] = scale as f32;
-        // What the mean loses as f32 the shift gives back.
-        let lost = mean - f64::from(mean as f32);
-        shift_table[i] = if lost.is_finite() { (f64::from(beta[i]) - lost * scale) as f32 } else { beta[i] };
+        if saved.len() > 2 * c {
+            saved[2 * c..3 * c].copy_from_slice(&scale_table[..c]);
+            saved[3 * c..].copy_from_slice(&shift_table[..c]);
+        }
+        repeat(c, [&mut *mean_table, &mut *scale_table, &mut *shift_table]);
+        [mean_table, scale_table, shift_table]
     }
-    if saved.len() > 2 * c {
-        saved[2 * c..3 * c].copy_from_slice(&scale_table[..c]);
-        saved[3 * c..].copy_from_slice(&shift_table[..c]);
-    }
-    repeat(c, [&mut *mean_table, &mut *scale_table, &mut *shift_table]);
-    [mean_table, scale_table, shift_table]
 }
 
 /// As [`super::forward_running`], then what `then` says.
 ///
 /// # Panics
 /// If a length is wrong.
-#[allow(clippy::too_many_arguments)]
-pub fn forward_running(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    x: Option<&[f32]>,
-    gamma: &[f32],
-    beta: &[f32],
-    running_mean: &[f32],
-    running_var: &[f32],
-    then: Then,
-    y: &mut [f32],
-    scratch: &mut [f32],
-) {
-    let per_channel = [gamma.len(), beta.len(), running_mean.len(), running_var.len()];
+pub fn forward_running(cpu: &Cpu, p: &BatchNorm, then: Then, call: ForwardRunning) {
+    let ForwardRunning { x, gamma, beta, running, y, scratch } = call;
+    let per_channel = [gamma.len(), beta.len(), running.mean.len(), running.var.len()];
     let tensors = [x.map_or(y.len(), <[f32]>::len), y.len(), then.residual.map_or(y.len(), <[f32]>::len)];
     p.check(&tensors, &per_channel, scratch.len(), cpu.threads.count());
     let [mean, scale, shift, ..] = split(&mut scratch[p.partial_len()..], p.period());
     let c = p.channels;
-    running_tables(p, [gamma, beta, running_mean, running_var], [&mut mean[..c], &mut scale[..c], &mut shift[..c]]);
+    running_tables(p, [gamma, beta, running.mean, running.var], [&mut mean[..c], &mut scale[..c], &mut shift[..c]]);
     repeat(c, [&mut *mean, &mut *scale, &mut *shift]);
     normalise(cpu, p, x, [mean, scale, shift], then, y);
 }
@@ -167,100 +138,45 @@ fn normalise(cpu: &Cpu, p: &BatchNorm, x: Option<&[f32]>, tables: [&[f32]; 3], t
     }
 }
 
-/// The sums of [`super::backward_sums`] behind a relu without a residual.
-///
-/// | name | shape | |
-/// |---|---|---|
-/// | `x` | rows x channels | read |
-/// | `dy` | rows x channels: of relu's result | read |
-/// | `saved` | 4·channels, as [`forward_batch`] left it | read |
-/// | `sums` | 2·channels: dgamma, then dbeta | overwritten |
-/// | `scratch` | [`BatchNorm::scratch_len`] | overwritten |
+/// The sums of [`super::backward_sums`] behind a relu without a residual: `dy` is that of relu's result, `saved` has
+/// 4·channels.
 ///
 /// # Panics
 /// If a length is wrong.
-pub fn backward_sums_gated(cpu: &Cpu, p: &BatchNorm, x: &[f32], dy: &[f32], saved: &[f32], sums: &mut [f32], scratch: &mut [f32]) {
+pub fn backward_sums_gated(cpu: &Cpu, p: &BatchNorm, call: BackwardSums) {
+    let BackwardSums { x, dy, saved, sums, scratch } = call;
     let c = p.channels;
     p.check(&[x.len(), dy.len()], &[saved.len() / CHANNELS_SAVED, sums.len() / 2], scratch.len(), cpu.threads.count());
-    let (partial, rest) = scratch.split_at_mut(p.partial_len());
-    let (tables, threads) = rest.split_at_mut(TABLES * p.period());
+    let Rooms { partial, tables, threads } = p.rooms(scratch);
     let [mean, scale, shift, ..] = split(tables, p.period());
     mean[..c].copy_from_slice(&saved[..c]);
     scale[..c].copy_from_slice(&saved[2 * c..3 * c]);
     shift[..c].copy_from_slice(&saved[3 * c..]);
     repeat(c, [&mut *mean, &mut *scale, &mut *shift]);
     let other = Other::Dy { mean, open: Open::Recomputed(dy, [scale, shift]) };
-    sums_around(cpu, p, x, other, &mut [], |i| f64::from(saved[c + i]), sums, partial, threads);
+    sums_around(cpu, p, RowSums { x, other, masked: &mut [], partial, threads }, Statistics::Saved(saved), sums);
 }
 
 /// The sums of [`super::backward_sums`] behind a relu whose result is `y`, with a residual or without;
 /// where y is not above zero `dy` becomes zero.
 ///
-/// | name | shape | |
-/// |---|---|---|
-/// | `x`, `y` | rows x channels | read |
-/// | `dy` | rows x channels | read, and zero where relu let nothing through |
-/// | `saved` | 2·channels, as [`forward_batch`] left it | read |
-/// | `sums` | 2·channels: dgamma, then dbeta | overwritten |
-/// | `scratch` | [`BatchNorm::scratch_len`] | overwritten |
-///
 /// # Panics
 /// If a length is wrong.
-#[allow(clippy::too_many_arguments)]
-pub fn backward_sums_masking(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    x: &[f32],
-    y: &[f32],
-    dy: &mut [f32],
-    saved: &[f32],
-    sums: &mut [f32],
-    scratch: &mut [f32],
-) {
+pub fn backward_sums_masking(cpu: &Cpu, p: &BatchNorm, call: BackwardSumsMasking) {
+    let BackwardSumsMasking { x, y, dy, saved, sums, scratch } = call;
     p.check(&[x.len(), y.len(), dy.len()], &[saved.len() / 2, sums.len() / 2], scratch.len(), cpu.threads.count());
-    let c = p.channels;
-    masking(cpu, p, x, y, dy, &saved[..c], |i| f64::from(saved[c + i]), sums, scratch);
+    sums_of(cpu, p, Summed { x, open: Open::Where(y), masked: dy, statistics: Statistics::Saved(saved) }, sums, scratch);
 }
 
 /// The same, of running statistics.
 ///
 /// # Panics
 /// If a length is wrong.
-#[allow(clippy::too_many_arguments)]
-pub fn backward_sums_running_masking(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    x: &[f32],
-    y: &[f32],
-    dy: &mut [f32],
-    running_mean: &[f32],
-    running_var: &[f32],
-    sums: &mut [f32],
-    scratch: &mut [f32],
-) {
-    let per_channel = [running_mean.len(), running_var.len(), sums.len() / 2];
+pub fn backward_sums_running_masking(cpu: &Cpu, p: &BatchNorm, call: BackwardSumsRunningMasking) {
+    let BackwardSumsRunningMasking { x, y, dy, running, sums, scratch } = call;
+    let per_channel = [running.mean.len(), running.var.len(), sums.len() / 2];
     p.check(&[x.len(), y.len(), dy.len()], &per_channel, scratch.len(), cpu.threads.count());
-    masking(cpu, p, x, y, dy, running_mean, |i| invstd(p, running_var[i]), sums, scratch);
-}
-
-#[allow(clippy::too_many_arguments)]
-fn masking(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    x: &[f32],
-    y: &[f32],
-    dy: &mut [f32],
-    mean: &[f32],
-    invstd: impl Fn(usize) -> f64,
-    sums: &mut [f32],
-    scratch: &mut [f32],
-) {
-    let (partial, rest) = scratch.split_at_mut(p.partial_len());
-    let (tables, threads) = rest.split_at_mut(TABLES * p.period());
-    let table = &mut tables[..p.period()];
-    table[..p.channels].copy_from_slice(mean);
-    repeat(p.channels, [&mut *table]);
-    sums_around(cpu, p, x, Other::Dy { mean: table, open: Open::Where(y) }, dy, invstd, sums, partial, threads);
+    sums_of(cpu, p, Summed { x, open: Open::Where(y), masked: dy, statistics: Statistics::Running(running) }, sums, scratch);
 }
 
 /// As [`super::backward_input`], behind a relu without a residual: reads what [`backward_sums_gated`]
@@ -268,18 +184,8 @@ fn masking(
 ///
 /// # Panics
 /// If a length is wrong.
-#[allow(clippy::too_many_arguments)]
-pub fn backward_input_gated(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    x: &[f32],
-    dy: Option<&[f32]>,
-    gamma: &[f32],
-    saved: &[f32],
-    sums: &[f32],
-    dx: &mut [f32],
-    scratch: &mut [f32],
-) {
+pub fn backward_input_gated(cpu: &Cpu, p: &BatchNorm, call: BackwardInput) {
+    let BackwardInput { x, dy, gamma, saved, sums, dx, scratch } = call;
     let tensors = [x.len(), dy.map_or(dx.len(), <[f32]>::len), dx.len()];
     p.check(&tensors, &[gamma.len(), saved.len() / CHANNELS_SAVED, sums.len() / 2], scratch.len(), cpu.threads.count());
     let c = p.channels;

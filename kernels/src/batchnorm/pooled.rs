@@ -8,9 +8,9 @@
 //! The same bits as [`super::fused::forward_batch`] with relu and [`crate::maxpool::forward`] called
 //! one after the other, which are the reference.
 
-use super::fused::batch_tables;
+use super::fused::Batch;
 use super::pass::{Normalise, RowsTask};
-use super::{BatchNorm, TABLES};
+use super::{BatchNorm, Moving};
 use crate::bounds::room;
 use crate::isa::Isa;
 use crate::maxpool::{ForwardTask, MaxPool};
@@ -45,40 +45,38 @@ pub fn scratch_len(p: &BatchNorm, pool: &MaxPool, threads: usize) -> usize {
     room(&[&[p.scratch_len(threads)], &[threads, image(pool).h, pool.w, pool.c]])
 }
 
+/// The tensors of [`forward_batch`].
+#[derive(Debug)]
+pub struct ForwardBatch<'a> {
+    /// The pooling's input: read.
+    pub x: &'a [f32],
+    /// 2·channels: means, then sums of squared deviations. Read instead of taking them from x where they are known.
+    pub moments: Option<&'a [f64]>,
+    /// channels: read.
+    pub gamma: &'a [f32],
+    /// channels: read.
+    pub beta: &'a [f32],
+    /// Moved towards the batch's statistics.
+    pub running: Moving<'a>,
+    /// The pooling's output: overwritten.
+    pub y: &'a mut [f32],
+    /// As `y`, where it is asked for: overwritten. For [`crate::maxpool::backward_input`].
+    pub index: Option<&'a mut [u8]>,
+    /// 4·channels: overwritten, as in [`super::ForwardBatch`].
+    pub saved: &'a mut [f32],
+    /// [`scratch_len`] numbers: overwritten.
+    pub scratch: &'a mut [f32],
+}
+
 /// `y = maxpool(relu(batchnorm(x)))`, and where the maxima were.
-///
-/// | name | shape | |
-/// |---|---|---|
-/// | `x` | the pooling's input | read |
-/// | `moments` | 2·channels | read, as in [`super::fused::forward_batch`] |
-/// | `gamma`, `beta`, `running_mean`, `running_var`, `factor` | | as there |
-/// | `y` | the pooling's output | overwritten |
-/// | `index` | as `y` | overwritten: for [`crate::maxpool::backward_input`], where it is asked for |
-/// | `saved` | 4·channels | overwritten, as there |
-/// | `scratch` | [`scratch_len`] | overwritten |
 ///
 /// # Panics
 /// If a length is wrong, or there is only one row.
-#[allow(clippy::too_many_arguments)]
-pub fn forward_batch(
-    cpu: &Cpu,
-    p: &BatchNorm,
-    pool: &MaxPool,
-    x: &[f32],
-    moments: Option<&[f64]>,
-    gamma: &[f32],
-    beta: &[f32],
-    running_mean: &mut [f32],
-    running_var: &mut [f32],
-    factor: f32,
-    y: &mut [f32],
-    index: Option<&mut [u8]>,
-    saved: &mut [f32],
-    scratch: &mut [f32],
-) {
-    let per_channel = [gamma.len(), beta.len(), running_mean.len(), running_var.len(), moments.map_or(p.channels, |m| m.len() / 2)];
+pub fn forward_batch(cpu: &Cpu, p: &BatchNorm, pool: &MaxPool, call: ForwardBatch) {
+    let ForwardBatch { x, moments, gamma, beta, running, y, index, saved, scratch } = call;
+    let batch = Batch { x, moments, gamma, beta, running, saved };
     pool.check(x.len(), y.len());
-    p.check(&[x.len()], &per_channel, scratch.len(), cpu.threads.count());
+    p.check(&[x.len()], &batch.per_channel(p), scratch.len(), cpu.threads.count());
     assert_eq!(
         (pool.c, y.len(), index.as_ref().map_or(y.len(), |index| index.len())),
         (p.channels, pool.y_len(), pool.y_len()),
@@ -86,9 +84,7 @@ pub fn forward_batch(
         p.channels
     );
     let (own, lines) = scratch.split_at_mut(p.scratch_len(cpu.threads.count()));
-    let (partial, rest) = own.split_at_mut(p.partial_len());
-    let (tables, threads) = rest.split_at_mut(TABLES * p.period());
-    let tables = batch_tables(cpu, p, x, moments, gamma, beta, running_mean, running_var, factor, saved, partial, tables, threads);
+    let tables = batch.tables(cpu, p, p.rooms(own));
     let image = image(pool);
     let line = pool.out_w() * pool.c;
     let parts = (pool.n * pool.out_h()).div_ceil(LINES);
@@ -170,8 +166,8 @@ impl Task for Lines<'_, '_> {
 mod tests {
     use super::super::fused::{self, Then};
     use super::*;
-    use crate::maxpool;
     use crate::testing::*;
+    use crate::{batchnorm, maxpool};
 
     #[test]
     fn one_pass_has_the_bits_of_three() {
@@ -187,76 +183,37 @@ mod tests {
         ] {
             let pool = MaxPool { n, h, w, c, kernel, stride, pad };
             let p = BatchNorm { rows: n * h * w, channels: c, eps: 1e-5 };
-            let x = Offset::copy(&random.vector(pool.x_len()), (h + c) % 16);
-            let (gamma, beta) = (random.vector(c), random.vector(c));
+            let x = &Offset::copy(&random.vector(pool.x_len()), (h + c) % 16);
+            let (gamma, beta, zeros, ones) = (&random.vector(c), &random.vector(c), std::vec![0.0; c], std::vec![1.0; c]);
             same_bits(
                 |cpu| {
-                    let threads = cpu.threads.count();
-                    let mut scratch = Offset::scratch(scratch_len(&p, &pool, threads));
-                    let (mut m, mut v, mut saved) = (std::vec![0.0; c], std::vec![1.0; c], std::vec![f32::NAN; 4 * c]);
-                    let mut whole = Offset::nan(pool.x_len(), 3);
-                    let then = Then { residual: None, relu: true };
-                    let from = Some(&*x);
-                    fused::forward_batch(
-                        cpu,
-                        &p,
-                        from,
-                        None,
-                        &gamma,
-                        &beta,
-                        &mut m,
-                        &mut v,
-                        0.1,
-                        then,
-                        &mut whole,
-                        &mut saved,
-                        &mut scratch,
-                    );
+                    let scratch = &mut Offset::scratch(scratch_len(&p, &pool, cpu.threads.count()));
+                    let (mut m, mut v, saved) = (zeros.clone(), ones.clone(), &mut std::vec![f32::NAN; 4 * c]);
+                    let running = Moving { mean: &mut m, var: &mut v, factor: 0.1 };
+                    let whole = &mut Offset::nan(pool.x_len(), 3);
+                    let call = batchnorm::ForwardBatch { x: Some(x), moments: None, gamma, beta, running, y: whole, saved, scratch };
+                    fused::forward_batch(cpu, &p, Then { residual: None, relu: true }, call);
                     let (mut expected, mut places) = (Offset::nan(pool.y_len(), 1), std::vec![255; pool.y_len()]);
-                    maxpool::forward(cpu, &pool, &whole, &mut expected, &mut places);
+                    maxpool::forward(cpu, &pool, whole, &mut expected, &mut places);
+                    let due = (places, m, v, saved.clone());
 
-                    let (mut m2, mut v2, mut saved2) = (std::vec![0.0; c], std::vec![1.0; c], std::vec![f32::NAN; 4 * c]);
+                    let mut pooled = |y: &mut [f32], index: Option<&mut [u8]>| {
+                        let (mut m, mut v) = (zeros.clone(), ones.clone());
+                        let running = Moving { mean: &mut m, var: &mut v, factor: 0.1 };
+                        saved.fill(f32::NAN);
+                        scratch.fill(f32::NAN);
+                        forward_batch(cpu, &p, &pool, ForwardBatch { x, moments: None, gamma, beta, running, y, index, saved, scratch });
+                        (m, v, saved.clone())
+                    };
                     let (mut y, mut index) = (Offset::nan(pool.y_len(), 5), std::vec![255; pool.y_len()]);
-                    scratch.fill(f32::NAN);
-                    forward_batch(
-                        cpu,
-                        &p,
-                        &pool,
-                        &x,
-                        None,
-                        &gamma,
-                        &beta,
-                        &mut m2,
-                        &mut v2,
-                        0.1,
-                        &mut y,
-                        Some(&mut index),
-                        &mut saved2,
-                        &mut scratch,
-                    );
+                    let (m, v, saved) = pooled(&mut y, Some(&mut index));
                     for (i, (a, b)) in y.iter().zip(&*expected).enumerate() {
                         assert!(a.to_bits() == b.to_bits(), "{pool:?}: at {i} {a} instead of {b}");
                     }
+                    assert_eq!((index, m, v, saved), due, "{pool:?}");
                     let mut alone = Offset::nan(pool.y_len(), 2);
-                    let (mut m3, mut v3, mut saved3) = (std::vec![0.0; c], std::vec![1.0; c], std::vec![f32::NAN; 4 * c]);
-                    forward_batch(
-                        cpu,
-                        &p,
-                        &pool,
-                        &x,
-                        None,
-                        &gamma,
-                        &beta,
-                        &mut m3,
-                        &mut v3,
-                        0.1,
-                        &mut alone,
-                        None,
-                        &mut saved3,
-                        &mut scratch,
-                    );
+                    pooled(&mut alone, None);
                     assert!(alone.iter().zip(&*y).all(|(a, b)| a.to_bits() == b.to_bits()), "{pool:?} without places");
-                    assert_eq!((&index, &m2, &v2, &saved2), (&places, &m, &v, &saved), "{pool:?}");
                     y.to_vec()
                 },
                 |_, _| {},

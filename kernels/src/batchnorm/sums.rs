@@ -200,100 +200,109 @@ fn over_rows<I: Isa, const KIND: u8>(
     let mut i = 0;
     while i < first.len() {
         if i + 4 * I::LANES <= first.len() {
-            columns::<I, 4, KIND>(isa, x, other, masked, i, tables, first, second);
+            Columns::<I, 4> { isa, at: i }.sum::<KIND>(x, other, masked, tables, first, second);
             i += 4 * I::LANES;
         } else {
-            columns::<I, 1, KIND>(isa, x, other, masked, i, tables, first, second);
+            Columns::<I, 1> { isa, at: i }.sum::<KIND>(x, other, masked, tables, first, second);
             i += I::LANES;
         }
     }
 }
 
-/// `N` vectors of [`over_rows`], from column `at`.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn columns<I: Isa, const N: usize, const KIND: u8>(
+/// `N` vectors of columns, from column `at`. Slices are no fields: the compiler would no longer see that the loop stays
+/// inside them.
+#[derive(Clone, Copy)]
+struct Columns<I, const N: usize> {
     isa: I,
-    x: &[f32],
-    others: &[f32],
-    masked: &mut [f32],
     at: usize,
-    tables: [&[f32]; 3],
-    firsts: &mut [f32],
-    seconds: &mut [f32],
-) {
-    let period = firsts.len();
-    let zero = isa.splat(0.0);
-    let others = &others[..x.len()];
-    let masked = if KIND == WHERE { &mut masked[..x.len()] } else { &mut [] };
-    let (mut first, mut second) = ([zero; N], [zero; N]);
-    let (mut mean, mut scale, mut shift) = ([zero; N], [zero; N], [zero; N]);
-    for j in 0..N {
-        let at = at + j * I::LANES;
-        mean[j] = isa.load(&tables[0][at..]);
-        if KIND == RECOMPUTED {
-            scale[j] = isa.load(&tables[1][at..]);
-            shift[j] = isa.load(&tables[2][at..]);
-        }
-    }
-    let mut i = at;
-    while i + N * I::LANES <= x.len() {
-        let x = &x[i..i + N * I::LANES];
-        let others = &others[i..i + N * I::LANES];
-        let masked = if KIND == WHERE { &mut masked[i..i + N * I::LANES] } else { &mut [] };
+}
+
+impl<I: Isa, const N: usize> Columns<I, N> {
+    /// Their sums, as [`over_rows`] says.
+    #[inline(always)]
+    fn sum<const KIND: u8>(
+        self,
+        x: &[f32],
+        others: &[f32],
+        masked: &mut [f32],
+        tables: [&[f32]; 3],
+        firsts: &mut [f32],
+        seconds: &mut [f32],
+    ) {
+        let Columns { isa, at } = self;
+        let period = firsts.len();
+        let zero = isa.splat(0.0);
+        let others = &others[..x.len()];
+        let masked = if KIND == WHERE { &mut masked[..x.len()] } else { &mut [] };
+        let (mut first, mut second) = ([zero; N], [zero; N]);
+        let (mut mean, mut scale, mut shift) = ([zero; N], [zero; N], [zero; N]);
         for j in 0..N {
-            let v = j * I::LANES;
-            // Where a row is wider than what is summed at a time, its parts are no order that a CPU foresees.
-            if period > N * I::LANES && v % 16 == 0 {
-                isa.prefetch(x.as_ptr().wrapping_add(v + AHEAD));
-                isa.prefetch(others.as_ptr().wrapping_add(v + AHEAD));
-                if KIND == WHERE {
-                    isa.prefetch(masked.as_ptr().wrapping_add(v + AHEAD));
+            let at = at + j * I::LANES;
+            mean[j] = isa.load(&tables[0][at..]);
+            if KIND == RECOMPUTED {
+                scale[j] = isa.load(&tables[1][at..]);
+                shift[j] = isa.load(&tables[2][at..]);
+            }
+        }
+        let mut i = at;
+        while i + N * I::LANES <= x.len() {
+            let x = &x[i..i + N * I::LANES];
+            let others = &others[i..i + N * I::LANES];
+            let masked = if KIND == WHERE { &mut masked[i..i + N * I::LANES] } else { &mut [] };
+            for j in 0..N {
+                let v = j * I::LANES;
+                // Where a row is wider than what is summed at a time, its parts are no order that a CPU foresees.
+                if period > N * I::LANES && v % 16 == 0 {
+                    isa.prefetch(x.as_ptr().wrapping_add(v + AHEAD));
+                    isa.prefetch(others.as_ptr().wrapping_add(v + AHEAD));
+                    if KIND == WHERE {
+                        isa.prefetch(masked.as_ptr().wrapping_add(v + AHEAD));
+                    }
                 }
+                let d = isa.sub(isa.load(&x[v..]), mean[j]);
+                let other = match KIND {
+                    SQUARES => d,
+                    ALL => isa.load(&others[v..]),
+                    RECOMPUTED => gate(isa, isa.load(&others[v..]), d, scale[j], shift[j]),
+                    _ => isa.select(isa.le(isa.load(&others[v..]), zero), zero, isa.load(&masked[v..])),
+                };
+                if KIND == WHERE {
+                    isa.store(other, &mut masked[v..]);
+                }
+                first[j] = isa.add(first[j], other);
+                second[j] = isa.fma(d, other, second[j]);
             }
-            let d = isa.sub(isa.load(&x[v..]), mean[j]);
-            let other = match KIND {
-                SQUARES => d,
-                ALL => isa.load(&others[v..]),
-                RECOMPUTED => gate(isa, isa.load(&others[v..]), d, scale[j], shift[j]),
-                _ => isa.select(isa.le(isa.load(&others[v..]), zero), zero, isa.load(&masked[v..])),
-            };
-            if KIND == WHERE {
-                isa.store(other, &mut masked[v..]);
-            }
-            first[j] = isa.add(first[j], other);
-            second[j] = isa.fma(d, other, second[j]);
+            i += period;
         }
-        i += period;
-    }
-    for j in 0..N {
-        let i = i + j * I::LANES;
-        if i < x.len() {
-            // The last row may end inside: what is missing deviates by nothing and counts nothing.
-            let len = I::LANES.min(x.len() - i);
-            let (mut xs, mut os, mut ms) = ([0.0; MOST], [0.0; MOST], [0.0; MOST]);
-            isa.store(mean[j], &mut xs);
-            xs[..len].copy_from_slice(&x[i..i + len]);
-            os[..len].copy_from_slice(&others[i..i + len]);
-            if KIND == WHERE {
-                ms[..len].copy_from_slice(&masked[i..i + len]);
+        for j in 0..N {
+            let i = i + j * I::LANES;
+            if i < x.len() {
+                // The last row may end inside: what is missing deviates by nothing and counts nothing.
+                let len = I::LANES.min(x.len() - i);
+                let (mut xs, mut os, mut ms) = ([0.0; MOST], [0.0; MOST], [0.0; MOST]);
+                isa.store(mean[j], &mut xs);
+                xs[..len].copy_from_slice(&x[i..i + len]);
+                os[..len].copy_from_slice(&others[i..i + len]);
+                if KIND == WHERE {
+                    ms[..len].copy_from_slice(&masked[i..i + len]);
+                }
+                let d = isa.sub(isa.load(&xs), mean[j]);
+                let other = match KIND {
+                    SQUARES => d,
+                    ALL => isa.load(&os),
+                    RECOMPUTED => gate(isa, isa.load(&os), d, scale[j], shift[j]),
+                    _ => isa.select(isa.le(isa.load(&os), zero), zero, isa.load(&ms)),
+                };
+                if KIND == WHERE {
+                    isa.store(other, &mut ms);
+                    masked[i..i + len].copy_from_slice(&ms[..len]);
+                }
+                first[j] = isa.add(first[j], other);
+                second[j] = isa.fma(d, other, second[j]);
             }
-            let d = isa.sub(isa.load(&xs), mean[j]);
-            let other = match KIND {
-                SQUARES => d,
-                ALL => isa.load(&os),
-                RECOMPUTED => gate(isa, isa.load(&os), d, scale[j], shift[j]),
-                _ => isa.select(isa.le(isa.load(&os), zero), zero, isa.load(&ms)),
-            };
-            if KIND == WHERE {
-                isa.store(other, &mut ms);
-                masked[i..i + len].copy_from_slice(&ms[..len]);
-            }
-            first[j] = isa.add(first[j], other);
-            second[j] = isa.fma(d, other, second[j]);
+            isa.store(first[j], &mut firsts[at + j * I::LANES..]);
+            isa.store(second[j], &mut seconds[at + j * I::LANES..]);
         }
-        isa.store(first[j], &mut firsts[at + j * I::LANES..]);
-        isa.store(second[j], &mut seconds[at + j * I::LANES..]);
     }
 }
 

@@ -46,16 +46,18 @@ fn wide(x: &[f32]) -> Vec<f64> {
 #[test]
 fn batch_statistics_match_the_reference() {
     for t in cases() {
-        let (p, len, c) = (&t.p, t.x.len(), t.p.channels);
-        let what = std::format!("{p:?}");
+        let Case { p, x, dy, gamma, beta, .. } = &t;
+        let (len, c, what) = (t.x.len(), t.p.channels, std::format!("{p:?}"));
         let (mut y, mut saved, mut mean, mut var) = (zeros(len), zeros(2 * c), wide(&t.mean), wide(&t.var));
-        reference::forward_batch(p, &t.x, &t.gamma, &t.beta, &mut mean, &mut var, 0.1, &mut y, &mut saved);
+        let running = Moving { mean: &mut mean, var: &mut var, factor: 0.1 };
+        reference::forward_batch(p, reference::ForwardBatch { x, gamma, beta, running, y: &mut y, saved: &mut saved });
         let (mut dx, mut dgamma, mut dbeta) = (zeros(len), zeros(c), zeros(c));
-        reference::backward_batch(p, &t.x, &t.dy, &t.gamma, &mut dx, &mut dgamma, &mut dbeta);
+        let gradients = reference::Backward { x, dy, gamma, dx: &mut dx, dgamma: &mut dgamma, dbeta: &mut dbeta };
+        reference::backward_batch(p, gradients);
         same_bits(
             |cpu| {
                 let mut all = std::vec![f32::NAN; 2 * len + 6 * c];
-                let mut scratch = Offset::scratch(p.scratch_len(cpu.threads.count()));
+                let scratch = &mut Offset::scratch(p.scratch_len(cpu.threads.count()));
                 {
                     let (y, rest) = all.split_at_mut(len);
                     let (dx, rest) = rest.split_at_mut(len);
@@ -64,13 +66,14 @@ fn batch_statistics_match_the_reference() {
                     rest[..c].copy_from_slice(&t.mean);
                     rest[c..].copy_from_slice(&t.var);
                     let (mean, var) = rest.split_at_mut(c);
-                    forward_batch(cpu, p, &t.x, &t.gamma, &t.beta, mean, var, 0.1, y, saved, &mut scratch);
+                    let running = Moving { mean, var, factor: 0.1 };
+                    forward_batch(cpu, p, ForwardBatch { x: Some(x), moments: None, gamma, beta, running, y, saved, scratch });
                     scratch.fill(f32::NAN);
-                    backward_sums(cpu, p, &t.x, &t.dy, saved, sums, &mut scratch);
+                    backward_sums(cpu, p, BackwardSums { x, dy, saved, sums, scratch });
                     scratch.fill(f32::NAN);
-                    backward_input(cpu, p, &t.x, Some(&t.dy), &t.gamma, saved, sums, dx, &mut scratch);
-                    let mut in_place = Offset::copy(&t.dy, 9);
-                    backward_input(cpu, p, &t.x, None, &t.gamma, saved, sums, &mut in_place, &mut scratch);
+                    backward_input(cpu, p, BackwardInput { x, dy: Some(dy), gamma, saved, sums, dx, scratch });
+                    let mut in_place = Offset::copy(dy, 9);
+                    backward_input(cpu, p, BackwardInput { x, dy: None, gamma, saved, sums, dx: &mut in_place, scratch });
                     assert!(in_place.iter().zip(&*dx).all(|(a, b)| a.to_bits() == b.to_bits()), "in place {what}");
                 }
                 all
@@ -97,29 +100,31 @@ fn batch_statistics_match_the_reference() {
 #[test]
 fn running_statistics_match_the_reference() {
     for t in cases() {
-        let (p, len, c) = (&t.p, t.x.len(), t.p.channels);
+        let Case { p, x, dy, gamma, beta, mean, var } = &t;
+        let (len, c, running) = (t.x.len(), t.p.channels, Running { mean, var });
         let mut y = zeros(len);
-        reference::forward_running(p, &t.x, &t.gamma, &t.beta, &t.mean, &t.var, &mut y);
+        reference::forward_running(p, reference::ForwardRunning { x, gamma, beta, running, y: &mut y });
         let (mut dx, mut dgamma, mut dbeta) = (zeros(len), zeros(c), zeros(c));
-        reference::backward_running(p, &t.x, &t.dy, &t.gamma, &t.mean, &t.var, &mut dx, &mut dgamma, &mut dbeta);
+        let gradients = reference::Backward { x, dy, gamma, dx: &mut dx, dgamma: &mut dgamma, dbeta: &mut dbeta };
+        reference::backward_running(p, running, gradients);
         same_bits(
             |cpu| {
-                let mut scratch = Offset::scratch(p.scratch_len(cpu.threads.count()));
+                let scratch = &mut Offset::scratch(p.scratch_len(cpu.threads.count()));
                 let mut out = Offset::nan(len, 7);
-                forward_running(cpu, p, Some(&t.x), &t.gamma, &t.beta, &t.mean, &t.var, &mut out, &mut scratch);
+                forward_running(cpu, p, ForwardRunning { x: Some(x), gamma, beta, running, y: &mut out, scratch });
                 assert_close(&out, &y, "y");
-                out.copy_from_slice(&t.x);
-                forward_running(cpu, p, None, &t.gamma, &t.beta, &t.mean, &t.var, &mut out, &mut scratch);
+                out.copy_from_slice(x);
+                forward_running(cpu, p, ForwardRunning { x: None, gamma, beta, running, y: &mut out, scratch });
                 assert_close(&out, &y, "y in place");
                 out.fill(f32::NAN);
-                backward_input_running(cpu, p, Some(&t.dy), &t.gamma, &t.var, &mut out, &mut scratch);
+                backward_input_running(cpu, p, BackwardInputRunning { dy: Some(dy), gamma, running_var: var, dx: &mut out, scratch });
                 assert_close(&out, &dx, "dx");
-                out.copy_from_slice(&t.dy);
-                backward_input_running(cpu, p, None, &t.gamma, &t.var, &mut out, &mut scratch);
+                out.copy_from_slice(dy);
+                backward_input_running(cpu, p, BackwardInputRunning { dy: None, gamma, running_var: var, dx: &mut out, scratch });
                 assert_close(&out, &dx, "dx in place");
                 let mut sums = std::vec![f32::NAN; 2 * c];
                 scratch.fill(f32::NAN);
-                backward_sums_running(cpu, p, &t.x, &t.dy, &t.mean, &t.var, &mut sums, &mut scratch);
+                backward_sums_running(cpu, p, BackwardSumsRunning { x, dy, running, sums: &mut sums, scratch });
                 sums.extend_from_slice(&out);
                 sums
             },
@@ -134,27 +139,28 @@ fn running_statistics_match_the_reference() {
 #[test]
 fn gradients_are_slopes() {
     let t = case(6, 3, 0);
-    let p = &t.p;
-    let dy = &t.dy;
+    let Case { p, x, dy, gamma, beta, mean, var } = &t;
+    let given = Running { mean, var };
     let batch = |x: &[f32], gamma: &[f32], beta: &[f32]| {
-        let (mut y, mut saved) = (zeros(18), zeros(6));
-        reference::forward_batch(p, x, gamma, beta, &mut zeros(3), &mut zeros(3), 0.1, &mut y, &mut saved);
-        dot(dy, &y)
+        let (y, saved) = (&mut zeros(18), &mut zeros(6));
+        let running = Moving { mean: &mut zeros(3), var: &mut zeros(3), factor: 0.1 };
+        reference::forward_batch(p, reference::ForwardBatch { x, gamma, beta, running, y, saved });
+        dot(dy, y)
     };
     let running = |x: &[f32], gamma: &[f32], beta: &[f32]| {
-        let mut y = zeros(18);
-        reference::forward_running(p, x, gamma, beta, &t.mean, &t.var, &mut y);
-        dot(dy, &y)
+        let y = &mut zeros(18);
+        reference::forward_running(p, reference::ForwardRunning { x, gamma, beta, running: given, y });
+        dot(dy, y)
     };
-    let (mut dx, mut dgamma, mut dbeta) = (zeros(18), zeros(3), zeros(3));
-    reference::backward_batch(p, &t.x, dy, &t.gamma, &mut dx, &mut dgamma, &mut dbeta);
-    assert_gradient(&t.x, &dx, |x| batch(x, &t.gamma, &t.beta), 1e-3);
-    assert_gradient(&t.gamma, &dgamma, |g| batch(&t.x, g, &t.beta), 1e-6);
-    assert_gradient(&t.beta, &dbeta, |b| batch(&t.x, &t.gamma, b), 1e-6);
-    reference::backward_running(p, &t.x, dy, &t.gamma, &t.mean, &t.var, &mut dx, &mut dgamma, &mut dbeta);
-    assert_gradient(&t.x, &dx, |x| running(x, &t.gamma, &t.beta), 1e-6);
-    assert_gradient(&t.gamma, &dgamma, |g| running(&t.x, g, &t.beta), 1e-6);
-    assert_gradient(&t.beta, &dbeta, |b| running(&t.x, &t.gamma, b), 1e-6);
+    let (dx, dgamma, dbeta) = (&mut zeros(18), &mut zeros(3), &mut zeros(3));
+    reference::backward_batch(p, reference::Backward { x, dy, gamma, dx, dgamma, dbeta });
+    assert_gradient(x, dx, |x| batch(x, gamma, beta), 1e-3);
+    assert_gradient(gamma, dgamma, |g| batch(x, g, beta), 1e-6);
+    assert_gradient(beta, dbeta, |b| batch(x, gamma, b), 1e-6);
+    reference::backward_running(p, given, reference::Backward { x, dy, gamma, dx, dgamma, dbeta });
+    assert_gradient(x, dx, |x| running(x, gamma, beta), 1e-6);
+    assert_gradient(gamma, dgamma, |g| running(x, g, beta), 1e-6);
+    assert_gradient(beta, dbeta, |b| running(x, gamma, b), 1e-6);
 }
 
 /// A mean a thousand times the deviation: the statistics lose nothing, and y only what x itself lacks.
@@ -164,13 +170,16 @@ fn a_large_mean_costs_no_precision() {
     for x in t.x.iter_mut() {
         *x += 1000.0;
     }
-    let (p, len) = (&t.p, t.x.len());
+    let (Case { p, x, gamma, beta, .. }, len) = (&t, t.x.len());
     let (mut y, mut saved, mut mean, mut var) = (zeros(len), zeros(48), zeros(24), zeros(24));
-    reference::forward_batch(p, &t.x, &t.gamma, &t.beta, &mut mean, &mut var, 1.0, &mut y, &mut saved);
+    let running = Moving { mean: &mut mean, var: &mut var, factor: 1.0 };
+    reference::forward_batch(p, reference::ForwardBatch { x, gamma, beta, running, y: &mut y, saved: &mut saved });
     for_each_cpu(|cpu| {
-        let mut scratch = Offset::scratch(p.scratch_len(cpu.threads.count()));
+        let scratch = &mut Offset::scratch(p.scratch_len(cpu.threads.count()));
         let (mut out, mut m, mut v, mut s) = (Offset::nan(len, 0), [0.0; 24], [0.0; 24], [0.0; 48]);
-        forward_batch(cpu, p, &t.x, &t.gamma, &t.beta, &mut m, &mut v, 1.0, &mut out, &mut s, &mut scratch);
+        let running = Moving { mean: &mut m, var: &mut v, factor: 1.0 };
+        let call = ForwardBatch { x: Some(x), moments: None, gamma, beta, running, y: &mut out, saved: &mut s, scratch };
+        forward_batch(cpu, p, call);
         assert_within(&out, &y, 1e-6, "y");
         assert_within(&s[24..], &saved[24..], 2e-7, "invstd");
         assert_within(&v, &var, 2e-7, "var");
@@ -184,12 +193,13 @@ fn nan_and_infinity_stay_in_their_channel() {
         let mut t = case(40, channels, 1);
         t.x[5 * channels] = f32::NAN;
         t.x[39 * channels + 1] = f32::INFINITY;
-        let (p, len) = (&t.p, t.x.len());
+        let (Case { p, x, gamma, beta, .. }, len) = (&t, t.x.len());
         for_each_cpu(|cpu| {
-            let mut scratch = Offset::scratch(p.scratch_len(cpu.threads.count()));
-            let (mut y, mut saved) = (Offset::nan(len, 0), std::vec![0.0; 2 * channels]);
+            let scratch = &mut Offset::scratch(p.scratch_len(cpu.threads.count()));
+            let (y, saved) = (&mut Offset::nan(len, 0), &mut std::vec![0.0; 2 * channels]);
             let (mut mean, mut var) = (t.mean.clone(), t.var.clone());
-            forward_batch(cpu, p, &t.x, &t.gamma, &t.beta, &mut mean, &mut var, 0.1, &mut y, &mut saved, &mut scratch);
+            let running = Moving { mean: &mut mean, var: &mut var, factor: 0.1 };
+            forward_batch(cpu, p, ForwardBatch { x: Some(x), moments: None, gamma, beta, running, y, saved, scratch });
             for (i, y) in y.iter().enumerate() {
                 assert_eq!(y.is_nan(), i % channels < 2, "at {i} of {channels} channels: {y}");
             }
@@ -203,9 +213,11 @@ fn nan_and_infinity_stay_in_their_channel() {
 fn one_row_has_no_variance() {
     let t = case(1, 16, 0);
     let cpu = Cpu { level: crate::Level::PORTABLE, threads: &crate::Threads::serial() };
-    let mut scratch = Offset::scratch(t.p.scratch_len(1));
-    let (mut m, mut v, mut y, mut s) = ([0.0; 16], [0.0; 16], [0.0; 16], [0.0; 32]);
-    forward_batch(&cpu, &t.p, &t.x, &t.gamma, &t.beta, &mut m, &mut v, 0.1, &mut y, &mut s, &mut scratch);
+    let Case { p, x, gamma, beta, .. } = &t;
+    let scratch = &mut Offset::scratch(p.scratch_len(1));
+    let running = Moving { mean: &mut [0.0; 16], var: &mut [0.0; 16], factor: 0.1 };
+    let (y, saved) = (&mut [0.0; 16], &mut [0.0; 32]);
+    forward_batch(&cpu, p, ForwardBatch { x: Some(x), moments: None, gamma, beta, running, y, saved, scratch });
 }
 
 /// `torch.nn.BatchNorm2d(3)` in train mode on x[i] = (37·i mod 101)/101 − ½ as 2x2x2x3 (channels last),
@@ -213,9 +225,9 @@ fn one_row_has_no_variance() {
 #[test]
 fn numbers_of_torch() {
     let vector = |a: usize, b: usize| -> Vec<f32> { (0..24).map(|i| (i * a % b) as f32 / b as f32 - 0.5).collect() };
-    let (x, dy) = (vector(37, 101), vector(53, 97));
+    let (x, dy) = (&vector(37, 101), &vector(53, 97));
     let p = BatchNorm { rows: 8, channels: 3, eps: 1e-5 };
-    let (gamma, beta) = ([0.5, 1.0, 2.0], [0.1, -0.2, 0.3]);
+    let (gamma, beta) = (&[0.5, 1.0, 2.0], &[0.1, -0.2, 0.3]);
     let y = [
         -0.663688421,
         -1.013186812,
@@ -269,17 +281,18 @@ fn numbers_of_torch() {
         0.722557724,
     ];
     for_each_cpu(|cpu| {
-        let mut scratch = Offset::scratch(p.scratch_len(cpu.threads.count()));
+        let scratch = &mut Offset::scratch(p.scratch_len(cpu.threads.count()));
         let (mut out, mut mean, mut var) = ([f32::NAN; 24], [0.0; 3], [1.0; 3]);
-        let (mut saved, mut sums) = ([f32::NAN; 6], [f32::NAN; 6]);
-        forward_batch(cpu, &p, &x, &gamma, &beta, &mut mean, &mut var, 0.1, &mut out, &mut saved, &mut scratch);
+        let (saved, sums) = (&mut [f32::NAN; 6], &mut [f32::NAN; 6]);
+        let running = Moving { mean: &mut mean, var: &mut var, factor: 0.1 };
+        forward_batch(cpu, &p, ForwardBatch { x: Some(x), moments: None, gamma, beta, running, y: &mut out, saved, scratch });
         assert_within(&out, &y, 1e-6, "y");
         assert_within(&mean, &[-0.015346536, 0.008787128, -0.004579208], 1e-6, "running mean");
         assert_within(&var, &[0.905881763, 0.908480763, 0.911451042], 1e-6, "running var");
-        backward_sums(cpu, &p, &x, &dy, &saved, &mut sums, &mut scratch);
+        backward_sums(cpu, &p, BackwardSums { x, dy, saved, sums, scratch });
         let expected = [0.805303335, 0.822459996, 0.200279668, -0.103092819, -0.731958807, -0.360824764];
-        assert_within(&sums, &expected, 1e-6, "dgamma, dbeta");
-        backward_input(cpu, &p, &x, Some(&dy), &gamma, &saved, &sums, &mut out, &mut scratch);
+        assert_within(sums, &expected, 1e-6, "dgamma, dbeta");
+        backward_input(cpu, &p, BackwardInput { x, dy: Some(dy), gamma, saved, sums, dx: &mut out, scratch });
         assert_within(&out, &dx, 2e-6, "dx");
     });
 }
@@ -289,6 +302,6 @@ fn numbers_of_torch() {
 fn short_scratch_is_refused() {
     let p = BatchNorm { rows: 4, channels: 2, eps: 1e-5 };
     let cpu = Cpu { level: crate::Level::PORTABLE, threads: &crate::Threads::serial() };
-    let mut scratch = Offset::scratch(p.scratch_len(1) - 1);
-    backward_sums(&cpu, &p, &[0.0; 8], &[0.0; 8], &[0.0; 4], &mut [0.0; 4], &mut scratch);
+    let scratch = &mut Offset::scratch(p.scratch_len(1) - 1);
+    backward_sums(&cpu, &p, BackwardSums { x: &[0.0; 8], dy: &[0.0; 8], saved: &[0.0; 4], sums: &mut [0.0; 4], scratch });
 }

@@ -56,14 +56,32 @@ fn check(op: Binary, a: Shape, b: Shape, offset: usize, random: &mut Random) {
             |cpu| {
                 let mut scratch = Offset::scratch(p.scratch_len(op, operand));
                 let mut out = Offset::nan(len, 15 - offset);
-                backward_input(cpu, op, &p, operand, given.0, given.1, Some(&dy), &mut out, false, &mut scratch);
+                backward_input(
+                    cpu,
+                    op,
+                    &p,
+                    operand,
+                    BackwardInput { a: given.0, b: given.1, dy: Some(&dy), dx: &mut out, add: false, scratch: &mut scratch },
+                );
                 if len == y_len {
                     let mut again = Offset::copy(&dy, offset);
-                    backward_input(cpu, op, &p, operand, given.0, given.1, None, &mut again, false, &mut []);
+                    backward_input(
+                        cpu,
+                        op,
+                        &p,
+                        operand,
+                        BackwardInput { a: given.0, b: given.1, dy: None, dx: &mut again, add: false, scratch: &mut [] },
+                    );
                     assert!(out.iter().zip(again.iter()).all(|(a, b)| a.to_bits() == b.to_bits()), "dx in place");
                 }
                 let mut sum = Offset::copy(&start, offset);
-                backward_input(cpu, op, &p, operand, given.0, given.1, Some(&dy), &mut sum, true, &mut scratch);
+                backward_input(
+                    cpu,
+                    op,
+                    &p,
+                    operand,
+                    BackwardInput { a: given.0, b: given.1, dy: Some(&dy), dx: &mut sum, add: true, scratch: &mut scratch },
+                );
                 [&out[..], &sum[..]].concat()
             },
             |_, all| {
@@ -127,9 +145,21 @@ fn quotients_of_torch() {
         let mut y = [0.0; 5];
         forward(cpu, Binary::Div, &p, Some(&a), &b, &mut y);
         assert_exact(&y, &[nan, infinity, -infinity, nan, infinity], "torch's y");
-        backward_input(cpu, Binary::Div, &p, Operand::A, &a, &b, Some(&[2.0; 5]), &mut y, false, &mut []);
+        backward_input(
+            cpu,
+            Binary::Div,
+            &p,
+            Operand::A,
+            BackwardInput { a: &a, b: &b, dy: Some(&[2.0; 5]), dx: &mut y, add: false, scratch: &mut [] },
+        );
         assert_exact(&y, &[infinity, infinity, -infinity, 0.0, 2.0], "torch's da");
-        backward_input(cpu, Binary::Div, &p, Operand::B, &a, &b, Some(&[2.0; 5]), &mut y, false, &mut []);
+        backward_input(
+            cpu,
+            Binary::Div,
+            &p,
+            Operand::B,
+            BackwardInput { a: &a, b: &b, dy: Some(&[2.0; 5]), dx: &mut y, add: false, scratch: &mut [] },
+        );
         assert_exact(&y, &[nan, -infinity, -infinity, nan, -infinity], "torch's db");
     });
 }
@@ -142,7 +172,13 @@ fn a_divisor_of_zero_meets_no_padding() {
     for_each_cpu(|cpu| {
         let mut db = [0.0; 4];
         let mut scratch = Offset::scratch(p.scratch_len(Binary::Div, Operand::B));
-        backward_input(cpu, Binary::Div, &p, Operand::B, &[1.0; 12], &[0.0; 4], Some(&[1.0; 12]), &mut db, false, &mut scratch);
+        backward_input(
+            cpu,
+            Binary::Div,
+            &p,
+            Operand::B,
+            BackwardInput { a: &[1.0; 12], b: &[0.0; 4], dy: Some(&[1.0; 12]), dx: &mut db, add: false, scratch: &mut scratch },
+        );
         assert_eq!(db, [f32::NEG_INFINITY; 4]);
     });
 }

@@ -7,7 +7,7 @@
 //! starts from zero and is added to dw as a whole, which keeps the rounding error of long sums small.
 
 use super::group::{self, Group};
-use super::{Conv2d, thin as lines};
+use super::{BackwardWeight, Conv2d, thin as lines};
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, GROUP, Lines};
 use crate::isa::Isa;
@@ -99,24 +99,26 @@ pub(crate) fn scratch_len(conv: &Conv2d, budget: usize) -> usize {
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(crate) fn backward_weight(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn backward_weight(conv: &Conv2d, cpu: &Cpu, call: BackwardWeight) {
+    let BackwardWeight { x, dy, dw, add, scratch } = call;
     let conv = &flat(conv);
     let (own, scratch) = scratch.split_at_mut(group::own_len(conv));
     group::gradients(conv, dw, add, own, |group, dw, add| {
         if group.thin() {
             let (gradient, scratch) = scratch.split_at_mut(group.conv.weights().len());
             let b = bands(group, scratch.len());
-            pieces(group, cpu, b, x, dy, gradient, false, scratch);
+            pieces(group, cpu, b, BackwardWeight { x, dy, dw: gradient, add: false, scratch });
             lines::from_lines(&group.conv, gradient, dw, add);
         } else {
             let b = bands(group, scratch.len());
-            pieces(group, cpu, b, x, dy, dw, add, scratch);
+            pieces(group, cpu, b, BackwardWeight { x, dy, dw, add, scratch });
         }
     });
 }
 
-#[allow(clippy::too_many_arguments)] // private
-fn pieces(group: &Group, cpu: &Cpu, b: Bands, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+/// The gradient of a group's weights, or of its lines, piece by piece.
+fn pieces(group: &Group, cpu: &Cpu, b: Bands, call: BackwardWeight) {
+    let BackwardWeight { x, dy, dw, add, scratch } = call;
     let conv = &group.conv;
     let layout = conv.weights();
     let (block, blocks) = (layout.block(), layout.blocks());

@@ -12,7 +12,7 @@ pub(super) mod backward_weight;
 mod micro;
 
 use super::side::Side;
-use super::{Conv2d, Finish};
+use super::{BackwardInput, Conv2d, Finish, Forward};
 use crate::dispatch::Task;
 use crate::isa::Isa;
 use crate::parallel::{Cpu, RowMap, Tile, Tiles};
@@ -38,14 +38,15 @@ pub(super) fn row_tiles(conv: &Conv2d) -> usize {
 }
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says. No scratch.
-#[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
-pub(super) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish) {
+pub(super) fn forward(conv: &Conv2d, cpu: &Cpu, call: Forward) {
+    let Forward { x, w, y, add, finish, .. } = call;
     let (from, to) = ([conv.h(), conv.w()], [conv.out_h(), conv.out_w()]);
     Plane { conv, back: false, from, to, x, w, add }.run(cpu, y, finish);
 }
 
 /// dx = the input's gradient (+ dx where `add`). No scratch.
-pub(super) fn backward_input(conv: &Conv2d, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool) {
+pub(super) fn backward_input(conv: &Conv2d, cpu: &Cpu, call: BackwardInput) {
+    let BackwardInput { w, dy, dx, add, .. } = call;
     let (from, to) = ([conv.out_h(), conv.out_w()], [conv.h(), conv.w()]);
     Plane { conv, back: true, from, to, x: dy, w, add }.run(cpu, dx, Finish::None);
 }

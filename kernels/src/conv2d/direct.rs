@@ -28,7 +28,7 @@ pub(crate) mod backward_weight;
 mod convolve;
 mod lines;
 
-use super::{Finish, Uniform};
+use super::{BackwardInput, Finish, Forward, Uniform};
 use crate::gemm::micro::{GROUP, Window};
 use crate::gemm::sub_panel;
 use crate::parallel::{Chunks, Cpu, RowMap, Section, Tiles};
@@ -296,64 +296,71 @@ pub(crate) fn backward_input_scratch(conv: &Uniform, threads: usize) -> usize {
 }
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
-#[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
-pub(crate) fn forward(conv: &Uniform, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
-    run(Shape::forward(conv), cpu, x, Filters::AsTheyLie(w, conv.weights()), y, add, finish, 0, scratch);
+pub(crate) fn forward(conv: &Uniform, cpu: &Cpu, call: Forward) {
+    let Forward { x, w, y, add, finish, scratch } = call;
+    let filters = Filters::AsTheyLie(w, conv.weights());
+    Run { s: Shape::forward(conv), x, filters, exchanged: 0, add, finish }.run(cpu, y, scratch);
 }
 
 /// dx = the input's gradient (+ dx where `add`).
-pub(crate) fn backward_input(conv: &Uniform, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn backward_input(conv: &Uniform, cpu: &Cpu, call: BackwardInput) {
+    let BackwardInput { w, dy, dx, add, scratch } = call;
     let s = Shape::backward_input(conv);
-    run(s, cpu, dy, Filters::Exchanged(w, conv.weights()), dx, add, Finish::None, s.exchanged_len(), scratch);
+    let filters = Filters::Exchanged(w, conv.weights());
+    Run { s, x: dy, filters, exchanged: s.exchanged_len(), add, finish: Finish::None }.run(cpu, dx, scratch);
 }
 
-#[allow(clippy::too_many_arguments)] // private; each is one of the pass's parts
-fn run(
+/// Forward, or the input's gradient.
+#[derive(Clone, Copy)]
+struct Run<'a> {
     s: Shape,
-    cpu: &Cpu,
-    x: &[f32],
-    filters: Filters,
-    out: &mut [f32],
-    add: bool,
-    finish: Finish,
+    x: &'a [f32],
+    filters: Filters<'a>,
+    /// Numbers of exchanged weights that a thread has in use at a time.
     exchanged: usize,
-    scratch: &mut [f32],
-) {
-    let cut = s.cut();
-    let all = s.n * s.out_h * s.out_w;
-    let bands = s.n.div_ceil(cut.images) * cut.per_image;
-    let (rows, period) =
-        if cut.per_image == 1 { (cut.images * s.out_h * s.out_w, all) } else { (cut.lines * s.phases * s.out_w, s.out_h * s.out_w) };
-    let groups = s.groups();
-    if cut.together == 0 {
-        let tiles = Tiles::new(out, RowMap::plain(all, s.k), all, s.k, rows, s.k).with_period(period);
-        let band_len = s.band_len(cut.images, cut.lines);
-        cpu.run(tiles, scratch, band_len + exchanged, |i, mut out, scratch| {
-            let band = s.nth_band(&cut, i);
-            let (copy, exchanged) = scratch.split_at_mut(band_len);
-            cpu.level.run(CopyLines { s, band, x, first: 0, groups, to: copy });
-            cpu.level.run(Convolve { s, band, copy, filters, exchanged, add, out: &mut out });
-            finish.tile(cpu.level, &mut out);
-        });
-        return;
-    }
-    for first in (0..bands).step_by(cut.together) {
-        let count = cut.together.min(bands - first);
-        let each = s.band(0, cut.images, 0, cut.lines).group_len; // an image's last band may be shorter
-        let (copies, scratch) = scratch.split_at_mut(count * groups * each);
-        cpu.run(Chunks::new(copies, each, count * groups), &mut [], 0, |i, to, _| {
-            let band = s.nth_band(&cut, first + i / groups);
-            cpu.level.run(CopyLines { s, band, x, first: i % groups, groups: 1, to });
-        });
-        let copies = &*copies;
-        let tiles = Tiles::new(out, RowMap::plain(all, s.k), all, s.k, rows, s.block()).with_period(period);
-        let blocks = tiles.column_tiles();
-        let tiles = Section::new(tiles, first * blocks, count * blocks);
-        cpu.run(tiles, scratch, exchanged, |i, mut out, exchanged| {
-            let band = Band { group_len: each, ..s.nth_band(&cut, first + i / blocks) };
-            let copy = &copies[i / blocks * groups * each..][..groups * each];
-            cpu.level.run(Convolve { s, band, copy, filters, exchanged, add, out: &mut out });
-            finish.tile(cpu.level, &mut out);
-        });
+    add: bool,
+    finish: Finish<'a>,
+}
+
+impl Run<'_> {
+    fn run(&self, cpu: &Cpu, out: &mut [f32], scratch: &mut [f32]) {
+        let Run { s, x, filters, exchanged, add, finish } = *self;
+        let cut = s.cut();
+        let all = s.n * s.out_h * s.out_w;
+        let bands = s.n.div_ceil(cut.images) * cut.per_image;
+        let (rows, period) =
+            if cut.per_image == 1 { (cut.images * s.out_h * s.out_w, all) } else { (cut.lines * s.phases * s.out_w, s.out_h * s.out_w) };
+        let groups = s.groups();
+        if cut.together == 0 {
+            let tiles = Tiles::new(out, RowMap::plain(all, s.k), all, s.k, rows, s.k).with_period(period);
+            let band_len = s.band_len(cut.images, cut.lines);
+            cpu.run(tiles, scratch, band_len + exchanged, |i, mut out, scratch| {
+                let band = s.nth_band(&cut, i);
+                let (copy, exchanged) = scratch.split_at_mut(band_len);
+                cpu.level.run(CopyLines { s, band, x, first: 0, groups, to: copy });
+                cpu.level.run(Convolve { s, band, copy, filters, exchanged, add, out: &mut out });
+                finish.tile(cpu.level, &mut out);
+            });
+            return;
+        }
+        for first in (0..bands).step_by(cut.together) {
+            let count = cut.together.min(bands - first);
+            let each = s.band(0, cut.images, 0, cut.lines).group_len; // an image's last band may be shorter
+            let (copies, scratch) = scratch.split_at_mut(count * groups * each);
+            cpu.run(Chunks::new(copies, each, count * groups), &mut [], 0, |i, to, _| {
+                let band = s.nth_band(&cut, first + i / groups);
+                cpu.level.run(CopyLines { s, band, x, first: i % groups, groups: 1, to });
+            });
+            let copies = &*copies;
+            let tiles = Tiles::new(out, RowMap::plain(all, s.k), all, s.k, rows, s.block()).with_period(period);
+            let blocks = tiles.column_tiles();
+            let tiles = Section::new(tiles, first * blocks, count * blocks);
+            cpu.run(tiles, scratch, exchanged, |i, mut out, exchanged| {
+                let band = Band { group_len: each, ..s.nth_band(&cut, first + i / blocks) };
+                let copy = &copies[i / blocks * groups * each..][..groups * each];
+                cpu.level.run(Convolve { s, band, copy, filters, exchanged, add, out: &mut out });
+                finish.tile(cpu.level, &mut out);
+            });
+        }
     }
 }

@@ -12,7 +12,7 @@
 
 mod moments;
 
-use super::{Algorithm, Conv2d, Memory, Pass, depthwise, grouped, product, rows};
+use super::{Algorithm, Conv2d, Forward, ForwardMoments, Memory, Pass, depthwise, grouped, product, rows};
 use crate::batchnorm::{self, BatchNorm};
 use crate::isa::Isa;
 use crate::lanes::{load_padded, store_padded};
@@ -185,35 +185,23 @@ impl Conv2d {
         Moments::scratch_len(self.k(), self.moments_parts(algorithm, memory))
     }
 
-    /// y = x ⊛ w; `moments` gets the means of y's channels, then the sums of the squared deviations
-    /// from them: 2·k numbers. Scratch: [`Conv2d::moments_scratch_len`] and that of the forward pass
-    /// with the same `memory`.
+    /// y = x ⊛ w, and the moments of y's channels.
     ///
     /// # Panics
     /// As [`Conv2d::forward`], or if `moments` or `scratch` has another length.
-    #[allow(clippy::too_many_arguments)]
-    pub fn forward_moments(
-        &self,
-        cpu: &Cpu,
-        algorithm: Algorithm,
-        memory: Memory,
-        x: &[f32],
-        w: &[f32],
-        y: &mut [f32],
-        moments: &mut [f64],
-        scratch: &mut [f32],
-    ) {
+    pub fn forward_moments(&self, cpu: &Cpu, algorithm: Algorithm, memory: Memory, call: ForwardMoments) {
+        let ForwardMoments { x, w, y, moments, scratch } = call;
         let (cells, scratch) = scratch.split_at_mut(self.moments_scratch_len(algorithm, memory));
         // No more than planned: the cut into tiles depends on it.
         let scratch = &mut scratch[..self.scratch_len(Pass::Forward, algorithm, memory, cpu.threads.count())];
         let partial = Moments::new(self.k(), self.moments_parts(algorithm, memory), cells);
-        let finish = Finish::Moments(&partial);
-        if row_tiles(self, algorithm, memory).is_some() {
-            self.forward(cpu, algorithm, x, w, y, false, finish, scratch);
-        } else {
-            self.forward(cpu, algorithm, x, w, y, false, Finish::None, scratch);
-            finish.whole(cpu, self, y);
-        }
+        let taken = Finish::Moments(&partial);
+        let (by_tiles, whole) = match row_tiles(self, algorithm, memory) {
+            Some(_) => (taken, Finish::None),
+            None => (Finish::None, taken),
+        };
+        self.forward(cpu, algorithm, Forward { x, w, y: &mut *y, add: false, finish: by_tiles, scratch });
+        whole.whole(cpu, self, y);
         partial.merge(cpu.level, moments);
     }
 }

@@ -49,13 +49,12 @@ const MOST_STRIDE: usize = 1 << 15;
 const SHARE: u64 = 8;
 
 impl Conv2d {
-    /// A convolution of `n` images of `h` x `w` with `c` channels to `k` channels: the same filter size, stride and
-    /// padding in both directions, one group, no dilation.
+    /// A convolution of `n` images of `h` x `w` with `c` channels (x as it lies) to `k` channels: the same filter size,
+    /// stride and padding in both directions, one group, no dilation.
     ///
     /// # Errors
     /// As [`Conv2d::general`].
-    #[allow(clippy::too_many_arguments)] // the eight numbers of a convolution
-    pub fn new(n: usize, h: usize, w: usize, c: usize, k: usize, kernel: usize, stride: usize, pad: usize) -> Result<Conv2d, Error> {
+    pub fn new([n, h, w, c]: [usize; 4], k: usize, kernel: usize, stride: usize, pad: usize) -> Result<Conv2d, Error> {
         Self::general(Shape::new(n, c, h, w)?, k, Window::square(kernel, stride, pad), 1)
     }
 

@@ -18,7 +18,7 @@ mod micro;
 mod spread;
 
 use super::side::Side;
-use super::{Conv2d, Finish};
+use super::{BackwardInput, Conv2d, Finish, Forward};
 use crate::dispatch::Task;
 use crate::isa::Isa;
 use crate::lanes::MOST;
@@ -60,13 +60,14 @@ pub(super) fn backward_input_scratch(conv: &Conv2d, threads: usize) -> usize {
 }
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
-#[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
-pub(super) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
+pub(super) fn forward(conv: &Conv2d, cpu: &Cpu, call: Forward) {
+    let Forward { x, w, y, add, finish, scratch } = call;
     Run { sizes: Sizes::forward(conv), x, w, layout: conv.weights(), add }.run(cpu, y, finish, scratch);
 }
 
 /// dx = the input's gradient (+ dx where `add`).
-pub(super) fn backward_input(conv: &Conv2d, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(super) fn backward_input(conv: &Conv2d, cpu: &Cpu, call: BackwardInput) {
+    let BackwardInput { w, dy, dx, add, scratch } = call;
     let layout = exchange::layout(conv);
     let (exchanged, scratch) = scratch.split_at_mut(layout.len());
     exchange::run(conv, cpu, w, exchanged);

@@ -3,7 +3,7 @@
 //! An oracle and a line in the benches. It allocates on every call and chooses its own instruction
 //! set, so nothing takes it unless it is asked for.
 
-use super::Conv2d;
+use super::{BackwardInput, BackwardWeight, Conv2d, Forward};
 use crate::bounds::product;
 use crate::parallel::Cpu;
 use std::vec;
@@ -13,7 +13,13 @@ use std::vec::Vec;
 struct Patches {
     m: usize,
     columns: usize,
-    matrix: Vec<f32>,
+    numbers: Vec<f32>,
+}
+
+impl Patches {
+    fn matrix(&self) -> Matrix<'_> {
+        Matrix { numbers: &self.numbers, rows: self.m, columns: self.columns, transposed: false }
+    }
 }
 
 /// Calls with (place in the patch matrix, place in x) for every number inside the image.
@@ -40,9 +46,9 @@ fn for_each_place(conv: &Conv2d, mut each: impl FnMut(usize, usize)) {
 
 fn patches(conv: &Conv2d, x: &[f32]) -> Patches {
     let (m, columns) = (conv.n() * conv.out_h() * conv.out_w(), conv.c() * conv.taps());
-    let mut matrix = vec![0.0; m * columns];
-    for_each_place(conv, |to, from| matrix[to] = x[from]);
-    Patches { m, columns, matrix }
+    let mut numbers = vec![0.0; m * columns];
+    for_each_place(conv, |to, from| numbers[to] = x[from]);
+    Patches { m, columns, numbers }
 }
 
 fn unpacked(conv: &Conv2d, w: &[f32]) -> Vec<f32> {
@@ -51,17 +57,35 @@ fn unpacked(conv: &Conv2d, w: &[f32]) -> Vec<f32> {
     oihw
 }
 
-/// c = a·b + beta·c for row-major matrices or transposed ones: `[row stride, column stride]`.
+/// A factor of a product.
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    numbers: &'a [f32],
+    rows: usize,
+    columns: usize,
+    /// Whether the numbers are those of the transpose, row by row.
+    transposed: bool,
+}
+
+impl Matrix<'_> {
+    /// Numbers from row to row, from column to column.
+    fn strides(&self) -> [usize; 2] {
+        if self.transposed { [1, self.rows] } else { [self.columns, 1] }
+    }
+}
+
+/// c = a·b + beta·c, c row by row.
 ///
 /// # Panics
-/// If a matrix has fewer numbers than its sizes say, or other strides.
-#[allow(unsafe_code, clippy::too_many_arguments)]
-fn sgemm(m: usize, k: usize, n: usize, a: &[f32], a_strides: [usize; 2], b: &[f32], b_strides: [usize; 2], beta: f32, c: &mut [f32]) {
-    assert!(a.len() >= product(&[m, k]) && b.len() >= product(&[k, n]) && c.len() >= product(&[m, n]));
-    assert!(a_strides == [k, 1] || a_strides == [1, m], "strides of a");
-    assert!(b_strides == [n, 1] || b_strides == [1, k], "strides of b");
+/// If a matrix has fewer numbers than its sizes say, or a has not as many columns as b has rows.
+#[allow(unsafe_code)]
+fn sgemm(a: Matrix, b: Matrix, beta: f32, c: &mut [f32]) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    assert!(a.numbers.len() >= product(&[m, k]) && b.numbers.len() >= product(&[k, n]) && c.len() >= product(&[m, n]));
+    assert_eq!(b.rows, k, "columns of a, rows of b");
+    let (a_strides, b_strides) = (a.strides(), b.strides());
     let s = |x: usize| x as isize;
-    // SAFETY: each matrix was found to have as many numbers as its sizes say, and the strides of a
+    // SAFETY: each matrix was found to have as many numbers as its sizes say, and has the strides of a
     // row-major matrix or its transpose: every place lies inside.
     unsafe {
         matrixmultiply::sgemm(
@@ -69,10 +93,10 @@ fn sgemm(m: usize, k: usize, n: usize, a: &[f32], a_strides: [usize; 2], b: &[f3
             k,
             n,
             1.0,
-            a.as_ptr(),
+            a.numbers.as_ptr(),
             s(a_strides[0]),
             s(a_strides[1]),
-            b.as_ptr(),
+            b.numbers.as_ptr(),
             s(b_strides[0]),
             s(b_strides[1]),
             beta,
@@ -83,29 +107,37 @@ fn sgemm(m: usize, k: usize, n: usize, a: &[f32], a_strides: [usize; 2], b: &[f3
     }
 }
 
-pub(crate) fn forward(conv: &Conv2d, _: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool) {
+pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, call: Forward) {
+    let Forward { x, w, y, add, finish, .. } = call;
     let (p, w) = (patches(conv, x), unpacked(conv, w));
     if !add {
         y.fill(0.0);
     }
-    sgemm(p.m, p.columns, conv.k(), &p.matrix, [p.columns, 1], &w, [1, p.columns], 1.0, y);
+    let filters = Matrix { numbers: &w, rows: p.columns, columns: conv.k(), transposed: true };
+    sgemm(p.matrix(), filters, 1.0, y);
+    finish.whole(cpu, conv, y);
 }
 
-pub(crate) fn backward_input(conv: &Conv2d, _: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool) {
+pub(crate) fn backward_input(conv: &Conv2d, call: BackwardInput) {
+    let BackwardInput { w, dy, dx, add, .. } = call;
     let (m, columns) = (conv.n() * conv.out_h() * conv.out_w(), conv.c() * conv.taps());
     let w = unpacked(conv, w);
     let mut matrix = vec![0.0; m * columns];
-    sgemm(m, conv.k(), columns, dy, [conv.k(), 1], &w, [columns, 1], 0.0, &mut matrix);
+    let dy = Matrix { numbers: dy, rows: m, columns: conv.k(), transposed: false };
+    let filters = Matrix { numbers: &w, rows: conv.k(), columns, transposed: false };
+    sgemm(dy, filters, 0.0, &mut matrix);
     if !add {
         dx.fill(0.0);
     }
     for_each_place(conv, |from, to| dx[to] += matrix[from]);
 }
 
-pub(crate) fn backward_weight(conv: &Conv2d, _: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool) {
+pub(crate) fn backward_weight(conv: &Conv2d, call: BackwardWeight) {
+    let BackwardWeight { x, dy, dw, add, .. } = call;
     let p = patches(conv, x);
     let mut oihw = vec![0.0; conv.k() * p.columns];
-    sgemm(conv.k(), p.m, p.columns, dy, [1, conv.k()], &p.matrix, [p.columns, 1], 0.0, &mut oihw);
+    let dy = Matrix { numbers: dy, rows: conv.k(), columns: p.m, transposed: true };
+    sgemm(dy, p.matrix(), 0.0, &mut oihw);
     let layout = conv.weights();
     if !add {
         dw.fill(0.0);

@@ -17,7 +17,7 @@
 use super::group::{self, Group};
 use super::patches::{PackPanel, Patches};
 use super::side::Side;
-use super::{Conv2d, Finish, Normalise, transposed::Transposed};
+use super::{BackwardInput, Conv2d, Finish, Forward, ForwardOver, transposed::Transposed};
 use crate::gemm::micro::GROUP;
 use crate::gemm::{Multiply, panel_rows, sub_panel};
 use crate::isa::Isa;
@@ -38,8 +38,8 @@ const PANEL_MOST: usize = 14;
 const NO_COLUMNS: (usize, usize) = (0, 1);
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
-#[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
-pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
+pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, call: Forward) {
+    let Forward { x, w, y, add, finish, scratch } = call;
     let (own, scratch) = scratch.split_at_mut(group::own_len(conv));
     let m = conv.n() * conv.out_h() * conv.out_w();
     group::for_each(conv, w, own, |group, w| {
@@ -60,7 +60,8 @@ pub(crate) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f
 ///
 /// # Panics
 /// Where [`over_scratch`] tells none.
-pub(super) fn forward_over(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], how: &Normalise, scratch: &mut [f32]) {
+pub(super) fn forward_over(conv: &Conv2d, cpu: &Cpu, call: ForwardOver) {
+    let ForwardOver { x, w, y, how, scratch } = call;
     let m = conv.n() * conv.out_h() * conv.out_w();
     let (group, n) = (Group::nth(conv, 0), conv.k());
     let patches = Patches::forward(&group, x);
@@ -140,7 +141,8 @@ fn tiles_of(rows: usize) -> usize {
 }
 
 /// dx = the input's gradient (+ dx where `add`).
-pub(crate) fn backward_input(conv: &Conv2d, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn backward_input(conv: &Conv2d, cpu: &Cpu, call: BackwardInput) {
+    let BackwardInput { w, dy, dx, add, scratch } = call;
     let (own, scratch) = scratch.split_at_mut(group::own_len(conv));
     group::for_each(conv, w, own, |group, w| {
         for phase in phases(conv) {

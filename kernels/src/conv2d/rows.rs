@@ -8,7 +8,7 @@
 //! *Input's gradient:* the same over dy, with all weights exchanged first.
 
 use super::transposed::Transposed;
-use super::{Conv2d, Finish, Pass};
+use super::{BackwardInput, Conv2d, Finish, Forward, Pass};
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, GROUP, Window};
 use crate::gemm::{add_row, for_rows, panel_rows, sub_panel};
@@ -71,39 +71,47 @@ const fn exchanged_len(conv: &Conv2d) -> usize {
 }
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
-#[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
-pub(super) fn forward(conv: &Conv2d, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
-    run(cpu, x, w, conv.c(), conv.c(), y, conv.k(), add, finish, scratch);
+pub(super) fn forward(conv: &Conv2d, cpu: &Cpu, call: Forward) {
+    let Forward { x, w, y, add, finish, scratch } = call;
+    Run { x, w, channels: conv.c(), room: conv.c(), n: conv.k(), add, finish }.run(cpu, y, scratch);
 }
 
 /// dx = the input's gradient (+ dx where `add`).
-pub(super) fn backward_input(conv: &Conv2d, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(super) fn backward_input(conv: &Conv2d, cpu: &Cpu, call: BackwardInput) {
+    let BackwardInput { w, dy, dx, add, scratch } = call;
     let how = Transposed { layout: conv.weights(), kernel: 1, stride: [1; 2], first: [0; 2], taps: [1; 2] };
     let (exchanged, scratch) = scratch.split_at_mut(exchanged_len(conv));
     how.run(cpu, w, conv.c(), 0, conv.k().div_ceil(GROUP), exchanged);
-    run(cpu, dy, exchanged, conv.k(), conv.k().next_multiple_of(GROUP), dx, conv.c(), add, Finish::None, scratch);
+    let (channels, n) = (conv.k(), conv.c());
+    let room = channels.next_multiple_of(GROUP);
+    Run { x: dy, w: exchanged, channels, room, n, add, finish: Finish::None }.run(cpu, dx, scratch);
 }
 
-/// The product of x, rows of `channels`, and weights `[n / B][room][B]`, of whose room the first `channels` count.
-#[allow(clippy::too_many_arguments)] // private; each is one of the product's parts
-fn run(
-    cpu: &Cpu,
-    x: &[f32],
-    w: &[f32],
+/// Forward, or the input's gradient: the product of x and weights.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    /// Rows of `channels`.
+    x: &'a [f32],
+    /// `[n / B][room][B]`, of whose room the first `channels` count.
+    w: &'a [f32],
     channels: usize,
     room: usize,
-    y: &mut [f32],
+    /// Columns of the product.
     n: usize,
     add: bool,
-    finish: Finish,
-    scratch: &mut [f32],
-) {
-    let m = x.len() / channels;
-    let tiles = Tiles::new(y, RowMap::plain(m, n), m, n, part(m), n);
-    cpu.run(tiles, scratch, panel_len(channels), |_, mut out, panel| {
-        cpu.level.run(Rows { x, w, channels, room, n, add, panel, out: &mut out });
-        finish.tile(cpu.level, &mut out);
-    });
+    finish: Finish<'a>,
+}
+
+impl Run<'_> {
+    fn run(&self, cpu: &Cpu, y: &mut [f32], scratch: &mut [f32]) {
+        let Run { x, w, channels, room, n, add, finish } = *self;
+        let m = x.len() / channels;
+        let tiles = Tiles::new(y, RowMap::plain(m, n), m, n, part(m), n);
+        cpu.run(tiles, scratch, panel_len(channels), |_, mut out, panel| {
+            cpu.level.run(Rows { x, w, channels, room, n, add, panel, out: &mut out });
+            finish.tile(cpu.level, &mut out);
+        });
+    }
 }
 
 /// Some rows.

@@ -17,7 +17,8 @@ pub(crate) mod backward_weight;
 mod micro;
 pub(crate) mod polyphase;
 
-use super::{Finish, Uniform};
+use super::Uniform;
+use crate::conv2d;
 use crate::dispatch::Task;
 use crate::gemm::{for_rows, panel_rows};
 use crate::isa::Isa;
@@ -112,8 +113,8 @@ pub(crate) fn forward_scratch(conv: &Uniform, threads: usize) -> usize {
 }
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
-#[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
-pub(crate) fn forward(conv: &Uniform, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
+pub(crate) fn forward(conv: &Uniform, cpu: &Cpu, call: conv2d::Forward) {
+    let conv2d::Forward { x, w, y, add, finish, scratch } = call;
     let (planes, lines, s) = (Planes::new(conv), part_lines(conv, PIXELS), conv.kernel);
     // In the order in which the weights lie: channel, line, column.
     let offsets = Offsets::new(conv.c * s * s, |t| planes.offset(conv, t / (s * s), t / s % s, t % s));

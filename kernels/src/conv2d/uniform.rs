@@ -5,7 +5,7 @@ use super::nine::Nine;
 use super::strided::{self, Strided, StridedInput};
 use super::winograd2::Winograd2;
 use super::winograd4::Winograd4;
-use super::{Algorithm, Finish, Pass, direct, stem, stream, winograd};
+use super::{Algorithm, BackwardInput, BackwardWeight, Forward, Pass, direct, stem, stream, winograd};
 use crate::parallel::Cpu;
 use crate::weights::WeightLayout;
 
@@ -127,75 +127,44 @@ impl Uniform {
     }
 
     /// As [`super::Conv2d::forward`].
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn forward(
-        &self,
-        cpu: &Cpu,
-        algorithm: Algorithm,
-        x: &[f32],
-        w: &[f32],
-        y: &mut [f32],
-        add: bool,
-        finish: Finish,
-        scratch: &mut [f32],
-    ) {
+    pub(super) fn forward(&self, cpu: &Cpu, algorithm: Algorithm, call: Forward) {
         match algorithm {
-            Algorithm::Direct if stem::accepts(self) => stem::forward(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Direct => direct::forward(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Winograd4 => winograd::forward::<Winograd4>(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Winograd2 => winograd::forward::<Winograd2>(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Nine => winograd::forward::<Nine>(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Polyphase if strided::accepts(self) => winograd::forward::<Strided>(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Polyphase => stem::polyphase::forward(self, cpu, x, w, y, add, finish, scratch),
-            Algorithm::Stream => stream::forward::forward(self, cpu, x, w, y, add, finish, scratch),
+            Algorithm::Direct if stem::accepts(self) => stem::forward(self, cpu, call),
+            Algorithm::Direct => direct::forward(self, cpu, call),
+            Algorithm::Winograd4 => winograd::forward::<Winograd4>(self, cpu, call),
+            Algorithm::Winograd2 => winograd::forward::<Winograd2>(self, cpu, call),
+            Algorithm::Nine => winograd::forward::<Nine>(self, cpu, call),
+            Algorithm::Polyphase if strided::accepts(self) => winograd::forward::<Strided>(self, cpu, call),
+            Algorithm::Polyphase => stem::polyphase::forward(self, cpu, call),
+            Algorithm::Stream => stream::forward::forward(self, cpu, call),
             other => unreachable!("{other} is not one of the tuned algorithms"),
         }
     }
 
     /// As [`super::Conv2d::backward_input`].
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn backward_input(
-        &self,
-        cpu: &Cpu,
-        algorithm: Algorithm,
-        w: &[f32],
-        dy: &[f32],
-        dx: &mut [f32],
-        add: bool,
-        scratch: &mut [f32],
-    ) {
+    pub(super) fn backward_input(&self, cpu: &Cpu, algorithm: Algorithm, call: BackwardInput) {
         match algorithm {
-            Algorithm::Direct => direct::backward_input(self, cpu, w, dy, dx, add, scratch),
-            Algorithm::Winograd4 => winograd::backward_input::<Winograd4>(self, cpu, w, dy, dx, add, scratch),
-            Algorithm::Winograd2 => winograd::backward_input::<Winograd2>(self, cpu, w, dy, dx, add, scratch),
-            Algorithm::Nine => winograd::backward_input::<Nine>(self, cpu, w, dy, dx, add, scratch),
-            Algorithm::Polyphase => winograd::backward_input::<StridedInput>(self, cpu, w, dy, dx, add, scratch),
-            Algorithm::Stream => stream::backward::backward_input(self, cpu, w, dy, dx, add, scratch),
+            Algorithm::Direct => direct::backward_input(self, cpu, call),
+            Algorithm::Winograd4 => winograd::backward_input::<Winograd4>(self, cpu, call),
+            Algorithm::Winograd2 => winograd::backward_input::<Winograd2>(self, cpu, call),
+            Algorithm::Nine => winograd::backward_input::<Nine>(self, cpu, call),
+            Algorithm::Polyphase => winograd::backward_input::<StridedInput>(self, cpu, call),
+            Algorithm::Stream => stream::backward::backward_input(self, cpu, call),
             other => unreachable!("{other} is not one of the tuned algorithms"),
         }
     }
 
     /// As [`super::Conv2d::backward_weight`].
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn backward_weight(
-        &self,
-        cpu: &Cpu,
-        algorithm: Algorithm,
-        x: &[f32],
-        dy: &[f32],
-        dw: &mut [f32],
-        add: bool,
-        scratch: &mut [f32],
-    ) {
+    pub(super) fn backward_weight(&self, cpu: &Cpu, algorithm: Algorithm, call: BackwardWeight) {
         match algorithm {
-            Algorithm::Direct if stem::accepts(self) => stem::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Direct => direct::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Winograd4 => winograd::backward_weight::<Winograd4>(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Winograd2 => winograd::backward_weight::<Winograd2>(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Nine => winograd::backward_weight::<Nine>(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Polyphase if strided::accepts(self) => winograd::backward_weight::<Strided>(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Polyphase => stem::polyphase::backward_weight::run(self, cpu, x, dy, dw, add, scratch),
-            Algorithm::Stream => stream::backward::backward_weight(self, cpu, x, dy, dw, add, scratch),
+            Algorithm::Direct if stem::accepts(self) => stem::backward_weight::run(self, cpu, call),
+            Algorithm::Direct => direct::backward_weight::run(self, cpu, call),
+            Algorithm::Winograd4 => winograd::backward_weight::<Winograd4>(self, cpu, call),
+            Algorithm::Winograd2 => winograd::backward_weight::<Winograd2>(self, cpu, call),
+            Algorithm::Nine => winograd::backward_weight::<Nine>(self, cpu, call),
+            Algorithm::Polyphase if strided::accepts(self) => winograd::backward_weight::<Strided>(self, cpu, call),
+            Algorithm::Polyphase => stem::polyphase::backward_weight::run(self, cpu, call),
+            Algorithm::Stream => stream::backward::backward_weight(self, cpu, call),
             other => unreachable!("{other} is not one of the tuned algorithms"),
         }
     }

@@ -32,7 +32,7 @@ mod scheme;
 
 pub(super) use scheme::{Line, Scheme};
 
-use super::{Finish, Pass, Uniform};
+use super::{BackwardInput, BackwardWeight, Finish, Forward, Pass, Uniform};
 use crate::Level;
 use crate::gemm::panel_rows;
 use crate::parallel::{Chunks, Cpu, RowMap, Tile, Tiles};
@@ -127,31 +127,23 @@ pub(crate) fn row_tiles<S: Scheme>(conv: &Uniform) -> usize {
 }
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
-#[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
-pub(super) fn forward<S: Scheme>(
-    conv: &Uniform,
-    cpu: &Cpu,
-    x: &[f32],
-    w: &[f32],
-    y: &mut [f32],
-    add: bool,
-    finish: Finish,
-    scratch: &mut [f32],
-) {
+pub(super) fn forward<S: Scheme>(conv: &Uniform, cpu: &Cpu, call: Forward) {
+    let Forward { x, w, y, add, finish, scratch } = call;
     let plane = &Plane::forward::<S>(conv);
     Run::<S> { plane, cpu, x, weights: Weights::Forward(w, conv.weights()), add, finish, scheme: PhantomData }.run(y, scratch);
 }
 
 /// dx = the input's gradient (+ dx where `add`).
-pub(super) fn backward_input<S: Scheme>(conv: &Uniform, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(super) fn backward_input<S: Scheme>(conv: &Uniform, cpu: &Cpu, call: BackwardInput) {
+    let BackwardInput { w, dy, dx, add, scratch } = call;
     let plane = &Plane::backward_input::<S>(conv);
     let weights = Weights::Flipped(w, conv.weights());
     Run::<S> { plane, cpu, x: dy, weights, add, finish: Finish::None, scheme: PhantomData }.run(dx, scratch);
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(super) fn backward_weight<S: Scheme>(conv: &Uniform, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
-    backward_weight::run::<S>(conv, cpu, x, dy, dw, add, scratch);
+pub(super) fn backward_weight<S: Scheme>(conv: &Uniform, cpu: &Cpu, call: BackwardWeight) {
+    backward_weight::run::<S>(conv, cpu, call);
 }
 
 /// Forward, or the input's gradient.

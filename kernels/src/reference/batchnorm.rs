@@ -1,6 +1,6 @@
 //! Batch normalisation, channel by channel, two-pass statistics.
 
-use crate::batchnorm::BatchNorm;
+use crate::batchnorm::{BatchNorm, Moving, Running};
 use crate::bounds::product;
 
 /// Mean and biased variance of channel `c`.
@@ -19,21 +19,27 @@ fn check(p: &BatchNorm, x: &[f32], per_channel: &[usize]) {
     }
 }
 
-/// `y = (x − mean) / √(var + eps) · gamma + beta` with the batch's statistics, which also move
-/// `running_mean` and (unbiased) `running_var`: `new = (1 − factor)·old + factor·batch`.
-/// `saved` gets the means, then the inverse standard deviations.
-#[allow(clippy::too_many_arguments)]
-pub fn forward_batch(
-    p: &BatchNorm,
-    x: &[f32],
-    gamma: &[f32],
-    beta: &[f32],
-    running_mean: &mut [f64],
-    running_var: &mut [f64],
-    factor: f64,
-    y: &mut [f64],
-    saved: &mut [f64],
-) {
+/// The tensors of [`forward_batch`].
+#[derive(Debug)]
+pub struct ForwardBatch<'a> {
+    /// rows x channels: read.
+    pub x: &'a [f32],
+    /// channels: read.
+    pub gamma: &'a [f32],
+    /// channels: read.
+    pub beta: &'a [f32],
+    /// Moved towards the batch's mean and unbiased variance: `new = (1 − factor)·old + factor·batch`.
+    pub running: Moving<'a, f64>,
+    /// rows x channels: overwritten.
+    pub y: &'a mut [f64],
+    /// 2·channels: overwritten by the means, then the inverse standard deviations.
+    pub saved: &'a mut [f64],
+}
+
+/// `y = (x − mean) / √(var + eps) · gamma + beta` with the batch's statistics.
+pub fn forward_batch(p: &BatchNorm, call: ForwardBatch) {
+    let ForwardBatch { x, gamma, beta, running, y, saved } = call;
+    let Moving { mean: running_mean, var: running_var, factor } = running;
     check(p, x, &[gamma.len(), beta.len(), running_mean.len(), running_var.len()]);
     assert_eq!(y.len(), x.len());
     assert_eq!(saved.len(), 2 * p.channels);
@@ -51,8 +57,25 @@ pub fn forward_batch(
     }
 }
 
+/// The tensors of [`forward_running`].
+#[derive(Debug)]
+pub struct ForwardRunning<'a> {
+    /// rows x channels: read.
+    pub x: &'a [f32],
+    /// channels: read.
+    pub gamma: &'a [f32],
+    /// channels: read.
+    pub beta: &'a [f32],
+    /// What is normalised with.
+    pub running: Running<'a>,
+    /// rows x channels: overwritten.
+    pub y: &'a mut [f64],
+}
+
 /// The same with given statistics, which stay as they are.
-pub fn forward_running(p: &BatchNorm, x: &[f32], gamma: &[f32], beta: &[f32], mean: &[f32], var: &[f32], y: &mut [f64]) {
+pub fn forward_running(p: &BatchNorm, call: ForwardRunning) {
+    let ForwardRunning { x, gamma, beta, running, y } = call;
+    let Running { mean, var } = running;
     check(p, x, &[gamma.len(), beta.len(), mean.len(), var.len()]);
     assert_eq!(y.len(), x.len());
     for (i, y) in y.iter_mut().enumerate() {
@@ -62,9 +85,27 @@ pub fn forward_running(p: &BatchNorm, x: &[f32], gamma: &[f32], beta: &[f32], me
     }
 }
 
+/// The tensors of [`backward_batch`] and of [`backward_running`].
+#[derive(Debug)]
+pub struct Backward<'a> {
+    /// rows x channels: read.
+    pub x: &'a [f32],
+    /// rows x channels: read.
+    pub dy: &'a [f32],
+    /// channels: read.
+    pub gamma: &'a [f32],
+    /// rows x channels: overwritten.
+    pub dx: &'a mut [f64],
+    /// channels: overwritten.
+    pub dgamma: &'a mut [f64],
+    /// channels: overwritten.
+    pub dbeta: &'a mut [f64],
+}
+
 /// `dotp = Σ(x−mean)·dy`, `dx = (dy − Σdy/n − (x−mean)·dotp·invstd²/n)·invstd·gamma`,
 /// `dgamma = dotp·invstd`, `dbeta = Σdy`, with the batch's own statistics.
-pub fn backward_batch(p: &BatchNorm, x: &[f32], dy: &[f32], gamma: &[f32], dx: &mut [f64], dgamma: &mut [f64], dbeta: &mut [f64]) {
+pub fn backward_batch(p: &BatchNorm, call: Backward) {
+    let Backward { x, dy, gamma, dx, dgamma, dbeta } = call;
     check(p, x, &[gamma.len(), dgamma.len(), dbeta.len()]);
     assert_eq!(dy.len(), x.len());
     assert_eq!(dx.len(), x.len());
@@ -83,18 +124,9 @@ pub fn backward_batch(p: &BatchNorm, x: &[f32], dy: &[f32], gamma: &[f32], dx: &
 }
 
 /// `dx = dy·gamma/√(var + eps)`, `dgamma = Σ dy·(x−mean)/√(var + eps)`, `dbeta = Σ dy`.
-#[allow(clippy::too_many_arguments)]
-pub fn backward_running(
-    p: &BatchNorm,
-    x: &[f32],
-    dy: &[f32],
-    gamma: &[f32],
-    mean: &[f32],
-    var: &[f32],
-    dx: &mut [f64],
-    dgamma: &mut [f64],
-    dbeta: &mut [f64],
-) {
+pub fn backward_running(p: &BatchNorm, running: Running, call: Backward) {
+    let Running { mean, var } = running;
+    let Backward { x, dy, gamma, dx, dgamma, dbeta } = call;
     check(p, x, &[gamma.len(), mean.len(), var.len(), dgamma.len(), dbeta.len()]);
     assert_eq!(dy.len(), x.len());
     assert_eq!(dx.len(), x.len());

@@ -6,9 +6,10 @@ use crate::testing::*;
 
 #[test]
 fn gradients_of_convolutions_are_slopes() {
-    let shapes = [(1, 5, 4, 2, 3, 3, 1, 1), (2, 5, 5, 2, 2, 3, 2, 1), (1, 4, 4, 3, 2, 1, 2, 0), (1, 7, 8, 1, 2, 7, 2, 3)];
-    for (n, h, w, c, k, kernel, stride, pad) in shapes {
-        let p = Conv2d::new(n, h, w, c, k, kernel, stride, pad).expect("a convolution");
+    let shapes = [([1, 5, 4, 2], 3, 3, 1, 1), ([2, 5, 5, 2], 2, 3, 2, 1), ([1, 4, 4, 3], 2, 1, 2, 0), ([1, 7, 8, 1], 2, 7, 2, 3)];
+    for (input, k, kernel, stride, pad) in shapes {
+        let p = Conv2d::new(input, k, kernel, stride, pad).expect("a convolution");
+        let [n, h, w, c] = input;
         let (x_len, w_len, y_len) = (n * h * w * c, k * c * kernel * kernel, n * p.out_h() * p.out_w() * k);
         let mut random = Random::new(15);
         let (x, weight, dy) = (random.vector(x_len), random.vector(w_len), random.vector(y_len));
@@ -28,7 +29,7 @@ fn gradients_of_convolutions_are_slopes() {
 #[test]
 fn a_convolution_by_hand() {
     // One channel, 3x3, pad 1, over [[1, 2], [3, 4]]; the filter is 1..=9.
-    let p = Conv2d::new(1, 2, 2, 1, 1, 3, 1, 1).expect("a convolution");
+    let p = Conv2d::new([1, 2, 2, 1], 1, 3, 1, 1).expect("a convolution");
     let w: [f32; 9] = core::array::from_fn(|i| i as f32 + 1.0);
     let mut y = [0.0; 4];
     conv2d::forward(&p, &[1.0, 2.0, 3.0, 4.0], &w, &mut y);

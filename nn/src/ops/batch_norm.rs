@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::ops::{Choice, Chosen, Context, Entries, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, Shorter, lend};
-use crate::record::{Declaration, Init, Layout, Scope, Var};
+use crate::record::{Declaration, Init, Layout, Parameter, Scope, Var};
 use nunatak_core::Shape;
 use nunatak_core::arena::UNIT;
 use nunatak_core::program::{Call, EntryKind, Numbers, Place, Writer};
@@ -67,15 +67,16 @@ impl<'g> Scope<'g> {
     /// what is done with frozen ones.
     pub fn batch_norm(self, name: &str, x: Var<'g>, norm: Norm) -> Var<'g> {
         let (s, zero) = (x.shape(), Init::Constant(0.0));
-        let declared = |leaf, kind, init| {
-            let one = Declaration::parameter(self, name, leaf, &[s.c()], Layout::Plain, 0, self.draw(None), norm.shared);
-            self.declare(&Declaration { kind, init, ..one })
+        let parameter = |leaf, shape: &[usize], layout| {
+            let one = Parameter { name, leaf, shape, layout, fan_in: 0, draw: self.draw(None), shared: norm.shared };
+            Declaration::parameter(self, one)
         };
-        let parameter = |leaf, init| norm.affine.then(|| declared(leaf, EntryKind::Parameter, init));
-        let (gamma, beta) = (parameter("weight", norm.gamma), parameter("bias", zero));
+        let declared = |leaf, kind, init| self.declare(&Declaration { kind, init, ..parameter(leaf, &[s.c()], Layout::Plain) });
+        let affine = |leaf, init| norm.affine.then(|| declared(leaf, EntryKind::Parameter, init));
+        let (gamma, beta) = (affine("weight", norm.gamma), affine("bias", zero));
         let mean = declared("running_mean", EntryKind::RunningMean, zero);
         let var = declared("running_var", EntryKind::RunningVar, Init::Constant(1.0));
-        let count = Declaration::parameter(self, name, "num_batches_tracked", &[], Layout::Count, 0, self.draw(None), norm.shared);
+        let count = parameter("num_batches_tracked", &[], Layout::Count);
         let count = self.declare(&Declaration { kind: EntryKind::Count, init: zero, ..count });
         let fits = |v: f32| v.is_finite() && v >= 0.0;
         let shape = match fits(norm.eps) && norm.momentum.is_none_or(|m| fits(m) && m <= 1.0) {
@@ -332,14 +333,17 @@ fn forward(run: &mut Run, call: &Call, _: usize) -> Result<(), Error> {
         let [gamma, beta] = op.affine(gamma, beta, affine);
         let saved = &mut saved[..op.saved_per_channel() * size.channels];
         let (x, moments) = ((!in_place).then_some(x), then.moments.then(|| bytemuck::cast_slice(moments)));
-        fused::forward_batch(&run.cpu, &size, x, moments, gamma, beta, mean, var, factor, then.fused(residual), y, saved, scratch);
+        let running = kernel::Moving { mean, var, factor };
+        let tensors = kernel::ForwardBatch { x, moments, gamma, beta, running, y, saved, scratch };
+        fused::forward_batch(&run.cpu, &size, then.fused(residual), tensors);
     } else {
         let reads = [x, residual, gamma, beta, mean, var];
         let ([x, residual, gamma, beta, mean, var], [y, scratch]) = lend(run.memory, reads, [call.y(), call.scratch()])?;
         let (affine, scratch) = scratch.split_at_mut(op.affine_room());
         let [gamma, beta] = op.affine(gamma, beta, affine);
         let x = (!in_place).then_some(x);
-        fused::forward_running(&run.cpu, &size, x, gamma, beta, mean, var, then.fused(residual), y, scratch);
+        let tensors = kernel::ForwardRunning { x, gamma, beta, running: kernel::Running { mean, var }, y, scratch };
+        fused::forward_running(&run.cpu, &size, then.fused(residual), tensors);
     }
     Ok(())
 }
@@ -385,24 +389,28 @@ fn sums(run: &mut Run, call: &Call, op: &BatchNorm) -> Result<(), Error> {
         (false, false) => {
             let ([x, dy, mean, var], [scratch]) = lend(run.memory, [x, dy, mean, var], [scratch])?;
             let [_, sums, scratch] = op.rooms(scratch);
-            kernel::backward_sums_running(cpu, size, x, dy, mean, var, sums, scratch);
+            let running = kernel::Running { mean, var };
+            kernel::backward_sums_running(cpu, size, kernel::BackwardSumsRunning { x, dy, running, sums, scratch });
         }
         (false, true) => {
             let ([x, y, mean, var], [dy, scratch]) = lend(run.memory, [x, y, mean, var], [dy, scratch])?;
             let [_, sums, scratch] = op.rooms(scratch);
-            fused::backward_sums_running_masking(cpu, size, x, y, dy, mean, var, sums, scratch);
+            let running = kernel::Running { mean, var };
+            fused::backward_sums_running_masking(cpu, size, kernel::BackwardSumsRunningMasking { x, y, dy, running, sums, scratch });
         }
         (true, true) => {
             let ([x, y, saved], [dy, scratch]) = lend(run.memory, [x, y, saved], [dy, scratch])?;
             let [_, sums, scratch] = op.rooms(scratch);
-            fused::backward_sums_masking(cpu, size, x, y, dy, &saved[..numbers], sums, scratch);
+            let saved = &saved[..numbers];
+            fused::backward_sums_masking(cpu, size, kernel::BackwardSumsMasking { x, y, dy, saved, sums, scratch });
         }
         (true, false) => {
             let ([x, dy, saved], [scratch]) = lend(run.memory, [x, dy, saved], [scratch])?;
             let [_, sums, scratch] = op.rooms(scratch);
+            let tensors = kernel::BackwardSums { x, dy, saved: &saved[..numbers], sums, scratch };
             match op.then.relu() {
-                true => fused::backward_sums_gated(cpu, size, x, dy, &saved[..numbers], sums, scratch),
-                false => kernel::backward_sums(cpu, size, x, dy, &saved[..numbers], sums, scratch),
+                true => fused::backward_sums_gated(cpu, size, tensors),
+                false => kernel::backward_sums(cpu, size, tensors),
             }
         }
     }
@@ -424,15 +432,17 @@ fn backward_input(run: &mut Run, call: &Call, position: usize) -> Result<(), Err
         let [affine, sums, scratch] = op.rooms(scratch);
         let [gamma, _] = op.affine(gamma, &[], affine);
         let (dy, saved) = ((!in_place).then_some(dy), &saved[..op.saved_per_channel() * size.channels]);
+        let tensors = kernel::BackwardInput { x, dy, gamma, saved, sums, dx, scratch };
         match op.recomputes_relu() {
-            true => fused::backward_input_gated(cpu, size, x, dy, gamma, saved, sums, dx, scratch),
-            false => kernel::backward_input(cpu, size, x, dy, gamma, saved, sums, dx, scratch),
+            true => fused::backward_input_gated(cpu, size, tensors),
+            false => kernel::backward_input(cpu, size, tensors),
         }
     } else {
         let ([dy, var, gamma], [dx, scratch]) = lend(run.memory, [dy, var, gamma], [dx, scratch])?;
         let [affine, _, scratch] = op.rooms(scratch);
         let [gamma, _] = op.affine(gamma, &[], affine);
-        kernel::backward_input_running(cpu, size, (!in_place).then_some(dy), gamma, var, dx, scratch);
+        let dy = (!in_place).then_some(dy);
+        kernel::backward_input_running(cpu, size, kernel::BackwardInputRunning { dy, gamma, running_var: var, dx, scratch });
     }
     Ok(())
 }

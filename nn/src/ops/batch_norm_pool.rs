@@ -9,7 +9,7 @@ use nunatak_core::Shape;
 use nunatak_core::arena::UNIT;
 use nunatak_core::program::{Call, Place, Writer};
 use nunatak_core::tape::Reads;
-use nunatak_kernels::batchnorm::{fused, pooled};
+use nunatak_kernels::batchnorm::{BackwardInput, BackwardSums, Moving, fused, pooled};
 use nunatak_kernels::{Pass, maxpool};
 
 /// A normalisation, relu and a pooling on the tape.
@@ -123,8 +123,10 @@ fn forward(run: &mut Run, call: &Call, _: usize) -> Result<(), Error> {
     let [gamma, beta] = op.norm.affine(gamma, beta, affine);
     let (saved, index) = saved.split_at_mut(op.tables_room());
     let index = pool.places.then(|| &mut bytemuck::cast_slice_mut(index)[..y.len()]);
-    let (saved, given) = (&mut saved[..4 * size.channels], moments.then(|| bytemuck::cast_slice(given)));
-    pooled::forward_batch(&run.cpu, size, &pool.size, x, given, gamma, beta, mean, var, factor, y, index, saved, scratch);
+    let (saved, moments) = (&mut saved[..4 * size.channels], moments.then(|| bytemuck::cast_slice(given)));
+    let running = Moving { mean, var, factor };
+    let tensors = pooled::ForwardBatch { x, moments, gamma, beta, running, y, index, saved, scratch };
+    pooled::forward_batch(&run.cpu, size, &pool.size, tensors);
     Ok(())
 }
 
@@ -139,7 +141,8 @@ fn backward_weight(run: &mut Run, call: &Call, _: usize) -> Result<(), Error> {
     let (saved, index) = saved.split_at(op.tables_room());
     maxpool::backward_input(&run.cpu, pool, dy, &bytemuck::cast_slice(index)[..dy.len()], dx);
     let [_, sums, scratch] = op.norm.rooms(scratch);
-    fused::backward_sums_gated(&run.cpu, size, x, dx, &saved[..4 * size.channels], sums, scratch);
+    let saved = &saved[..4 * size.channels];
+    fused::backward_sums_gated(&run.cpu, size, BackwardSums { x, dy: dx, saved, sums, scratch });
     parameter_gradients(run, call)
 }
 
@@ -151,6 +154,8 @@ fn backward_input(run: &mut Run, call: &Call, position: usize) -> Result<(), Err
     let ([x, saved, gamma], [dx, scratch]) = lend(run.memory, reads, [call.dx(position), call.scratch()])?;
     let [affine, sums, scratch] = op.norm.rooms(scratch);
     let [gamma, _] = op.norm.affine(gamma, &[], affine);
-    fused::backward_input_gated(&run.cpu, &op.norm.size, x, None, gamma, &saved[..4 * op.norm.size.channels], sums, dx, scratch);
+    let (size, dy) = (&op.norm.size, None);
+    let saved = &saved[..4 * size.channels];
+    fused::backward_input_gated(&run.cpu, size, BackwardInput { x, dy, gamma, saved, sums, dx, scratch });
     Ok(())
 }

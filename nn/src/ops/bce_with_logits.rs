@@ -106,6 +106,7 @@ fn backward_input(run: &mut Run, call: &Call, position: usize) -> Result<(), Err
     let BceWithLogits { size, weighted, .. } = BceWithLogits::read(call)?;
     let reads = [call.x(0), call.x(1), call.x(2).when(weighted), call.dy()];
     let ([x, t, weights, dy], [dx]) = lend(run.memory, reads, [call.dx(position)])?;
-    kernel::backward_input(&run.cpu, &size, x, t, weighted.then_some(weights), dy[0], dx, call.adds(position));
+    let (pos_weight, dloss, add) = (weighted.then_some(weights), dy[0], call.adds(position));
+    kernel::backward_input(&run.cpu, &size, kernel::BackwardInput { x, t, pos_weight, dloss, dx, add });
     Ok(())
 }

@@ -126,7 +126,7 @@ fn backward_input(run: &mut Run, call: &Call, position: usize) -> Result<(), Err
     let reads = [call.x(0).when(reads_a), call.x(1).when(reads_b), call.dy().when(!in_place)];
     let scratch = call.scratch().first(op.size.scratch_len(op.binary, operand));
     let ([a, b, dy], [dx, scratch]) = lend(run.memory, reads, [call.dx(position), scratch])?;
-    let dy = (!in_place).then_some(dy);
-    kernel::backward_input(&run.cpu, op.binary, &op.size, operand, a, b, dy, dx, call.adds(position), scratch);
+    let (dy, add) = ((!in_place).then_some(dy), call.adds(position));
+    kernel::backward_input(&run.cpu, op.binary, &op.size, operand, kernel::BackwardInput { a, b, dy, dx, add, scratch });
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::ops::{
     Choice, Chosen, Context, Entries, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, Shorter, batch_norm, lend, run,
 };
-use crate::record::{Declaration, Draw, Init, Layout, Pair, Scope, Var};
+use crate::record::{Declaration, Draw, Init, Layout, Pair, Parameter, Scope, Var};
 use nunatak_core::program::{Call, Writer};
 use nunatak_core::tape::{EntryId, Reads};
 use nunatak_core::{Shape, arena::UNIT};
@@ -95,7 +95,7 @@ impl<'g> Scope<'g> {
         let draw = self.draw(conv.draw);
         let declared = |leaf, shape: &[usize], layout, init: Option<Init>| Declaration {
             init: init.unwrap_or(Init::Default),
-            ..Declaration::parameter(self, name, leaf, shape, layout, fan_in, draw, conv.shared)
+            ..Declaration::parameter(self, Parameter { name, leaf, shape, layout, fan_in, draw, shared: conv.shared })
         };
         let weight = self.declare(&declared("weight", &[layout.k(), layout.c(), height, width], Layout::Weight(layout), conv.init));
         let bias = conv.bias.then(|| self.declare(&declared("bias", &[layout.k()], Layout::Plain, conv.bias_init)));
@@ -354,12 +354,12 @@ fn forward(run: &mut Run, call: &Call, _: usize) -> Result<(), Error> {
                 Some(_) => kernel::Finish::Bias(kernel::Bias { bias, activation: Activation::None }),
                 None => kernel::Finish::None,
             };
-            size.forward(cpu, algorithm, x, w, y, false, finish, scratch);
+            size.forward(cpu, algorithm, kernel::Forward { x, w, y, add: false, finish, scratch });
         }
         Finish::Moments => {
             let ([x, w], [y, moments, scratch]) = lend(run.memory, [x, call.param(0)], [y, call.attached(), scratch])?;
             let moments = bytemuck::cast_slice_mut(moments);
-            size.forward_moments(cpu, algorithm, run.context.memory, x, w, y, moments, scratch);
+            size.forward_moments(cpu, algorithm, run.context.memory, kernel::ForwardMoments { x, w, y, moments, scratch });
         }
         Finish::Normalise(norm) => {
             let [gamma, beta, mean, var] = norm.places(call, 1);
@@ -375,11 +375,11 @@ fn forward(run: &mut Run, call: &Call, _: usize) -> Result<(), Error> {
             if over {
                 let due = size.over_scratch_len(run.context.memory, run.context.threads);
                 let due = due.filter(|due| *due <= scratch.len()).ok_or("a residual that can't be written over")?;
-                size.forward_over(cpu, x, w, y, &how, &mut scratch[..due]);
+                size.forward_over(cpu, kernel::ForwardOver { x, w, y, how, scratch: &mut scratch[..due] });
                 return Ok(());
             }
-            let how = Normalise { residual: norm.then.add.then_some(residual), ..how };
-            size.forward(cpu, algorithm, x, w, y, false, kernel::Finish::Normalise(how), scratch);
+            let finish = kernel::Finish::Normalise(Normalise { residual: norm.then.add.then_some(residual), ..how });
+            size.forward(cpu, algorithm, kernel::Forward { x, w, y, add: false, finish, scratch });
         }
     }
     Ok(())
@@ -392,7 +392,7 @@ fn backward_weight(run: &mut Run, call: &Call, _: usize) -> Result<(), Error> {
         let scratch = run::weight_scratch(call, run, |pass, c| op.size.scratch_len(pass, algorithm, c.memory, c.threads));
         let dw = run.gradient(call, 0)?;
         let ([x, dy], [dw, scratch]) = lend(run.memory, [call.x(0), call.dy()], [dw, scratch])?;
-        op.size.backward_weight(&run.cpu, algorithm, x, dy, dw, add, scratch);
+        op.size.backward_weight(&run.cpu, algorithm, kernel::BackwardWeight { x, dy, dw, add, scratch });
     }
     if call.wants_weight(1) {
         let (add, db) = (run.has_gradient(call.entry(1)), run.gradient(call, 1)?);
@@ -408,7 +408,8 @@ fn backward_input(run: &mut Run, call: &Call, position: usize) -> Result<(), Err
     let op = Conv2d::read(call)?;
     let algorithm = op.algorithms[Pass::BackwardInput as usize];
     let ([w, dy], [dx, scratch]) = lend(run.memory, [call.param(0), call.dy()], [call.dx(position), call.scratch()])?;
-    op.size.backward_input(&run.cpu, algorithm, w, dy, dx, call.adds(position), scratch);
+    let add = call.adds(position);
+    op.size.backward_input(&run.cpu, algorithm, kernel::BackwardInput { w, dy, dx, add, scratch });
     Ok(())
 }
 

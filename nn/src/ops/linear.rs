@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::ops::{Choice, Chosen, Context, Entries, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, lend, run};
-use crate::record::{Declaration, Draw, Init, Layout, Scope, Var};
+use crate::record::{Declaration, Draw, Init, Layout, Parameter, Scope, Var};
 use nunatak_core::Shape;
 use nunatak_core::program::{Call, Writer};
 use nunatak_core::tape::{EntryId, Reads};
@@ -71,7 +71,7 @@ impl<'g> Scope<'g> {
         let draw = self.draw(dense.draw);
         let declared = |leaf, shape: &[usize], layout, init: Option<Init>| Declaration {
             init: init.unwrap_or(Init::Default),
-            ..Declaration::parameter(self, name, leaf, shape, layout, s.c(), draw, dense.shared)
+            ..Declaration::parameter(self, Parameter { name, leaf, shape, layout, fan_in: s.c(), draw, shared: dense.shared })
         };
         let weight = self.declare(&declared("weight", &[dense.outputs, s.c()], Layout::Weight(layout), dense.init));
         let bias = dense.bias.then(|| self.declare(&declared("bias", &[dense.outputs], Layout::Plain, dense.bias_init)));
@@ -186,7 +186,7 @@ fn forward(run: &mut Run, call: &Call, _: usize) -> Result<(), Error> {
     let op = Linear::read(call)?;
     let bias = if op.bias.is_some() { call.param(1) } else { Default::default() };
     let ([x, w, bias], [y, scratch]) = lend(run.memory, [call.x(0), call.param(0), bias], [call.y(), call.scratch()])?;
-    op.size.forward_by(&run.cpu, op.algorithm, x, w, op.bias.map(|_| bias), y, scratch);
+    op.size.forward_by(&run.cpu, op.algorithm, kernel::Forward { x, w, b: op.bias.map(|_| bias), y, scratch });
     Ok(())
 }
 
@@ -197,7 +197,7 @@ fn backward_weight(run: &mut Run, call: &Call, _: usize) -> Result<(), Error> {
         let scratch = run::weight_scratch(call, run, |pass, c| op.size.conv().scratch_len(pass, op.algorithm, c.memory, c.threads));
         let dw = run.gradient(call, 0)?;
         let ([x, dy], [dw, scratch]) = lend(run.memory, [call.x(0), call.dy()], [dw, scratch])?;
-        op.size.conv().backward_weight(&run.cpu, op.algorithm, x, dy, dw, add, scratch);
+        op.size.conv().backward_weight(&run.cpu, op.algorithm, kernel::BackwardWeight { x, dy, dw, add, scratch });
     }
     if call.wants_weight(1) {
         let add = run.has_gradient(call.entry(1));
@@ -211,7 +211,8 @@ fn backward_weight(run: &mut Run, call: &Call, _: usize) -> Result<(), Error> {
 fn backward_input(run: &mut Run, call: &Call, position: usize) -> Result<(), Error> {
     let op = Linear::read(call)?;
     let ([w, dy], [dx, scratch]) = lend(run.memory, [call.param(0), call.dy()], [call.dx(position), call.scratch()])?;
-    op.size.conv().backward_input(&run.cpu, op.algorithm, w, dy, dx, call.adds(position), scratch);
+    let add = call.adds(position);
+    op.size.conv().backward_input(&run.cpu, op.algorithm, kernel::BackwardInput { w, dy, dx, add, scratch });
     Ok(())
 }
 

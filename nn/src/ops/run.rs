@@ -10,6 +10,7 @@ use core::ops::Range;
 use nunatak_core::arena::Lent;
 use nunatak_core::program::{Call, Place, Program, WEIGHTS};
 use nunatak_core::tape::EntryId;
+use nunatak_kernels::conv2d::BackwardStep;
 use nunatak_kernels::sgd::{self, Sgd};
 use nunatak_kernels::{Conv2d, Cpu, Pass, elementwise, finite};
 
@@ -193,8 +194,8 @@ impl Run<'_, '_> {
         }
         let writes = [entry.place(), momentum, call.dx(0), call.scratch()];
         let ([x, dy], [w, momentum, dx, scratch]) = lend(self.memory, [call.x(0), call.dy()], writes)?;
-        let dx = call.wants_input(0).then_some((dx, call.adds(0)));
-        conv.backward_step(&self.cpu, &sgd, x, dy, w, momentum, first, dx, scratch);
+        let (dx, add) = (call.wants_input(0).then_some(dx), call.adds(0));
+        conv.backward_step(&self.cpu, &sgd, BackwardStep { x, dy, w, momentum, first, dx, add, scratch });
         *self.mark(id) |= UPDATED | if buffered { HAS_MOMENTUM } else { 0 };
         Ok(())
     }

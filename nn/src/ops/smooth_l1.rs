@@ -98,7 +98,8 @@ fn forward(run: &mut Run, call: &Call, _: usize) -> Result<(), Error> {
 fn backward_input(run: &mut Run, call: &Call, position: usize) -> Result<(), Error> {
     let SmoothL1 { beta, reduction, .. } = SmoothL1::read(call)?;
     let reads = [call.x(position), call.x(1 - position), call.dy()];
-    let ([a, b, dy], [dx]) = lend(run.memory, reads, [call.dx(position)])?;
-    kernel::backward_input(&run.cpu, beta, reduction, a, b, dy[0], dx, call.adds(position));
+    let ([a, b, dy], [da]) = lend(run.memory, reads, [call.dx(position)])?;
+    let (dloss, add) = (dy[0], call.adds(position));
+    kernel::backward_input(&run.cpu, beta, reduction, kernel::BackwardInput { a, b, dloss, da, add });
     Ok(())
 }

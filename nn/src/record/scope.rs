@@ -101,20 +101,25 @@ pub(crate) struct Declaration<'d> {
     pub(crate) shared: bool,
 }
 
+/// What a layer says of a parameter.
+#[derive(Clone, Copy)]
+pub(crate) struct Parameter<'d, 's> {
+    pub(crate) name: &'d str,
+    pub(crate) leaf: &'d str,
+    /// PyTorch's.
+    pub(crate) shape: &'s [usize],
+    pub(crate) layout: Layout,
+    /// Numbers that each of the layer's outputs reads; 0: nothing is drawn.
+    pub(crate) fan_in: usize,
+    pub(crate) draw: Draw,
+    /// It is there already.
+    pub(crate) shared: bool,
+}
+
 impl<'d> Declaration<'d> {
-    /// A parameter of a layer each of whose outputs reads `fan_in` numbers (0: nothing is drawn), in
-    /// PyTorch's shape.
-    #[allow(clippy::too_many_arguments)] // what a parameter is; the layers spell it out
-    pub(crate) fn parameter(
-        scope: Scope,
-        name: &'d str,
-        leaf: &'d str,
-        shape: &[usize],
-        layout: Layout,
-        fan_in: usize,
-        draw: Draw,
-        shared: bool,
-    ) -> Declaration<'d> {
+    /// A layer's parameter inside this scope.
+    pub(crate) fn parameter(scope: Scope, parameter: Parameter<'d, '_>) -> Declaration<'d> {
+        let Parameter { name, leaf, shape, layout, fan_in, draw, shared } = parameter;
         let mut sizes = [1; 4];
         // Shapes were checked: every size fits.
         sizes.iter_mut().zip(shape).for_each(|(to, size)| *to = u32::try_from(*size).unwrap_or(u32::MAX));

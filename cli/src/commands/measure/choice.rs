@@ -15,6 +15,7 @@ use crate::median::median;
 use crate::outln;
 use nunatak_core::arena;
 use nunatak_core::rng::Generator;
+use nunatak_kernels::conv2d::{BackwardInput, BackwardStep, BackwardWeight, Forward};
 use nunatak_kernels::sgd::{self, Sgd};
 use nunatak_kernels::{Conv2d, Cpu, Finish};
 use nunatak_nn::step::{call_convolution, call_name};
@@ -225,18 +226,25 @@ fn time(conv: &Conv2d, work: Work, ways: &[Way], memory: Memory, cpu: &Cpu, effo
             copy = (copy + 1) % copies;
             let w = &mut w[copy * w_room..][..w_len];
             match (work, way) {
-                (Work::Pass(Pass::Forward), Way::By(a)) => conv.forward(cpu, a, x, w, y, false, Finish::None, scratch),
-                (Work::Pass(Pass::BackwardInput), Way::By(a)) => conv.backward_input(cpu, a, w, y, x, false, scratch),
-                (Work::Pass(Pass::BackwardWeight), Way::By(a)) => conv.backward_weight(cpu, a, x, y, w, false, scratch),
+                (Work::Pass(Pass::Forward), Way::By(a)) => {
+                    conv.forward(cpu, a, Forward { x, w, y, add: false, finish: Finish::None, scratch });
+                }
+                (Work::Pass(Pass::BackwardInput), Way::By(a)) => {
+                    conv.backward_input(cpu, a, BackwardInput { w, dy: y, dx: x, add: false, scratch });
+                }
+                (Work::Pass(Pass::BackwardWeight), Way::By(a)) => {
+                    conv.backward_weight(cpu, a, BackwardWeight { x, dy: y, dw: w, add: false, scratch });
+                }
                 (Work::Pass(_), Way::Apart(..)) => {}
                 (Work::Step { dx }, Way::By(_)) => {
-                    let momentum = &mut momentum[copy * w_room..][..w_len];
-                    conv.backward_step(cpu, &sgd, inputs, y, w, momentum, false, dx.then_some((&mut *x, false)), scratch);
+                    let (momentum, dx) = (&mut momentum[copy * w_room..][..w_len], dx.then_some(&mut *x));
+                    let step = BackwardStep { x: inputs, dy: y, w, momentum, first: false, dx, add: false, scratch };
+                    conv.backward_step(cpu, &sgd, step);
                 }
                 (Work::Step { dx }, Way::Apart(input, weight)) => {
-                    conv.backward_weight(cpu, weight, inputs, y, dw, false, scratch);
+                    conv.backward_weight(cpu, weight, BackwardWeight { x: inputs, dy: y, dw, add: false, scratch });
                     if dx {
-                        conv.backward_input(cpu, input, w, y, x, false, scratch);
+                        conv.backward_input(cpu, input, BackwardInput { w, dy: y, dx: x, add: false, scratch });
                     }
                     sgd::step(cpu, &sgd, w, dw, Some(&mut momentum[copy * w_room..][..w_len]), false);
                 }

@@ -1,7 +1,7 @@
 //! One pass against the ops one after the other: the same bits.
 
 use super::*;
-use crate::batchnorm::{backward_input, backward_sums, backward_sums_running};
+use crate::batchnorm::{BackwardSumsRunning, Running, backward_input, backward_sums, backward_sums_running};
 use crate::testing::*;
 use crate::{batchnorm, elementwise, relu};
 use std::vec::Vec;
@@ -61,38 +61,43 @@ fn all_that_may_follow(residual: &[f32]) -> [Then<'_>; 4] {
 fn forward_has_the_bits_of_the_ops_apart() {
     for t in cases() {
         let (p, c, [gamma, beta, mean, var]) = (&t.p, t.p.channels, &t.tables);
+        let given = Running { mean, var };
         for then in all_that_may_follow(&t.residual) {
             let what = std::format!("{p:?}, residual {}, relu {}", then.residual.is_some(), then.relu);
             same_bits(
                 |cpu| {
-                    let mut scratch = Offset::scratch(p.scratch_len(cpu.threads.count()));
-                    let (mut expected, mut got) = (Offset::nan(t.x.len(), 3), Offset::nan(t.x.len(), 9));
-                    let (mut m, mut v, mut saved) = (mean.clone(), var.clone(), std::vec![f32::NAN; 2 * c]);
-                    batchnorm::forward_batch(cpu, p, &t.x, gamma, beta, &mut m, &mut v, 0.1, &mut expected, &mut saved, &mut scratch);
-                    then_apart(cpu, then, &mut expected);
+                    let scratch = &mut Offset::scratch(p.scratch_len(cpu.threads.count()));
+                    let (expected, got) = (&mut Offset::nan(t.x.len(), 3), &mut Offset::nan(t.x.len(), 9));
+                    let (mut m, mut v, saved) = (mean.clone(), var.clone(), &mut std::vec![f32::NAN; 2 * c]);
+                    let (x, running) = (Some(&t.x[..]), Moving { mean: &mut m, var: &mut v, factor: 0.1 });
+                    let call = ForwardBatch { x, moments: None, gamma, beta, running, y: expected, saved, scratch };
+                    batchnorm::forward_batch(cpu, p, call);
+                    then_apart(cpu, then, expected);
                     for in_place in [false, true] {
-                        let (mut m2, mut v2, mut all_saved) = (mean.clone(), var.clone(), std::vec![f32::NAN; 4 * c]);
+                        let (mut m2, mut v2, all_saved) = (mean.clone(), var.clone(), &mut std::vec![f32::NAN; 4 * c]);
                         scratch.fill(f32::NAN);
                         got.fill(f32::NAN);
                         if in_place {
                             got.copy_from_slice(&t.x);
                         }
                         let x = (!in_place).then_some(&*t.x);
-                        let factor = 0.1;
-                        forward_batch(cpu, p, x, None, gamma, beta, &mut m2, &mut v2, factor, then, &mut got, &mut all_saved, &mut scratch);
-                        assert_same(&got, &expected, &what);
-                        assert_same(&all_saved[..2 * c], &saved, "saved");
+                        let running = Moving { mean: &mut m2, var: &mut v2, factor: 0.1 };
+                        let call = ForwardBatch { x, moments: None, gamma, beta, running, y: got, saved: all_saved, scratch };
+                        forward_batch(cpu, p, then, call);
+                        assert_same(got, expected, &what);
+                        assert_same(&all_saved[..2 * c], saved, "saved");
                         assert_same(&[m2, v2].concat(), &[&*m, &*v].concat(), "running statistics");
                     }
                     let batch = got.to_vec();
-                    batchnorm::forward_running(cpu, p, Some(&t.x), gamma, beta, mean, var, &mut expected, &mut scratch);
-                    then_apart(cpu, then, &mut expected);
+                    let running = given;
+                    batchnorm::forward_running(cpu, p, ForwardRunning { x, gamma, beta, running, y: expected, scratch });
+                    then_apart(cpu, then, expected);
                     got.fill(f32::NAN);
-                    forward_running(cpu, p, Some(&t.x), gamma, beta, mean, var, then, &mut got, &mut scratch);
-                    assert_same(&got, &expected, "running statistics");
+                    forward_running(cpu, p, then, ForwardRunning { x, gamma, beta, running, y: got, scratch });
+                    assert_same(got, expected, "running statistics");
                     got.copy_from_slice(&t.x);
-                    forward_running(cpu, p, None, gamma, beta, mean, var, then, &mut got, &mut scratch);
-                    assert_same(&got, &expected, "running statistics in place");
+                    forward_running(cpu, p, then, ForwardRunning { x: None, gamma, beta, running, y: got, scratch });
+                    assert_same(got, expected, "running statistics in place");
                     batch
                 },
                 |_, _| {},
@@ -110,13 +115,14 @@ fn given_moments_serve_as_well() {
     let squares = (0..c).map(|i| rows().map(|r| (f64::from(r[i]) - means[i]).powi(2)).sum::<f64>());
     let moments: Vec<f64> = means.iter().copied().chain(squares).collect();
     for_each_cpu(|cpu| {
-        let mut scratch = Offset::scratch(p.scratch_len(cpu.threads.count()));
+        let scratch = &mut Offset::scratch(p.scratch_len(cpu.threads.count()));
         let [expected, got] = [None, Some(&*moments)].map(|moments| {
-            let (mut m, mut v, mut saved, mut y) = (mean.clone(), var.clone(), std::vec![f32::NAN; 4 * c], Offset::nan(t.x.len(), 1));
+            let (mut m, mut v) = (mean.clone(), var.clone());
+            let (y, saved) = (&mut Offset::nan(t.x.len(), 1), &mut std::vec![f32::NAN; 4 * c]);
             let then = Then { residual: None, relu: true };
-            let x = Some(&*t.x);
-            forward_batch(cpu, p, x, moments, gamma, beta, &mut m, &mut v, 0.1, then, &mut y, &mut saved, &mut scratch);
-            [&*y, &*m, &*v, &*saved].concat()
+            let (x, running) = (Some(&*t.x), Moving { mean: &mut m, var: &mut v, factor: 0.1 });
+            forward_batch(cpu, p, then, ForwardBatch { x, moments, gamma, beta, running, y, saved, scratch });
+            [&**y, &*m, &*v, &*saved].concat()
         });
         let expected: Vec<f64> = expected.iter().map(|v| f64::from(*v)).collect();
         assert_within(&got, &expected, 1e-6, "with given moments");
@@ -131,45 +137,47 @@ fn backward_has_the_bits_of_the_ops_apart() {
             let what = std::format!("{p:?}, residual {}", residual.is_some());
             same_bits(
                 |cpu| {
-                    let mut scratch = Offset::scratch(p.scratch_len(cpu.threads.count()));
-                    let len = t.x.len();
-                    let (mut y, mut saved) = (Offset::nan(len, 3), std::vec![f32::NAN; 4 * c]);
-                    let (mut m, mut v) = (mean.clone(), var.clone());
+                    let scratch = &mut Offset::scratch(p.scratch_len(cpu.threads.count()));
+                    let (x, len) = (&*t.x, t.x.len());
+                    let (y, all_saved) = (&mut Offset::nan(len, 3), &mut std::vec![f32::NAN; 4 * c]);
                     let then = Then { residual, relu: true };
-                    let x = Some(&*t.x);
-                    forward_batch(cpu, p, x, None, gamma, beta, &mut m, &mut v, 0.1, then, &mut y, &mut saved, &mut scratch);
+                    let running = Moving { mean: &mut mean.clone(), var: &mut var.clone(), factor: 0.1 };
+                    let call = ForwardBatch { x: Some(x), moments: None, gamma, beta, running, y, saved: all_saved, scratch };
+                    forward_batch(cpu, p, then, call);
+                    let saved = &all_saved[..2 * c];
 
-                    let (mut masked, mut dx, mut sums) = (Offset::nan(len, 7), Offset::nan(len, 8), std::vec![f32::NAN; 2 * c]);
-                    relu::backward_input(cpu, &y, Some(&t.dy), &mut masked);
-                    backward_sums(cpu, p, &t.x, &masked, &saved[..2 * c], &mut sums, &mut scratch);
-                    backward_input(cpu, p, &t.x, Some(&masked), gamma, &saved[..2 * c], &sums, &mut dx, &mut scratch);
+                    let (masked, dx, sums) = (&mut Offset::nan(len, 7), &mut Offset::nan(len, 8), &mut std::vec![f32::NAN; 2 * c]);
+                    relu::backward_input(cpu, y, Some(&t.dy), masked);
+                    backward_sums(cpu, p, BackwardSums { x, dy: masked, saved, sums, scratch });
+                    backward_input(cpu, p, BackwardInput { x, dy: Some(masked), gamma, saved, sums, dx, scratch });
 
-                    let (mut dy, mut got) = (Offset::copy(&t.dy, 11), std::vec![f32::NAN; 2 * c]);
+                    let (dy, got) = (&mut Offset::copy(&t.dy, 11), &mut std::vec![f32::NAN; 2 * c]);
                     scratch.fill(f32::NAN);
-                    backward_sums_masking(cpu, p, &t.x, &y, &mut dy, &saved[..2 * c], &mut got, &mut scratch);
-                    assert_same(&got, &sums, &what);
-                    assert_same(&dy, &masked, &what);
+                    backward_sums_masking(cpu, p, BackwardSumsMasking { x, y, dy, saved, sums: got, scratch });
+                    assert_same(got, sums, &what);
+                    assert_same(dy, masked, &what);
                     if residual.is_none() {
                         got.fill(f32::NAN);
                         scratch.fill(f32::NAN);
-                        backward_sums_gated(cpu, p, &t.x, &t.dy, &saved, &mut got, &mut scratch);
-                        assert_same(&got, &sums, &what);
-                        let mut out = Offset::nan(len, 2);
-                        backward_input_gated(cpu, p, &t.x, Some(&t.dy), gamma, &saved, &sums, &mut out, &mut scratch);
-                        assert_same(&out, &dx, &what);
+                        let saved = all_saved;
+                        backward_sums_gated(cpu, p, BackwardSums { x, dy: &t.dy, saved, sums: got, scratch });
+                        assert_same(got, sums, &what);
+                        let out = &mut Offset::nan(len, 2);
+                        backward_input_gated(cpu, p, BackwardInput { x, dy: Some(&t.dy), gamma, saved, sums, dx: out, scratch });
+                        assert_same(out, dx, &what);
                         out.copy_from_slice(&t.dy);
-                        backward_input_gated(cpu, p, &t.x, None, gamma, &saved, &sums, &mut out, &mut scratch);
-                        assert_same(&out, &dx, "in place");
+                        backward_input_gated(cpu, p, BackwardInput { x, dy: None, gamma, saved, sums, dx: out, scratch });
+                        assert_same(out, dx, "in place");
                     }
 
-                    let batch = [&*dx, &*sums].concat();
-                    forward_running(cpu, p, Some(&t.x), gamma, beta, mean, var, then, &mut y, &mut scratch);
-                    relu::backward_input(cpu, &y, Some(&t.dy), &mut masked);
-                    backward_sums_running(cpu, p, &t.x, &masked, mean, var, &mut sums, &mut scratch);
+                    let (batch, running) = ([&**dx, &**sums].concat(), Running { mean, var });
+                    forward_running(cpu, p, then, ForwardRunning { x: Some(x), gamma, beta, running, y, scratch });
+                    relu::backward_input(cpu, y, Some(&t.dy), masked);
+                    backward_sums_running(cpu, p, BackwardSumsRunning { x, dy: masked, running, sums, scratch });
                     dy.copy_from_slice(&t.dy);
-                    backward_sums_running_masking(cpu, p, &t.x, &y, &mut dy, mean, var, &mut got, &mut scratch);
-                    assert_same(&got, &sums, "running statistics");
-                    assert_same(&dy, &masked, "running statistics");
+                    backward_sums_running_masking(cpu, p, BackwardSumsRunningMasking { x, y, dy, running, sums: got, scratch });
+                    assert_same(got, sums, "running statistics");
+                    assert_same(dy, masked, "running statistics");
                     batch
                 },
                 |_, _| {},

@@ -6,9 +6,9 @@
 
 use super::ask;
 use super::micro::{self, CHAINS, Sums};
-use crate::conv2d::Conv2d;
 use crate::conv2d::add_up::add_up;
 use crate::conv2d::side::Side;
+use crate::conv2d::{BackwardWeight, Conv2d};
 use crate::dispatch::Task;
 use crate::isa::Isa;
 use crate::parallel::{Chunks, Cpu};
@@ -36,7 +36,8 @@ pub(crate) fn scratch_len(conv: &Conv2d) -> usize {
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(crate) fn run(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn run(conv: &Conv2d, cpu: &Cpu, call: BackwardWeight) {
+    let BackwardWeight { x, dy, dw, add, scratch } = call;
     let ((count, lines), len) = (parts(conv), dw.len());
     let sums = &mut scratch[..count * len];
     cpu.run(Chunks::new(sums, len, count), &mut [], 0, |i, sum, _| {

@@ -9,8 +9,8 @@
 //! of long sums small.
 
 use super::{Band, Shape};
-use crate::conv2d::Uniform;
 use crate::conv2d::direct::lines::CopyLines;
+use crate::conv2d::{BackwardWeight, Uniform};
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, GROUP, Lines};
 use crate::isa::Isa;
@@ -65,7 +65,8 @@ pub(crate) fn scratch_len(conv: &Uniform, budget: usize) -> usize {
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(crate) fn run(conv: &Uniform, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn run(conv: &Uniform, cpu: &Cpu, call: BackwardWeight) {
+    let BackwardWeight { x, dy, dw, add, scratch } = call;
     let s = Shape::forward(conv);
     let cut = cut(&s, conv, scratch.len());
     let layout = conv.weights();

@@ -9,8 +9,8 @@
 use super::micro::Take;
 use super::micro::{self, Sums};
 use super::{COPY, Sizes, Spread, spread};
-use crate::conv2d::Conv2d;
 use crate::conv2d::add_up::add_up;
+use crate::conv2d::{BackwardWeight, Conv2d};
 use crate::dispatch::Task;
 use crate::isa::Isa;
 use crate::parallel::{Chunks, Cpu};
@@ -43,7 +43,8 @@ pub(crate) fn scratch_len(conv: &Conv2d, threads: usize) -> usize {
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(crate) fn run(conv: &Conv2d, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn run(conv: &Conv2d, cpu: &Cpu, call: BackwardWeight) {
+    let BackwardWeight { x, dy, dw, add, scratch } = call;
     let ((count, each), layout) = (ranges(conv), conv.weights());
     let (sums, scratch) = scratch.split_at_mut(count * layout.len());
     let copy_len = Sizes::forward(conv).copy_len(lines_at_once(conv));

@@ -13,7 +13,7 @@
 
 use super::{lines_read, part_lines};
 use crate::conv2d::add_up::add_up;
-use crate::conv2d::{Uniform, thin};
+use crate::conv2d::{BackwardWeight, Uniform, thin};
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, Lines};
 use crate::gemm::{for_rows, panel_rows};
@@ -60,7 +60,8 @@ pub(crate) fn scratch_len(conv: &Uniform, threads: usize) -> usize {
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(crate) fn run(conv: &Uniform, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn run(conv: &Uniform, cpu: &Cpu, call: BackwardWeight) {
+    let BackwardWeight { x, dy, dw, add, scratch } = call;
     let [xs, dys] = own_len(conv);
     by_parts(conv, cpu, dw, add, scratch, xs + dys, |first, end, sum, scratch| {
         let (xs, dys) = scratch.split_at_mut(xs);

@@ -21,7 +21,7 @@ mod transforms;
 
 use super::micro::{self, Offsets};
 use super::{CHANNELS, KERNEL, PIXELS, lines_read, part_lines};
-use crate::conv2d::{Finish, Uniform, thin};
+use crate::conv2d::{self, Uniform, thin};
 use crate::dispatch::Task;
 use crate::gemm::{for_rows, panel_rows};
 use crate::isa::Isa;
@@ -102,12 +102,12 @@ impl Shape {
         if column < conv.kernel { Some(((c * conv.kernel + i) * conv.kernel + column) * conv.weights().block()) } else { None }
     }
 
-    /// Transforms the input lines that `lines` output lines from `first` on of an image read.
+    /// Transforms the input lines that `lines` output lines of one image read, from line `first` of all images on.
     /// `line` has room for one.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)] // from where, what, to where
-    fn inputs<I: Isa>(&self, isa: I, x: &[f32], image: usize, first: usize, lines: usize, line: &mut [f32], transformed: &mut [f32]) {
+    fn inputs<I: Isa>(&self, isa: I, x: &[f32], first: usize, lines: usize, line: &mut [f32], transformed: &mut [f32]) {
         let conv = &self.conv;
+        let (image, first) = (first / conv.out_h(), first % conv.out_h());
         let line = &mut line[..self.line()];
         for i in 0..lines_read(conv, lines) {
             let to = &mut transformed[i * self.transformed_line()..][..self.transformed_line()];
@@ -142,8 +142,8 @@ pub(crate) fn forward_scratch(conv: &Uniform, threads: usize) -> usize {
 }
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
-#[allow(clippy::too_many_arguments)] // as `Conv2d::forward`
-pub(crate) fn forward(conv: &Uniform, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
+pub(crate) fn forward(conv: &Uniform, cpu: &Cpu, call: conv2d::Forward) {
+    let conv2d::Forward { x, w, y, add, finish, scratch } = call;
     let s = Shape::new(conv);
     let (layout, lines) = (conv.weights(), part_lines(conv, PIXELS));
     let (filters, scratch) = scratch.split_at_mut(layout.blocks() * s.filters());
@@ -222,9 +222,9 @@ impl Forward<'_, '_, '_> {
     #[inline(always)]
     fn columns<I: Isa, const V: usize>(mut self, isa: I) {
         let s = self.s;
-        let (high, wide) = (s.conv.out_h(), s.conv.out_w());
+        let wide = s.conv.out_w();
         let (line, lines) = (self.out.first_row() / wide, self.out.rows() / wide);
-        s.inputs(isa, self.x, line / high, line % high, lines, self.line, self.transformed);
+        s.inputs(isa, self.x, line, lines, self.line, self.transformed);
         for column in (0..s.conv.k).step_by(V * I::LANES) {
             for line in 0..lines {
                 for first in (0..s.tiles).step_by(TILES) {
@@ -252,7 +252,6 @@ impl Forward<'_, '_, '_> {
     }
 
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)] // where from, where to
     fn tile<I: Isa, const R: usize, const V: usize>(&mut self, isa: I, column: usize, line: usize, p: usize, tile: usize, to: usize) {
         let s = &self.s;
         let block = s.conv.weights().block();

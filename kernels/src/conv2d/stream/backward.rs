@@ -1,7 +1,7 @@
 //! dx and dw, and both with the update in one pass over the weights: ranges of input channels with
 //! all output channels.
 
-use super::super::Uniform;
+use super::super::{BackwardInput, BackwardStep, BackwardWeight, Uniform};
 use super::micro::{self, Fixed, Weights};
 use super::pairs::Pairs;
 use crate::dispatch::Task;
@@ -42,7 +42,8 @@ pub(crate) fn scratch_len(conv: &Uniform, threads: usize) -> usize {
 }
 
 /// dx = the input's gradient (+ dx where `add`).
-pub(crate) fn backward_input(conv: &Uniform, cpu: &Cpu, w: &[f32], dy: &[f32], dx: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn backward_input(conv: &Uniform, cpu: &Cpu, call: BackwardInput) {
+    let BackwardInput { w, dy, dx, add, scratch } = call;
     cpu.run(inputs(conv, dx), scratch, each(conv), |_, dx, scratch| {
         let first = dx.first_column();
         cpu.level.run(Part { conv, dy, x: &[], first, dx: Some((dx, add)), what: What::Read(w), scratch });
@@ -50,7 +51,8 @@ pub(crate) fn backward_input(conv: &Uniform, cpu: &Cpu, w: &[f32], dy: &[f32], d
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(crate) fn backward_weight(conv: &Uniform, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn backward_weight(conv: &Uniform, cpu: &Cpu, call: BackwardWeight) {
+    let BackwardWeight { x, dy, dw, add, scratch } = call;
     let row = conv.weights().taps() * conv.weights().block();
     cpu.run(weights(conv, dw), scratch, each(conv), |_, dw, scratch| {
         let first = dw.first_column() / row;
@@ -60,35 +62,24 @@ pub(crate) fn backward_weight(conv: &Uniform, cpu: &Cpu, x: &[f32], dy: &[f32], 
 
 /// One step of SGD of `w` with its gradient, which is never stored; dx (where there is one) is of the
 /// weights before the step.
-#[allow(clippy::too_many_arguments)] // tensors are named, not packed into a struct
-pub(crate) fn step(
-    conv: &Uniform,
-    cpu: &Cpu,
-    sgd: &Sgd,
-    x: &[f32],
-    dy: &[f32],
-    w: &mut [f32],
-    momentum: &mut [f32],
-    first: bool,
-    dx: Option<(&mut [f32], bool)>,
-    scratch: &mut [f32],
-) {
+pub(crate) fn step(conv: &Uniform, cpu: &Cpu, sgd: &Sgd, call: BackwardStep) {
+    let BackwardStep { x, dy, w, momentum, first, dx, add, scratch } = call;
     let row = conv.weights().taps() * conv.weights().block();
     let (w, buffered, each) = (weights(conv, w), sgd.momentum != 0.0, each(conv));
-    let run = |w: Tile, momentum: Option<Tile>, dx: Option<(Tile, bool)>, scratch: &mut [f32]| {
-        let channel = w.first_column() / row;
+    let run = |w: Tile, momentum: Option<Tile>, dx: Option<Tile>, scratch: &mut [f32]| {
+        let (channel, dx) = (w.first_column() / row, dx.map(|dx| (dx, add)));
         cpu.level.run(Part { conv, dy, x, first: channel, dx, what: What::Step { w, momentum, sgd, first }, scratch });
     };
     match (buffered, dx) {
         (false, None) => cpu.run(w, scratch, each, |_, w, scratch| run(w, None, None, scratch)),
-        (false, Some((dx, add))) => {
-            cpu.run((w, inputs(conv, dx)), scratch, each, |_, (w, dx), scratch| run(w, None, Some((dx, add)), scratch));
+        (false, Some(dx)) => {
+            cpu.run((w, inputs(conv, dx)), scratch, each, |_, (w, dx), scratch| run(w, None, Some(dx), scratch));
         }
         (true, None) => {
             cpu.run((w, weights(conv, momentum)), scratch, each, |_, (w, m), scratch| run(w, Some(m), None, scratch));
         }
-        (true, Some((dx, add))) => cpu.run((w, weights(conv, momentum), inputs(conv, dx)), scratch, each, |_, (w, m, dx), scratch| {
-            run(w, Some(m), Some((dx, add)), scratch);
+        (true, Some(dx)) => cpu.run((w, weights(conv, momentum), inputs(conv, dx)), scratch, each, |_, (w, m, dx), scratch| {
+            run(w, Some(m), Some(dx), scratch);
         }),
     }
 }

@@ -5,7 +5,7 @@
 
 use super::super::patches::{PackPanel, Patches};
 use super::super::product::rows_at;
-use super::super::{Finish, Uniform};
+use super::super::{Forward, Uniform};
 use crate::dispatch::Task;
 use crate::gemm::micro::GROUP;
 use crate::gemm::{Multiply, panel_rows, sub_panel};
@@ -50,8 +50,8 @@ pub(crate) fn scratch_len(conv: &Uniform) -> usize {
 }
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
-#[allow(clippy::too_many_arguments)] // tensors are named, not packed into a struct
-pub(crate) fn forward(conv: &Uniform, cpu: &Cpu, x: &[f32], w: &[f32], y: &mut [f32], add: bool, finish: Finish, scratch: &mut [f32]) {
+pub(crate) fn forward(conv: &Uniform, cpu: &Cpu, call: Forward) {
+    let Forward { x, w, y, add, finish, scratch } = call;
     let (cut, layout) = (cut(conv), conv.weights());
     let (pixels, block, blocks) = (cut.pixels, layout.block(), layout.blocks());
     let panel = panel_rows(pixels, rows_at(cpu.level));

@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn walks_over_sizes_that_wrap_are_refused() {
-        let conv = Conv2d::new(1, 3, 3, 2, 16, 3, 1, 1).expect("a convolution");
+        let conv = Conv2d::new([1, 3, 3, 2], 16, 3, 1, 1).expect("a convolution");
         let pairs = Pairs::new(&conv.uniform().expect("a square filter"), 4);
         let fits = Walk { pairs, kernel: 3, stride: 1, block: 16, channels: 2 };
         let classes = |change: &dyn Fn(&mut Pairs)| {

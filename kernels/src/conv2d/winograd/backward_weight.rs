@@ -16,11 +16,11 @@
 //! Squares, lanes and pieces depend on the shape alone: no bit depends on the threads.
 
 use super::input::{self, Input};
-use super::micro::{self, Positions, Square};
+use super::micro::{self, Pairs, Positions, Square};
 use super::order::Order;
 use super::plane::{Panels, Plane};
 use super::scheme::Scheme;
-use crate::conv2d::Uniform;
+use crate::conv2d::{BackwardWeight, Uniform};
 use crate::dispatch::Task;
 use crate::gemm::micro::GROUP;
 use crate::isa::Isa;
@@ -108,16 +108,17 @@ pub(super) fn scratch_len<S: Scheme>(conv: &Uniform, threads: usize) -> usize {
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(super) fn run<S: Scheme>(conv: &Uniform, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(super) fn run<S: Scheme>(conv: &Uniform, cpu: &Cpu, call: BackwardWeight) {
     let cut = Cut::new::<S>(conv);
     if cut.lanes > 0 {
-        few_squares::<S>(&cut, cpu, x, dy, dw, add, scratch);
+        few_squares::<S>(&cut, cpu, call);
     } else {
-        many_squares::<S>(&cut, cpu, x, dy, dw, add, scratch);
+        many_squares::<S>(&cut, cpu, call);
     }
 }
 
-fn few_squares<S: Scheme>(cut: &Cut, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+fn few_squares<S: Scheme>(cut: &Cut, cpu: &Cpu, call: BackwardWeight) {
+    let BackwardWeight { x, dy, dw, add, scratch } = call;
     let (plane, lanes, scheme) = (&cut.plane, cut.lanes, PhantomData::<S>);
     let order = plane.order(0, plane.n);
     let all = order.count();
@@ -146,7 +147,8 @@ fn few_squares<S: Scheme>(cut: &Cut, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut 
     });
 }
 
-fn many_squares<S: Scheme>(cut: &Cut, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+fn many_squares<S: Scheme>(cut: &Cut, cpu: &Cpu, call: BackwardWeight) {
+    let BackwardWeight { x, dy, dw, add, scratch } = call;
     let (plane, scheme) = (&cut.plane, PhantomData::<S>);
     let order = plane.order(0, plane.n);
     let all = order.count();
@@ -273,9 +275,10 @@ impl Outer<'_, '_> {
                 let (block, lane) = (column / gradients.unit, column % gradients.unit);
                 let d = &self.d[p * gradients.position(self.tiles) + (block * self.tiles + needed.start) * gradients.unit + lane..];
                 for c in (0..self.channels).step_by(R) {
-                    let v = &self.v[p * inputs.position(self.tiles) + (c / GROUP * self.tiles + needed.start) * GROUP + c % GROUP..];
+                    let x = &self.v[p * inputs.position(self.tiles) + (c / GROUP * self.tiles + needed.start) * GROUP + c % GROUP..];
                     let u = &mut self.u[filter * position + c * line + column..];
-                    micro::outer::<I, R, V>(isa, v, d, gradients.unit, needed.len(), u, line, self.add || !first);
+                    let pairs = Pairs { x, d, step: gradients.unit, tiles: needed.len() };
+                    micro::outer::<I, R, V>(isa, pairs, u, line, self.add || !first);
                 }
             }
         }

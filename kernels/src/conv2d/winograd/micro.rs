@@ -218,25 +218,26 @@ pub(super) fn filter_adjoint<S: Scheme, I: Isa>(isa: I, u: Square, mut w: Positi
     }
 }
 
-/// `m[r][v] = Σ a[r][k] · b[k][v]` (+ m where `add`): `R` rows times `V` vectors.
-///
-/// The rows are some of `[channels / 16][rows][16]`; the lines of `b` are `stride` numbers apart, those of
-/// `m` also. Each sum starts from zero.
+/// The factors of [`multiply`].
+#[derive(Clone, Copy)]
+pub(super) struct Factors<'a> {
+    /// Some rows of `[channels / 16][rows][16]`.
+    pub(super) a: &'a [f32],
+    pub(super) rows: usize,
+    /// A line for each channel.
+    pub(super) b: &'a [f32],
+    pub(super) channels: usize,
+    /// Numbers from line to line of b, and of the product.
+    pub(super) stride: usize,
+}
+
+/// `m[r][v] = Σ a[r][k] · b[k][v]` (+ m where `add`): `R` rows times `V` vectors. Each sum starts from zero.
 ///
 /// # Panics
 /// If a slice is too short.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)] // the parts of a product
-pub(super) fn multiply<I: Isa, const R: usize, const V: usize>(
-    isa: I,
-    a: &[f32],
-    rows: usize,
-    b: &[f32],
-    channels: usize,
-    stride: usize,
-    m: &mut [f32],
-    add: bool,
-) {
+pub(super) fn multiply<I: Isa, const R: usize, const V: usize>(isa: I, factors: Factors, m: &mut [f32], add: bool) {
+    let Factors { a, rows, b, channels, stride } = factors;
     // Nothing wraps where these hold: no place below lies behind the last one, which was computed here.
     let group = rows.saturating_mul(GROUP);
     assert!(channels > 0 && inside(a.len(), channels.div_ceil(GROUP), group, R * GROUP));
@@ -278,23 +279,25 @@ pub(super) fn multiply<I: Isa, const R: usize, const V: usize>(
     }
 }
 
+/// Transformed tiles of the input and of the gradient of the output.
+#[derive(Clone, Copy)]
+pub(super) struct Pairs<'a> {
+    /// Tiles 16 numbers apart.
+    pub(super) x: &'a [f32],
+    /// Tiles `step` numbers apart.
+    pub(super) d: &'a [f32],
+    pub(super) step: usize,
+    pub(super) tiles: usize,
+}
+
 /// `u[i][v] = Σ over tiles: x[tile][i] · d[tile][v]` (+ u where `add`): `R` input channels times `V`
-/// vectors of output channels. Tiles of `x` lie 16 numbers apart, those of `d` `step`, lines of `u` `line`.
+/// vectors of output channels. Lines of `u` lie `line` numbers apart.
 ///
 /// # Panics
 /// If a slice is too short.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)] // the parts of a product
-pub(super) fn outer<I: Isa, const R: usize, const V: usize>(
-    isa: I,
-    x: &[f32],
-    d: &[f32],
-    step: usize,
-    tiles: usize,
-    u: &mut [f32],
-    line: usize,
-    add: bool,
-) {
+pub(super) fn outer<I: Isa, const R: usize, const V: usize>(isa: I, pairs: Pairs, u: &mut [f32], line: usize, add: bool) {
+    let Pairs { x, d, step, tiles } = pairs;
     // Nothing wraps where these hold: no place below lies behind the last one, which was computed here.
     assert!(inside(x.len(), tiles, GROUP, R) && inside(d.len(), tiles, step, V * I::LANES));
     assert!(inside(u.len(), R, line, V * I::LANES));
@@ -366,7 +369,8 @@ mod tests {
         #[inline(always)]
         fn run<I: Isa>(self, isa: I) {
             let (a, b, mut m) = ([1.0; 128], [1.0; 512], [0.0; 64]);
-            multiply::<I, 2, 1>(isa, &a, self.rows, &b, self.channels, self.stride, &mut m, true);
+            let Product { rows, channels, stride } = self;
+            multiply::<I, 2, 1>(isa, Factors { a: &a, rows, b: &b, channels, stride }, &mut m, true);
         }
     }
 
@@ -381,7 +385,7 @@ mod tests {
         #[inline(always)]
         fn run<I: Isa>(self, isa: I) {
             let (x, d, mut u) = ([1.0; 64], [1.0; 64], [0.0; 64]);
-            outer::<I, 2, 1>(isa, &x, &d, self.step, self.tiles, &mut u, self.line, true);
+            outer::<I, 2, 1>(isa, Pairs { x: &x, d: &d, step: self.step, tiles: self.tiles }, &mut u, self.line, true);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The matrix products, one for each position.
 
-use super::micro;
+use super::micro::{self, Factors};
 use super::order::Order;
 use super::plane::{Panels, Plane};
 use crate::dispatch::Task;
@@ -67,6 +67,7 @@ impl Products<'_, '_> {
         let a = &self.v[panel * panels.each() + p * panels.position(rows) + self.first * rows + tile % panels.rows * GROUP..];
         let b = &self.u[self.plane.filter_of(p).0 * self.position + column..];
         let m = &mut self.m[p * self.plane.product_position(panels.tiles) + tile * block + column..];
-        micro::multiply::<I, R, V>(isa, a, rows, b, self.channels, block, m, self.add);
+        let factors = Factors { a, rows, b, channels: self.channels, stride: block };
+        micro::multiply::<I, R, V>(isa, factors, m, self.add);
     }
 }

@@ -320,10 +320,14 @@ fn normalised(v: &Values, x: &[f32], channels: usize, batch: bool) -> Vec<f64> {
     let (mean, var) = (&v.entries["n.running_mean"], &v.entries["n.running_var"]);
     out(x.len(), |y| match batch {
         true => {
-            let (mut m, mut w, mut saved) = (vec![0.0; channels], vec![0.0; channels], vec![0.0; 2 * channels]);
-            reference::batchnorm::forward_batch(&p, x, gamma, beta, &mut m, &mut w, 0.1, y, &mut saved);
+            let (mean, var, saved) = (&mut vec![0.0; channels], &mut vec![0.0; channels], &mut vec![0.0; 2 * channels]);
+            let running = batchnorm::Moving { mean, var, factor: 0.1 };
+            reference::batchnorm::forward_batch(&p, reference::batchnorm::ForwardBatch { x, gamma, beta, running, y, saved });
         }
-        false => reference::batchnorm::forward_running(&p, x, gamma, beta, mean, var, y),
+        false => {
+            let running = batchnorm::Running { mean, var };
+            reference::batchnorm::forward_running(&p, reference::batchnorm::ForwardRunning { x, gamma, beta, running, y });
+        }
     })
 }
 

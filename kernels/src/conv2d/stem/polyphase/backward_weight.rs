@@ -8,9 +8,9 @@
 
 use super::transforms::{FilterAdjoint, OutputAdjoint, Transform};
 use super::{GROUP, OUT, POINTS, Shape, TAPS};
-use crate::conv2d::Uniform;
 use crate::conv2d::stem::backward_weight::{self, PIXELS};
 use crate::conv2d::stem::part_lines;
+use crate::conv2d::{BackwardWeight, Uniform};
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, Lines};
 use crate::gemm::{for_rows, panel_rows};
@@ -36,7 +36,8 @@ pub(crate) fn scratch_len(conv: &Uniform, threads: usize) -> usize {
 }
 
 /// dw = the weight's gradient (+ dw where `add`).
-pub(crate) fn run(conv: &Uniform, cpu: &Cpu, x: &[f32], dy: &[f32], dw: &mut [f32], add: bool, scratch: &mut [f32]) {
+pub(crate) fn run(conv: &Uniform, cpu: &Cpu, call: BackwardWeight) {
+    let BackwardWeight { x, dy, dw, add, scratch } = call;
     let s = Shape::new(conv);
     let [line, transformed, d, du] = own_len(&s);
     backward_weight::by_parts(conv, cpu, dw, add, scratch, line + transformed + d + du, |first, end, sum, scratch| {
@@ -65,6 +66,20 @@ struct Sum<'a, 'p> {
     sum: &'p mut [f32],
 }
 
+/// Where a tile lies in the gradient of the transformed filters.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The block of output channels, and the first of them there.
+    j: usize,
+    column: usize,
+    /// The point.
+    p: usize,
+    /// The filter line.
+    i: usize,
+    /// The first number of a group.
+    row: usize,
+}
+
 impl Task for Sum<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
@@ -85,9 +100,8 @@ impl Sum<'_, '_> {
         let most = lines_at_once(&s.conv);
         let mut line = self.first;
         while line < self.end {
-            let (image, y) = (line / high, line % high);
-            let lines = most.min(high - y).min(self.end - line);
-            s.inputs(isa, self.x, image, y, lines, self.line, self.transformed);
+            let lines = most.min(high - line % high).min(self.end - line);
+            s.inputs(isa, self.x, line, lines, self.line, self.transformed);
             for j in 0..blocks {
                 self.outputs(isa, line, lines, j);
                 self.tiles::<I, V>(isa, lines, j, line > self.first);
@@ -138,7 +152,7 @@ impl Sum<'_, '_> {
                     for row in (0..self.s.group).step_by(panel) {
                         macro_rules! tile {
                             ($n:literal) => {
-                                self.tile::<I, $n, V>(isa, lines, j, column, p, i, row, add)
+                                self.tile::<I, $n, V>(isa, lines, Place { j, column, p, i, row }, add)
                             };
                         }
                         for_rows!(panel.min(self.s.group - row), tile!(1 2 3 4 5 6 7 8));
@@ -148,21 +162,10 @@ impl Sum<'_, '_> {
         }
     }
 
-    /// Numbers `row` … of a group, of filter line `i`, at point `p`.
+    /// What `lines` output lines add to a tile.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)] // where in the gradient
-    fn tile<I: Isa, const R: usize, const V: usize>(
-        &mut self,
-        isa: I,
-        lines: usize,
-        j: usize,
-        column: usize,
-        p: usize,
-        i: usize,
-        row: usize,
-        add: bool,
-    ) {
-        let s = &self.s;
+    fn tile<I: Isa, const R: usize, const V: usize>(&mut self, isa: I, lines: usize, place: Place, add: bool) {
+        let (s, Place { j, column, p, i, row }) = (&self.s, place);
         let block = s.conv.weights().block();
         let x_line = s.transformed_line();
         let shape = Lines { lines, pixels: s.tiles, x_pixel: GROUP, x_line: s.conv.stride * x_line, dy_pixel: block };
