@@ -62,6 +62,6 @@ pub fn write(path: &Path, page: &Page) -> Result<(), Failure> {
 
 /// What a command reads, for [`check`].
 pub fn read_by(model: &Path, images: &[PathBuf]) -> Vec<Named> {
-    let images = images.iter().map(|path| ("an image", path.clone()));
+    let images = images.iter().map(|path| ("the images", path.clone()));
     std::iter::once(("the model", model.to_owned())).chain(images).collect()
 }
