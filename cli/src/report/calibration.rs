@@ -79,7 +79,8 @@ impl Calibration {
         };
         let words = note(&format!("Expected calibration error {:.4}, over {BINS} bins of equal width. {sure}", self.error()))
             + &note(
-                "A bar shows how many of the answers with such a probability are right; of a perfect model bars end at the diagonal. What lies between is marked.",
+                "A bar shows how many of the answers with such a probability are right, the line across it their mean \
+                 probability. The nearer the bar ends to its line, the better a probability can be trusted.",
             );
         let rows: Vec<Vec<Cell>> = self
             .0
@@ -109,28 +110,26 @@ impl Calibration {
             let (Some(accuracy), Some(confidence)) = (bin.accuracy(), bin.mean_confidence()) else { continue };
             let [from, to] = [i, i + 1].map(|i| frame.x(i as f64 / BINS as f64));
             let (left, width) = (from + 1.5, to - from - 3.0);
-            let mut bar = |class: &str, low: f64, high: f64| {
-                let (top, bottom) = (frame.y(high), frame.y(low));
-                let _ = write!(
-                    out,
-                    "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{:.1}\"><title>{} images, {:.1} % right, mean probability {:.1} %</title></rect>",
-                    bottom - top,
-                    bin.images,
-                    100.0 * accuracy,
-                    100.0 * confidence,
-                );
-            };
-            bar("a pale", 0.0, accuracy);
-            bar("gap", accuracy.min(confidence), accuracy.max(confidence));
+            let (top, bottom, middle) = (frame.y(accuracy), frame.y(0.0), frame.y(confidence));
+            let title = format!("{} images, {:.1} % right, mean probability {:.1} %", bin.images, 100.0 * accuracy, 100.0 * confidence);
+            let _ = writeln!(
+                out,
+                "<rect class=\"a pale\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{:.1}\"><title>{title}</title></rect>",
+                bottom - top
+            );
+            let _ = writeln!(
+                out,
+                "<line class=\"due\" x1=\"{left:.1}\" y1=\"{middle:.1}\" x2=\"{:.1}\" y2=\"{middle:.1}\"><title>{title}</title></line>",
+                left + width
+            );
         }
         let [x0, x1, y0, y1] = [frame.x(0.0), frame.x(1.0), frame.y(0.0), frame.y(1.0)];
-        let _ = write!(out, "<line class=\"ideal\" x1=\"{x0:.1}\" y1=\"{y0:.1}\" x2=\"{x1:.1}\" y2=\"{y1:.1}\"/></svg>\n");
+        let _ = writeln!(out, "<line class=\"ideal\" x1=\"{x0:.1}\" y1=\"{y0:.1}\" x2=\"{x1:.1}\" y2=\"{y1:.1}\"/></svg>");
         out
     }
 }
 
-const KEY: &str =
-    "<div class=\"key\"><span><i class=\"a\"></i>right answers</span><span><i class=\"gap\"></i>distance from the probability</span></div>";
+const KEY: &str = "<div class=\"key\"><span><i class=\"a\"></i>right answers</span><span><i class=\"b\"></i>mean probability</span></div>";
 
 #[cfg(test)]
 mod tests {

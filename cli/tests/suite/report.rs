@@ -326,3 +326,22 @@ fn predict_writes_every_image_with_its_answers() {
     let run = place.run("predict m.safetensors data/val/red/0.png --report data/val/red/0.png");
     assert!(run.code == Some(2) && run.err.contains("--report"), "{}", run.err);
 }
+
+/// A page that can't be written costs a line, not the model.
+#[cfg(unix)]
+#[test]
+fn a_page_that_cannot_be_written_is_a_note() {
+    use crate::running::Run;
+    use std::process::Stdio;
+    let place = place();
+    let words = place.tune("m.safetensors", "--epochs 60 --log log.jsonl");
+    let child = place.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while !std::fs::read_to_string(place.path("log.jsonl")).is_ok_and(|log| log.contains("\"step\"")) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    std::fs::create_dir_all(place.path("m.safetensors.report.html/full")).unwrap();
+    let run = Run::of(child.wait_with_output().unwrap());
+    assert!(run.code == Some(0) && run.out.starts_with("m.safetensors: top-1 "), "{:?} {}", run.code, run.err);
+    assert!(run.err.contains("note: there is no report: ") && run.err.contains("m.safetensors.report.html"), "{}", run.err);
+    assert!(place.path("m.safetensors").is_file());
+}
