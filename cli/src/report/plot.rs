@@ -41,7 +41,7 @@ impl Frame {
     }
 
     /// Axes with lines at these numbers.
-    pub fn axes(&self, xs: &[f64], ys: &[f64], x_text: Write1, y_text: Write1, x_name: &str, y_name: &str) -> String {
+    pub fn axes(&self, xs: &[f64], ys: &[f64], x_text: Label, y_text: Label, x_name: &str, y_name: &str) -> String {
         let (left, right) = (self.x(self.across[0]), self.x(self.across[1]));
         let (bottom, top) = (self.y(self.up[0]), self.y(self.up[1]));
         let mut out = String::new();
@@ -68,7 +68,7 @@ impl Frame {
 }
 
 /// How a number is written at an axis.
-pub type Write1 = fn(f64) -> String;
+pub type Label = fn(f64) -> String;
 
 /// Ends that are not the same.
 fn apart([low, high]: [f64; 2]) -> [f64; 2] {
@@ -138,7 +138,7 @@ impl Plot {
         }
         let ends = |i: usize| all().fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], p| [low.min(p[i]), high.max(p[i])]);
         let frame = Frame::new(ends(0), self.up(ends(1)));
-        let y_text: Write1 = if self.shares { percent } else { short };
+        let y_text: Label = if self.shares { percent } else { short };
         let mut out = format!("<figure>\n<h3>{}</h3>\n{}", text(self.title), frame.begin(self.title));
         out += &frame.axes(&ticks(frame.across, 8, 1.0), &ticks(frame.up, 5, 0.0), short, y_text, "epoch", "");
         if let Some(best) = self.best.filter(|best| (frame.across[0]..=frame.across[1]).contains(best)) {
@@ -167,7 +167,7 @@ impl Plot {
     }
 }
 
-fn curve(frame: &Frame, Series { name, class, points }: &Series, y_text: Write1) -> String {
+fn curve(frame: &Frame, Series { name, class, points }: &Series, y_text: Label) -> String {
     let places: Vec<String> = points.iter().map(|[x, y]| format!("{:.1},{:.1}", frame.x(*x), frame.y(*y))).collect();
     let mut out = format!("<polyline class=\"{class}\" points=\"{}\"/>\n", places.join(" "));
     if points.len() <= MARKED {
