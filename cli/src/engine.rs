@@ -79,6 +79,8 @@ pub struct Engine<'m> {
     classes: usize,
     /// Images of which logits are computed at a time, at most.
     pub at_once: usize,
+    /// Bytes of the block that all plans share.
+    pub bytes: usize,
     /// Which plan it has now.
     now: Option<(usize, usize)>,
 }
@@ -99,11 +101,12 @@ impl<'m> Engine<'m> {
         let Some(first) = plans.first_mut() else { return Err(Failure::Failed("no plan".into())) };
         let (program, classes) = (first.get(n)?.program, first.setup.network.classes());
         let (level, threads) = (compute.level()?, compute.start_threads()?);
+        let bytes = memory.len();
         let trainer = match weights {
             Some(file) => Trainer::with_weights(program, memory, file, level, threads)?,
             None => Trainer::new(program, memory, level, threads)?,
         };
-        Ok(Engine { trainer, plans, classes, at_once: usize::MAX, now: Some((0, n)) })
+        Ok(Engine { trainer, plans, classes, at_once: usize::MAX, bytes, now: Some((0, n)) })
     }
 
     /// Goes to the plan of `role`, an index into the plans, for `n` images.
@@ -248,10 +251,37 @@ impl Showing {
         Ok(ModelFile::open(path, self.base.as_deref(), self.in_place)?.with_key(self.key.clone()))
     }
 
-    fn view(&self, model: &Model) -> View {
+    /// How images are shown: as is asked for, else as to the model when it was trained.
+    pub fn view(&self, model: &Model) -> View {
         let trained = model.view.unwrap_or(View::of(224));
         let view = self.size.filter(|&size| size != trained.size).map_or(trained, View::of);
         View { resize: self.resize.unwrap_or(view.resize), exif: self.exif || trained.exif, ..view }
+    }
+
+    /// The images as the model sees them.
+    ///
+    /// # Errors
+    /// [`Failure`] where they are too large or too many.
+    pub fn loader(&self, model: &Model, samples: Vec<Sample>) -> Result<Loader, Failure> {
+        let (view, threads) = (self.view(model), self.compute.thread_count());
+        let options = loader_options(self.batch as usize, Preset::Evaluation(evaluation(view)), view.exif, 0, threads);
+        Loader::new(samples, options).map_err(failed)
+    }
+
+    /// How images are shown, and with what is computed, for a report.
+    pub fn settings(&self, model: &Model) -> Vec<(String, String)> {
+        let view = self.view(model);
+        let level = self.compute.level().map_or(String::new(), |level| level.name().to_string());
+        let pairs = [
+            ("model", model.path.to_string_lossy().into_owned()),
+            ("size", view.size.to_string()),
+            ("resize", view.resize.to_string()),
+            ("exif", view.exif.to_string()),
+            ("batch", self.batch.to_string()),
+            ("threads", self.compute.thread_count().to_string()),
+            ("instruction set", level),
+        ];
+        pairs.map(|(key, value)| (key.to_string(), value)).to_vec()
     }
 
     /// Says what the model's file does not tell and is assumed here.
@@ -317,8 +347,7 @@ pub fn show(
     let mut engine = Engine::new(vec![plans], sizes[0], &mut memory, compute, weights)?;
     model.load(&mut engine.trainer, Head::Load)?;
 
-    let preset = Preset::Evaluation(evaluation(view));
-    let loader = Loader::new(samples, loader_options(batch, preset, view.exif, 0, compute.thread_count())).map_err(failed)?;
+    let loader = showing.loader(model, samples)?;
     let mut logits = Vec::new();
     for batch in loader.epoch(sequential(count), 0, 0).map_err(failed)? {
         logits.clear();

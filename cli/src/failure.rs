@@ -34,6 +34,14 @@ impl Failure {
             ended => ended,
         }
     }
+    /// The message.
+    pub fn text(&self) -> String {
+        match self {
+            Failure::Usage(text) | Failure::Failed(text) => text.clone(),
+            Failure::Interrupted(signal) => format!("signal {signal}"),
+            Failure::OutputClosed => "nobody reads any more".into(),
+        }
+    }
     /// Prints the message to stderr and gives the exit code.
     pub fn report(&self) -> ExitCode {
         match self {

@@ -19,6 +19,7 @@ pub mod output;
 pub mod paths;
 pub mod peak;
 pub mod published;
+pub mod report;
 pub mod setup;
 pub mod signals;
 pub mod weights;

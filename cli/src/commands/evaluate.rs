@@ -6,9 +6,15 @@ use crate::model::Model;
 use crate::outln;
 use crate::output::printable;
 use crate::output::say;
+use crate::report::answers::{Answer, Answers};
+use crate::report::html::{Page, pairs};
+use crate::report::thumbnails::read_again;
+use crate::report::validation::{Shown, WORST, skipped};
+use crate::report::{self, read_by};
 use nunatak_data::{ImageFolder, Sample};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Options of `nunatak evaluate`.
 #[derive(clap::Args, Debug)]
@@ -20,6 +26,9 @@ pub struct Args {
     /// Everything as one object of JSON
     #[arg(long)]
     pub json: bool,
+    /// Writes a page in HTML: the confusion matrix, precision and recall, calibration, the images with the largest loss
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub showing: Showing,
@@ -38,6 +47,10 @@ const LISTED: usize = 10;
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
     args.showing.compute.level()?;
+    let began = Instant::now();
+    if let Some(path) = &args.report {
+        report::check(path, &read_by(&args.model, std::slice::from_ref(&args.dir)))?;
+    }
     let file = args.showing.open(&args.model)?;
     let model = file.parse(args.showing.reading.asked()?)?;
     model.tells_classes()?;
@@ -46,20 +59,64 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::with(args.model.display(), format_args!("{} classes; at most {MOST} are compared", model.network.classes())));
     }
     let mut result = Counts::new(model.network.classes());
+    let mut seen = args.report.as_deref().map(|path| Seen::new(path, &samples));
     show(&model, samples, &args.showing, |batch, logits| {
         for (path, reason) in &batch.skipped {
             result.skipped += 1;
             say(format_args!("skipped {path:?}: {reason}"));
         }
-        for (label, row) in batch.labels.iter().zip(logits.chunks_exact(model.network.classes())) {
-            result.add(*label as usize, row);
+        let images = batch.labels.iter().zip(&batch.indices);
+        for ((&label, &index), row) in images.zip(logits.chunks_exact(model.network.classes())) {
+            result.add(label as usize, row);
+            seen.iter_mut().for_each(|seen| seen.answers.0.push(Answer::of(index, label as usize, row)));
         }
+        seen.iter_mut().for_each(|seen| seen.skipped.extend_from_slice(&batch.skipped));
         Ok(())
     })?;
     if result.images == 0 {
         return Err(Failure::with(args.dir.display(), "none of its images could be read"));
     }
-    if args.json { outln!("{}", result.json(&model)) } else { result.print(&model) }
+    let written = seen.map_or(Ok(()), |seen| seen.write(args, &model, began));
+    if args.json { outln!("{}", result.json(&model)) } else { result.print(&model) }?;
+    written
+}
+
+/// What `--report` shows.
+struct Seen<'p> {
+    path: &'p Path,
+    samples: Vec<Sample>,
+    answers: Answers,
+    skipped: Vec<(PathBuf, String)>,
+}
+
+impl<'p> Seen<'p> {
+    fn new(path: &'p Path, samples: &[Sample]) -> Seen<'p> {
+        Seen { path, samples: samples.to_vec(), answers: Answers::default(), skipped: Vec::new() }
+    }
+
+    /// Writes the page.
+    fn write(self, args: &Args, model: &Model, began: Instant) -> Result<(), Failure> {
+        let seconds = began.elapsed().as_secs_f64();
+        let Seen { path, samples, answers, skipped: broken } = self;
+        let name = |c: usize| model.class_name(c).map_or_else(|| format!("class {c}"), str::to_owned);
+        let names: Vec<String> = (0..model.network.classes()).map(name).collect();
+        let worst: Vec<usize> = answers.worst(WORST).iter().map(|answer| answer.index).collect();
+        let pictures = read_again(&args.showing.loader(model, samples.clone())?, &worst);
+        let title = args.model.file_name().unwrap_or(args.model.as_os_str()).to_string_lossy();
+        let mut page = Page::new(&title, &format!("evaluated on {} images of {}", answers.0.len(), args.dir.display()));
+        let of = |index: usize| samples[index].path.clone();
+        let shown = Shown { answers: &answers, names: &names, pictures, path: &of, folder: &args.dir };
+        shown.numbers(&mut page);
+        shown.sections(&mut page);
+        page.section("skipped", "Left out", skipped(&broken, &args.dir));
+        let mut settings = args.showing.settings(model);
+        settings.insert(1, ("images".into(), args.dir.to_string_lossy().into_owned()));
+        page.section("settings", "Settings", pairs(&settings));
+        let time =
+            [("seconds", format!("{seconds:.1}")), ("images a second", format!("{:.1}", answers.0.len() as f64 / seconds.max(1e-9)))];
+        page.section("time", "Time", pairs(&time.map(|(key, value)| (key.to_string(), value))));
+        report::write(path, &page)
+    }
 }
 
 /// The images of the folder, with the labels that the model gives to classes of these names.

@@ -2,12 +2,18 @@
 
 use crate::engine::{Showing, log_softmax, show};
 use crate::failure::Failure;
+use crate::model::Model;
 use crate::outln;
 use crate::output::{self, printable, say};
+use crate::report::html::{Page, note, pairs, text};
+use crate::report::thumbnails::{Thumbnail, gallery, path_line, pixels};
+use crate::report::validation::skipped as left_out;
+use crate::report::{self, read_by};
 use nunatak_data::Sample;
 use nunatak_data::folder::{EXTENSIONS, images_below};
 use serde_json::json;
-use std::path::PathBuf;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 /// Options of `nunatak predict`.
 #[derive(clap::Args, Debug)]
@@ -26,6 +32,9 @@ pub struct Args {
     /// A table in CSV: path, rank, class, index and probability, a line for every answer
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
+    /// Writes a page in HTML: every image with its answers
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub showing: Showing,
@@ -40,6 +49,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let file = args.showing.open(&args.model)?;
     let model = file.parse(args.showing.reading.asked()?)?;
     let images = images(&args.images)?;
+    if let Some(path) = &args.report {
+        report::check(path, &read_by(&args.model, &images))?;
+    }
+    let mut gallery = Gallery::default();
     let samples: Vec<Sample> = images.iter().map(|path| Sample { path: path.clone(), label: 0 }).collect();
     let (mut list, mut skipped) = (Vec::new(), 0);
     if args.csv {
@@ -50,12 +63,19 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             skipped += 1;
             say(format_args!("skipped {path:?}: {reason}"));
         }
+        let mut seen = pixels(batch);
+        if args.report.is_some() {
+            gallery.skipped.extend_from_slice(&batch.skipped);
+        }
         for (&index, row) in batch.indices.iter().zip(logits.chunks_exact(model.network.classes())) {
             let mut ranked: Vec<(usize, f64)> = log_softmax(row).map(f64::exp).enumerate().collect();
             // Stable: of equals the first class comes first.
             ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
             ranked.truncate(args.top as usize);
             let path = &images[index];
+            if args.report.is_some() {
+                gallery.add(path, seen.next().map(|(_, pixels)| pixels), &ranked, &model);
+            }
             if args.json {
                 let name = |i: usize| model.class_name(i).map_or_else(|| i.to_string(), str::to_owned);
                 let top: Vec<_> = ranked.iter().map(|&(i, p)| json!({"class": name(i), "index": i, "probability": p})).collect();
@@ -80,9 +100,47 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if args.json {
         outln!("{}", serde_json::Value::from(list))?;
     }
+    if let Some(path) = &args.report {
+        report::write(path, &gallery.page(args, &model))?;
+    }
     match skipped {
         0 => Ok(()),
         n => Err(Failure::Failed(format!("{n} of {} images could not be read", images.len()))),
+    }
+}
+
+/// What `--report` shows.
+#[derive(Default)]
+struct Gallery {
+    images: Vec<(Option<Thumbnail>, String)>,
+    skipped: Vec<(PathBuf, String)>,
+}
+
+/// Images that are shown with a picture: a page of more would take a browser's memory.
+const PICTURES: usize = 500;
+/// The side of such a picture, in pixels.
+const SIDE: usize = 112;
+
+impl Gallery {
+    fn add(&mut self, path: &Path, pixels: Option<&[u8]>, ranked: &[(usize, f64)], model: &Model) {
+        let picture = pixels.filter(|_| self.images.len() < PICTURES).and_then(|pixels| Thumbnail::of(pixels, SIDE));
+        let mut caption = format!("{}<ul class=\"answers\">", path_line(&path.to_string_lossy()));
+        for &(class, p) in ranked {
+            let (name, percent) = (text(&model.class(class)), 100.0 * p);
+            let _ = write!(caption, "<li><span>{name}</span><span>{percent:.1} %</span><i style=\"width:{percent:.1}%\"></i></li>");
+        }
+        self.images.push((picture, caption + "</ul>"));
+    }
+
+    fn page(self, args: &Args, model: &Model) -> Page {
+        let title = args.model.file_name().unwrap_or(args.model.as_os_str()).to_string_lossy();
+        let mut page = Page::new(&title, &format!("what it sees in {} images", self.images.len()));
+        let many = self.images.len() > PICTURES;
+        let few = if many { note(&format!("The first {PICTURES} are shown with their pictures.")) } else { String::new() };
+        page.section("answers", "Answers", few + &gallery(self.images));
+        page.section("skipped", "Left out", left_out(&self.skipped, Path::new("")));
+        page.section("settings", "Settings", pairs(&args.showing.settings(model)));
+        page
     }
 }
 

@@ -244,7 +244,7 @@ fn an_earlier_run_is_not_lost() {
     let place = Place::new();
     let words = place.tune("m.pth", "--epochs 1 --log log.jsonl");
     place.ok(&words);
-    let names = ["m.pth", "m.pth.last", "m.pth.toml", "m.pth.classes.json", "log.jsonl"];
+    let names = ["m.pth", "m.pth.last", "m.pth.toml", "m.pth.report.html", "m.pth.classes.json", "log.jsonl"];
     let kept = names.map(|name| place.bytes(name));
     let again = words.replace("--epochs 1", "--epochs 2 --lr 0.5");
     // Each alone is enough.

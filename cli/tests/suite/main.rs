@@ -14,5 +14,6 @@ mod measure;
 mod models;
 mod program;
 mod programs;
+mod report;
 mod running;
 mod shell;

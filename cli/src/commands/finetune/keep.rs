@@ -83,6 +83,7 @@ impl Run<'_, '_> {
     pub(super) fn save_best(&mut self, epochs: u64, val: &Sums) -> Result<(), Failure> {
         self.save_options()?;
         self.position.best = Some(Best::of(epochs, val));
+        self.best_answers = std::mem::take(&mut self.answers);
         let base = self.base.as_ref().map(|base| base.path.as_path());
         save(&self.args.out, &self.engine.trainer, &self.about, base)
     }

@@ -17,17 +17,20 @@
 //! | `keep` | saving what has proved good |
 //! | `resume` | `FILE.last`: where a run stands |
 //! | `search` | `nunatak lr-find` |
+//! | `history`, `report` | what every epoch gave: a table, a sparkline, a page |
 //! | `progress`, `log` | what people see, what programs read |
 
 mod average;
 pub mod config;
 pub mod features;
 mod head;
+mod history;
 mod keep;
 mod log;
 mod paths;
 mod progress;
 mod rate;
+mod report;
 mod resume;
 mod run;
 mod search;
@@ -100,6 +103,9 @@ pub struct Args {
     /// Writes a line of JSON per step and epoch to this file (adds to it with --resume)
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
+    /// Leaves out FILE.report.html, the page that shows what happened
+    #[arg(long)]
+    pub no_report: bool,
     /// Saves FILE.last every N steps too, not only after each epoch
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub save_every: Option<u64>,
@@ -142,6 +148,7 @@ Ctrl-C, SIGTERM, SIGHUP, SIGQUIT and the like finish the step, save FILE.last an
 the signal's number (130 after Ctrl-C); a second Ctrl-C ends at once. While it runs, FILE.lock keeps
 other runs away from FILE.
 FILE.toml has the options of the run, for --config.
+FILE.report.html shows the run: curves, confusion matrix, top losses, calibration, settings.
 A .pth has the names of the classes, the size and the stem inside, and in FILE.classes.json beside it.";
 
 impl Args {

@@ -19,10 +19,18 @@ pub(super) fn config_path(out: &Path) -> PathBuf {
     beside(out, ".toml")
 }
 
+/// Where the page that shows a run lies.
+pub(super) fn report_path(out: &Path) -> PathBuf {
+    beside(out, ".report.html")
+}
+
 /// What a run leaves.
 fn left(args: &Args) -> Result<Vec<Named>, Failure> {
     let mut files = vec![("--out", args.out.clone()), ("the state beside --out", last_path(&args.out))];
     files.push(("the options beside --out", config_path(&args.out)));
+    if !args.no_report {
+        files.push(("the report beside --out", report_path(&args.out)));
+    }
     if OutFormat::of(&args.out)? == OutFormat::Pth {
         files.push(("what lies beside --out", sidecar(&args.out)));
     }

@@ -4,6 +4,7 @@
 //! has one, and in the metadata under `nunatak.training` a [`Position`] in JSON. Of a run with `--delta` it has
 //! the entries that are not read from the base alone, and the metadata name the base and its hash.
 
+use super::history::Line;
 use super::keep::borrowed;
 use super::settings::Settings;
 use crate::about::About;
@@ -25,7 +26,9 @@ pub(super) const TRAINING_KEY: &str = "nunatak.training";
 pub(super) const BASE_HASH_KEY: &str = "nunatak.base_hash";
 
 /// Raised whenever an older program could not go on from what a newer one saves.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+/// The oldest version that is read: it has no history.
+const OLDEST: u32 = 2;
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +53,9 @@ pub(super) struct Position {
     pub(super) weights: Option<String>,
     /// The best validation so far.
     pub(super) best: Option<Best>,
+    /// What the epochs gave, for the report.
+    #[serde(default)]
+    pub(super) history: Vec<Line>,
     /// The images.
     pub(super) images: Images,
     /// The instruction set of the last step; another one rounds differently.
@@ -196,26 +202,35 @@ impl<'f> Last<'f> {
     /// # Errors
     /// [`Failure`] that names the file and the entry that is missing or has another shape.
     pub(super) fn load(&self, trainer: &mut Trainer) -> Result<(), Failure> {
-        let fail = |what: &str, why: &str| Failure::with(self.path.display(), format_args!("can't be resumed from: {what} {why}"));
-        let borrowed = borrowed(trainer);
-        let mut room = Vec::new();
-        for id in trainer.program().entries().collect::<Vec<_>>() {
-            let entry = trainer.program().entry(id);
-            let (name, kind) = (entry.name().to_string(), entry.kind());
-            if borrowed.contains(&name) {
-                continue;
-            }
-            let saved = self.checkpoint.get(&name).ok_or_else(|| fail(&name, "is not there"))?;
-            if kind == EntryKind::Count {
-                let count = saved.read_i64().map_err(|e| fail(&name, &e.to_string()))?;
-                trainer.set_count(id, count.first().copied().unwrap_or(0));
-                continue;
-            }
-            saved.read_f32(&mut room).map_err(|e| fail(&name, &e.to_string()))?;
-            trainer.set_entry(id, &room).map_err(|e| fail(&name, &e.to_string()))?;
-        }
-        Ok(())
+        load_entries(&self.path, "resumed from", &self.checkpoint, trainer)
     }
+}
+
+/// Loads from the file at `path` everything that a trainer does not read in place; where that fails the file "can't
+/// be" what `done` says.
+///
+/// # Errors
+/// [`Failure`] that names the file and the entry that is missing or has another shape.
+pub(super) fn load_entries(path: &Path, done: &str, checkpoint: &Checkpoint, trainer: &mut Trainer) -> Result<(), Failure> {
+    let fail = |what: &str, why: &str| Failure::with(path.display(), format_args!("can't be {done}: {what} {why}"));
+    let borrowed = borrowed(trainer);
+    let mut room = Vec::new();
+    for id in trainer.program().entries().collect::<Vec<_>>() {
+        let entry = trainer.program().entry(id);
+        let (name, kind) = (entry.name().to_string(), entry.kind());
+        if borrowed.contains(&name) {
+            continue;
+        }
+        let saved = checkpoint.get(&name).ok_or_else(|| fail(&name, "is not there"))?;
+        if kind == EntryKind::Count {
+            let count = saved.read_i64().map_err(|e| fail(&name, &e.to_string()))?;
+            trainer.set_count(id, count.first().copied().unwrap_or(0));
+            continue;
+        }
+        saved.read_f32(&mut room).map_err(|e| fail(&name, &e.to_string()))?;
+        trainer.set_entry(id, &room).map_err(|e| fail(&name, &e.to_string()))?;
+    }
+    Ok(())
 }
 
 impl Position {
@@ -232,6 +247,7 @@ impl Position {
             averaged: 0,
             weights: weights.and_then(Path::to_str).map(String::from),
             best: None,
+            history: Vec::new(),
             images,
             level: String::new(),
             memory: String::new(),
@@ -256,10 +272,11 @@ impl Position {
             version: u32,
         }
         let Version { version } = serde_json::from_str(text).map_err(|e| fail(&e))?;
-        if version != VERSION {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(fail(&format_args!("its version is {version}, this program's {VERSION}")));
         }
-        let position: Position = serde_json::from_str(text).map_err(|e| fail(&e))?;
+        let mut position: Position = serde_json::from_str(text).map_err(|e| fail(&e))?;
+        position.version = VERSION;
         if position.draws > Generator::RESUME_LIMIT || position.epoch > 1 << 40 || position.batch > 1 << 40 {
             return Err(fail(&"its numbers are out of range; the file is damaged"));
         }
@@ -303,11 +320,13 @@ mod tests {
     fn positions_survive_text() {
         let text = position().to_json();
         assert_eq!(Position::from_json(Path::new("x"), Some(&text)).unwrap(), position());
-        for bad in ["", "{}", "[", &text.replace("\"version\":2", "\"version\":1"), &text.replace("5130", "99999999999999")] {
+        for bad in ["", "{}", "[", &text.replace("\"version\":3", "\"version\":1"), &text.replace("5130", "99999999999999")] {
             let error = Position::from_json(Path::new("x.last"), Some(&bad.to_string()));
             assert!(matches!(error, Err(Failure::Failed(text)) if text.starts_with("x.last: ")), "{bad}");
         }
         assert!(Position::from_json(Path::new("x"), None).is_err());
+        let older = text.replace("\"version\":3", "\"version\":2").replace("\"history\":[],", "");
+        assert_eq!(Position::from_json(Path::new("x"), Some(&older)).unwrap(), position());
     }
 
     #[test]

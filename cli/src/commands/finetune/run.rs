@@ -7,10 +7,12 @@
 use super::Args;
 use super::average::Average;
 use super::features::Features;
+use super::history::{self, Line};
 use super::keep::is_lost;
 use super::log::{Log, loss_text, short_json};
 use super::progress::{Progress, clock};
 use super::rate::Rate;
+use super::report::Took;
 use super::resume::{Base, Position, Sums};
 use super::settings::Settings;
 use crate::about::About;
@@ -19,12 +21,13 @@ use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::outln;
 use crate::output::say;
+use crate::report::answers::Answers;
 use crate::signals;
 use nunatak_core::rng::Generator;
 use nunatak_data::{Batch, Loader, shuffled};
 use nunatak_nn::Optimizer;
 use serde_json::json;
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -62,8 +65,14 @@ pub(super) struct Run<'a, 'm> {
     pub(super) rate: Rate,
     pub(super) log: Log,
     pub(super) progress: Progress,
-    /// Broken images that were named: once is enough.
-    pub(super) named: HashSet<PathBuf>,
+    /// Broken images that were named, once is enough, and what is wrong with them.
+    pub(super) named: BTreeMap<PathBuf, String>,
+    /// The last validation's answers, for the report.
+    pub(super) answers: Answers,
+    /// The best model's.
+    pub(super) best_answers: Answers,
+    /// How long the epochs of this invocation took.
+    pub(super) took: Vec<Took>,
     /// The last batch that was trained on.
     pub(super) batch: Batch,
     /// The average of the weights, where one is kept.
@@ -144,6 +153,7 @@ impl Run<'_, '_> {
             "val_images": val.images, "best": true,
         }));
         self.save_best(0, &val)?;
+        self.remember(0, &Sums::default(), &val);
         self.save_last()?;
         Ok(None)
     }
@@ -216,9 +226,17 @@ impl Run<'_, '_> {
         self.position.batch = 0;
         self.position.sums = Sums::default();
         self.position.draws = self.generator.draws();
+        self.remember(self.position.epoch, &trained, &val);
+        self.took.push(Took { epoch: self.position.epoch, seconds, rate });
         self.save_last()?;
         self.tell_epoch(&trained, &val, better, seconds, rate);
         Ok(Flow::On)
+    }
+
+    /// Adds an epoch to the history.
+    fn remember(&mut self, epoch: u64, trained: &Sums, val: &Sums) {
+        let best = self.position.best.map(|best| best.epochs);
+        history::remember(&mut self.position.history, Line::of(epoch, trained, val), best);
     }
 
     /// Validates the epoch's model, and saves it if it is the best. Nothing if it was interrupted.
@@ -263,7 +281,7 @@ impl Run<'_, '_> {
     /// Names what could not be read, each file once.
     pub(super) fn name_skipped(&mut self, batch: &Batch) {
         for (path, reason) in &batch.skipped {
-            if self.named.insert(path.clone()) {
+            if self.named.insert(path.clone(), reason.clone()).is_none() {
                 self.progress.line(&format!("skipped {path:?}: {reason}"));
                 self.note(json!({"event": "skipped", "path": path.to_string_lossy(), "reason": reason}));
             }
@@ -276,8 +294,10 @@ impl Run<'_, '_> {
         }
     }
 
-    fn summary(&self) -> Result<(), Failure> {
+    fn summary(&mut self) -> Result<(), Failure> {
         let Some(best) = self.position.best else { return Ok(()) };
+        history::text(&self.position.history, Some(best.epochs)).iter().for_each(say);
+        self.report();
         let out = self.args.out.display();
         let when = match best.epochs {
             0 => "as it was before the first epoch".to_string(),

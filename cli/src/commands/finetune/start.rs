@@ -6,7 +6,7 @@ use super::config;
 use super::features::{Features, Keep, numbers_below_head};
 use super::head::{choose, number_as};
 use super::log::Log;
-use super::paths::last_path;
+use super::paths::{last_path, report_path};
 use super::progress::Progress;
 use super::resume::{Base, Images, Last, Position};
 use super::run::{EVAL, Run, TRAIN, memory_name};
@@ -19,6 +19,7 @@ use crate::engine::{Engine, Plans, batch_sizes, evaluation, in_place_needs_nativ
 use crate::failure::Failure;
 use crate::model::{Model, ModelFile, human_bytes};
 use crate::output::{say, warn};
+use crate::report::answers::Answers;
 use crate::setup::{Network, Plan, Setup, parameter_numbers};
 use crate::signals;
 use crate::weights::{Backbone, read};
@@ -28,7 +29,7 @@ use nunatak_data::{Batch, ImageFolder, Loader, Preset, SplitOptions, Training};
 use nunatak_nn::files::Head;
 use nunatak_nn::files::native::NativeErrorKind;
 use nunatak_nn::{CrossEntropyOptions, Error, Loss, Mode, Native, Update};
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -377,7 +378,10 @@ impl Job {
             settings,
             log: Log::open(args.log.as_deref().filter(|_| trains), args.resume)?,
             progress: Progress::new(),
-            named: HashSet::new(),
+            named: BTreeMap::new(),
+            answers: Answers::default(),
+            best_answers: Answers::default(),
+            took: Vec::new(),
             batch: Batch::default(),
             average,
             class_weights,
@@ -399,6 +403,10 @@ fn prepare(args: &Args) -> Result<(), Failure> {
     if args.overwrite && last.exists() {
         // It would be gone on from if this run ended before it saves.
         std::fs::remove_file(&last).map_err(|e| Failure::with(last.display(), format_args!("can't be removed: {e}")))?;
+    }
+    if args.overwrite {
+        // It would show another run than the model beside it. Where it can't be removed it is replaced, or a note is said.
+        let _ = std::fs::remove_file(report_path(&args.out));
     }
     if let Err(e) = signals::listen() {
         say(format_args!("note: Ctrl-C will end the run without saving: {e}"));

@@ -5,6 +5,7 @@ use super::log::loss_text;
 use super::resume::Sums;
 use super::run::Run;
 use crate::failure::Failure;
+use crate::report::answers::Answer;
 use crate::signals;
 use nunatak_data::{Batch, sequential};
 
@@ -15,6 +16,7 @@ impl Run<'_, '_> {
     /// [`Failure`] where no image could be read, or the loss shows that the run has diverged.
     pub(super) fn validate(&mut self) -> Result<Option<Sums>, Failure> {
         let mut sums = Sums::default();
+        self.answers.0.clear();
         let count = self.position.images.val;
         if count == 0 {
             return Ok(Some(sums));
@@ -27,6 +29,7 @@ impl Run<'_, '_> {
             if !batch.labels.is_empty() {
                 self.logits(Part::Val, &batch, &mut logits)?;
                 sums.add(&logits, &batch.labels, self.classes().len());
+                self.remember_answers(&batch, &logits);
             }
             let text = format!("val loss {}  val top-1 {:.2} %", loss_text(sums.mean_loss()), sums.percent());
             self.progress.step(batch.number as u64 + 1, batch.labels.len() as u64, &text, 0);
@@ -40,5 +43,15 @@ impl Run<'_, '_> {
             return Err(Failure::with(self.args.folder().display(), "none of the images to validate with could be read"));
         }
         Ok(Some(sums))
+    }
+
+    /// Keeps answers for the report.
+    fn remember_answers(&mut self, batch: &Batch, logits: &[f32]) {
+        if self.args.no_report {
+            return;
+        }
+        let (classes, images) = (self.classes().len(), batch.indices.iter().zip(&batch.labels));
+        let answers = images.zip(logits.chunks_exact(classes)).map(|((&index, &label), row)| Answer::of(index, label as usize, row));
+        self.answers.0.extend(answers);
     }
 }
