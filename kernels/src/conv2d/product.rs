@@ -265,7 +265,8 @@ fn cut(patches: &Patches, m: usize, (columns, block): (usize, usize), numbers: u
 
 /// At most `budget` numbers where that is enough, never more than all at once would take.
 fn product_scratch(patches: &Patches, m: usize, (columns, block): (usize, usize), budget: usize) -> usize {
-    let all = (m + columns) * patches.row_len(patches.span.div_ceil(GROUP));
+    // All patches of all images need not fit the address space.
+    let all = (m + columns).saturating_mul(patches.row_len(patches.span.div_ceil(GROUP)));
     let unit = sub_panel(patches.tap_count()).min(patches.span.div_ceil(GROUP));
     let least = (m.min(PANEL_MOST) + columns.min(block)) * patches.row_len(unit);
     all.min(budget.max(least))
