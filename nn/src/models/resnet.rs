@@ -42,7 +42,7 @@ impl<'r> ResNet<'r> {
 
     /// Records the network: the logits, or without classes the pooled features.
     pub fn record<'g>(&self, g: Scope<'g>, x: Var<'g>, classes: usize) -> Var<'g> {
-        self.head(g, self.features(g, x), classes)
+        self.head(g, g.name("features", self.features(g, x)), classes)
     }
 
     /// Records everything below `fc`: the pooled features, n x features.
@@ -69,7 +69,7 @@ impl<'r> ResNet<'r> {
             return features;
         }
         g.set_head("fc");
-        g.linear("fc", g.name("features", features), classes)
+        g.linear("fc", features, classes)
     }
 
     /// A block: two or three convolutions around which the input is added.
