@@ -286,14 +286,22 @@ impl NormaliseTask<'_, '_, '_> {
             let y = &mut self.tile.row(row)[at..at + there];
             for v in 0..V {
                 let part = &mut y[v * I::LANES..];
-                let mut value = isa.fma(isa.sub(load_padded(isa, part, 0.0), mean[v]), scale[v], shift[v]);
+                let mut value = isa.fma(isa.sub(load_of::<I, V>(isa, part), mean[v]), scale[v], shift[v]);
                 if ADD {
-                    value = isa.add(value, load_padded(isa, &other[v * I::LANES..], 0.0));
+                    value = isa.add(value, load_of::<I, V>(isa, &other[v * I::LANES..]));
                 }
-                store_padded(isa, Activation::of::<I, A>(isa, value), part);
+                let value = Activation::of::<I, A>(isa, value);
+                // As in `load_of`.
+                if V > 1 { isa.store(value, part) } else { store_padded(isa, value, part) }
             }
         }
     }
+}
+
+/// A vector of a strip of `V`. Where there are several all are whole; said here, so that no loop has the way for a part.
+#[inline(always)]
+fn load_of<I: Isa, const V: usize>(isa: I, x: &[f32]) -> I::V {
+    if V > 1 { isa.load(x) } else { load_padded(isa, x, 0.0) }
 }
 
 struct BiasTask<'a, 't, 'p> {
