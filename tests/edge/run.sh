@@ -27,7 +27,7 @@ late() {
 
 # run TARGET WHAT COMMAND...: one line; at a failure the end of what the command wrote. Tests are counted.
 run() {
-  local target=$1 what=$2 log began=$SECONDS tests limit=(timeout 1200)
+  local target=$1 what=$2 log began=$SECONDS tests limit=(timeout 1500)
   log=$logs/$(tr -cs 'A-Za-z0-9_\n' - <<<"$target $what" | cut -c1-100).log
   late "$target" "$what" && return
   shift 2
