@@ -149,6 +149,24 @@ fn beginnings_that_would_be_wrong_are_refused() {
     assert_eq!(trainer.set_value(pooled.id(), &[0.25; 8]), Err(Error::NoBeginning));
 }
 
+/// Something that is computed before the value lies where the images lay, and is read later: not the images.
+#[test]
+fn a_place_that_is_used_again_is_no_input() {
+    let graph = Graph::new();
+    let g = graph.root();
+    let x = graph.input([1, 4, 4, 4]);
+    let a = g.conv2d("a", x, Conv::new(4, 1));
+    let beside = g.conv2d("b", a, Conv::new(4, 1));
+    let pooled = a.adaptive_avg_pool(1);
+    let loss = g.linear("fc", pooled, 2).sum() + beside.sum();
+    let program = Step::new(&graph).root(Some(loss.id())).keep(&[pooled.id()]).train("fc").mode(Mode::Eval).plan().expect("a plan");
+    let call = program.forward().find(|call| call.node() == beside.id().0).expect("a call");
+    let (_, images) = program.value_of_node(x.id().0).expect("the images");
+    assert_eq!(call.y(), images.place(), "the plan uses the place again, or this test shows nothing");
+    let mut trainer = Trainer::owning(program, Level::detect(), Threads::serial()).expect("memory");
+    assert_eq!(trainer.set_value(pooled.id(), &[0.25; 4]), Err(Error::NoBeginning));
+}
+
 /// The trainer's plan is not asked for more than it was: features are kept anyway.
 #[test]
 fn plans_are_as_they_were() {

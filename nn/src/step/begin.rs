@@ -13,8 +13,10 @@ use nunatak_core::{Shape, Tensor};
 /// Whether everything after a value follows from it and from inputs, and nothing goes back beyond it.
 fn is_a_beginning(program: &Program, value: &Value) -> bool {
     let later = || program.forward().filter(|call| call.node() > value.node());
-    let outside =
-        |place: Place| program.values().any(|v| v.flags() & (ValueRecord::INPUT | ValueRecord::LABELS) != 0 && v.place() == place);
+    let is_input = |v: &Value| v.flags() & (ValueRecord::INPUT | ValueRecord::LABELS) != 0;
+    // What was computed before the value may lie where an input lay, and be as long.
+    let reused = |place: Place| program.forward().take_while(|call| call.node() <= value.node()).any(|call| call.y().meets(place));
+    let outside = |place: Place| program.values().any(|v| is_input(&v) && v.place() == place) && !reused(place);
     let computed = |place: Place, before: u32| later().take_while(|call| call.node() < before).any(|call| call.y() == place);
     let given = |place: Place, node: u32| place.is_empty() || place == value.place() || outside(place) || computed(place, node);
     later().all(|call| (0..call.inputs()).all(|i| given(call.x(i), call.node())))

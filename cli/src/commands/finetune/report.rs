@@ -8,6 +8,7 @@ use super::rate::Place;
 use super::resume::{Sums, load_entries};
 use super::run::Run;
 use super::survey::counts;
+use crate::block::peak_rss;
 use crate::failure::Failure;
 use crate::model::{human_bytes, read_at_most};
 use crate::output::say;
@@ -179,7 +180,7 @@ impl Run<'_, '_> {
         if features > 0 {
             list.push(("features that are computed once", human_bytes(features)));
         }
-        list.extend(peak_memory().map(|bytes| ("the program's largest memory", human_bytes(bytes))));
+        list.extend(peak_rss().map(|bytes| ("the program's largest memory", human_bytes(bytes))));
         list.push(("time of this part of the run", clock(self.began.elapsed().as_secs_f64())));
         let list: Vec<_> = list.into_iter().map(|(key, value)| (key.to_string(), value)).collect();
         let row = |took: &Took| {
@@ -191,11 +192,4 @@ impl Run<'_, '_> {
         let epochs = table("list", &["epoch", "seconds of training", "images a second"], &rows);
         pairs(&list) + &resumed + &details("The epochs", &epochs)
     }
-}
-
-/// The most memory that this process had so far, where the system tells.
-fn peak_memory() -> Option<usize> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse::<usize>().ok()?.checked_mul(1024)
 }

@@ -340,12 +340,11 @@ impl Job {
         self,
         args: &Args,
         aim: Aim,
-        engine: Engine,
+        mut engine: Engine,
         (position, generator, average): (Position, Generator, Option<Average>),
         base: Option<Base>,
         compete: bool,
     ) -> Result<(), Failure> {
-        let mut engine = engine;
         let features = self.features(args, &engine.plan(TRAIN, self.settings.sizes(self.images.train)[0])?);
         if let Some(bytes) = features.as_ref().map(Features::bytes).filter(|bytes| *bytes > 0) {
             say(format_args!("features below the head are computed once and kept, in {} (--features never)", human_bytes(bytes)));

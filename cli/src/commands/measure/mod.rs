@@ -3,7 +3,7 @@
 mod choice;
 
 use crate::bench_step::{Step, StepArgs};
-use crate::block;
+use crate::block::{self, peak_rss};
 use crate::bytes::Bytes;
 use crate::commands::inspect::memory_name;
 use crate::failure::Failure;
@@ -132,11 +132,4 @@ fn checksum(numbers: &[f32]) -> String {
     let mut hash = Fnv::new();
     numbers.iter().for_each(|v| hash.write(&v.to_bits().to_le_bytes()));
     format!("{:016x}", hash.finish())
-}
-
-/// The most memory that the process has had, where the system tells (Linux).
-fn peak_rss() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kb| kb * 1024)
 }
