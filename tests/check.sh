@@ -34,6 +34,7 @@ command -v "${CXX:-c++}" >/dev/null || skip "C programs as C++17: no C++ compile
 
 step "format"
 cargo fmt --all --check
+cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 step "clippy, warnings denied"
 cargo clippy --workspace --all-targets -- -D warnings

@@ -13,8 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     read_all::read_all(bytes);
     read_all::read_all(&zip(&[("a/data.pkl", bytes), ("a/data/0", &FLOATS)]));
     // A legacy file is not protected by checksums: its first pickles are put in front.
-    let head =
-        b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.";
+    let head = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.";
     read_all::read_all(&[head, bytes].concat());
 });
 
@@ -38,11 +37,7 @@ fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
         directory.extend(at.to_le_bytes());
         directory.extend(name.bytes());
     }
-    let (at, size, count) = (
-        out.len() as u32,
-        directory.len() as u32,
-        members.len() as u16,
-    );
+    let (at, size, count) = (out.len() as u32, directory.len() as u32, members.len() as u16);
     out.extend(directory);
     out.extend(b"PK\x05\x06\0\0\0\0");
     out.extend([count.to_le_bytes(), count.to_le_bytes()].concat());

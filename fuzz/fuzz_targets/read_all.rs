@@ -17,10 +17,7 @@ pub fn read_all(bytes: &[u8]) {
         }
         Err(error) => {
             let text = error.to_string();
-            assert!(
-                text.len() < 4000 && !text.contains(|c: char| c.is_control()),
-                "{text}"
-            );
+            assert!(text.len() < 4000 && !text.contains(|c: char| c.is_control()), "{text}");
         }
     }
 }

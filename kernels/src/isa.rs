@@ -229,8 +229,10 @@ mod tests {
                 // What is behind the first `count` numbers may not be touched: there is nothing behind this slice.
                 let there = self.a[..count].to_vec();
                 let (mut all, mut first) = ([f32::NAN; MOST], std::vec![f32::NAN; count]);
+                // QEMU reads the whole vector, whatever the mask says: the address of no numbers has to be a real one.
+                let from = if count == 0 { self.a.as_ptr() } else { there.as_ptr() };
                 // SAFETY: `count` numbers are there.
-                let v = unsafe { isa.load_first(there.as_ptr(), count) };
+                let v = unsafe { isa.load_first(from, count) };
                 isa.store(v, &mut all);
                 assert_eq!(bits(&all[..count]), bits(&there), "the first {count}");
                 assert!(all[count..I::LANES].iter().all(|x| x.to_bits() == 0), "zeros behind the first {count}");

@@ -77,130 +77,146 @@ fn every_call_returns_or_panics_at_once() {
             eprintln!("{panic}");
         }
     }));
-    soon("maxpool", 40_000, |draw, cpu| {
-        let p = MaxPool {
-            n: draw.size(),
-            h: draw.size(),
-            w: draw.size(),
-            c: draw.size(),
-            kernel: draw.size(),
-            stride: draw.size(),
-            pad: draw.size(),
-        };
-        let (mut x, mut y) = (vec![1.0; draw.len()], vec![0.0; draw.len()]);
-        let mut index = vec![0; y.len()];
-        match draw.below(5) {
-            0 => maxpool::forward(cpu, &p, &x, &mut y, &mut index),
-            1 => maxpool::forward_only(cpu, &p, &x, &mut y),
-            2 => maxpool::backward_input(cpu, &p, &y, &index, &mut x),
-            3 => reference::maxpool::forward(&p, &x, &mut vec![0.0; y.len()], &mut index),
-            _ => reference::maxpool::backward_input(&p, &y, &index, &mut vec![0.0; x.len()]),
+    soon("maxpool", 40_000, maxpool_call);
+    soon("avgpool", 40_000, avgpool_call);
+    soon("batchnorm", 20_000, batchnorm_call);
+    soon("batchnorm and maxpool", 40_000, batchnorm_then_maxpool_call);
+    soon("linear", 20_000, linear_call);
+    soon("cross_entropy", 20_000, cross_entropy_call);
+    soon("images", 20_000, images_call);
+    soon("lengths", 20_000, lengths_call);
+}
+
+fn maxpool_call(draw: &mut Draw, cpu: &Cpu) {
+    let p = MaxPool {
+        n: draw.size(),
+        h: draw.size(),
+        w: draw.size(),
+        c: draw.size(),
+        kernel: draw.size(),
+        stride: draw.size(),
+        pad: draw.size(),
+    };
+    let (mut x, mut y) = (vec![1.0; draw.len()], vec![0.0; draw.len()]);
+    let mut index = vec![0; y.len()];
+    match draw.below(5) {
+        0 => maxpool::forward(cpu, &p, &x, &mut y, &mut index),
+        1 => maxpool::forward_only(cpu, &p, &x, &mut y),
+        2 => maxpool::backward_input(cpu, &p, &y, &index, &mut x),
+        3 => reference::maxpool::forward(&p, &x, &mut vec![0.0; y.len()], &mut index),
+        _ => reference::maxpool::backward_input(&p, &y, &index, &mut vec![0.0; x.len()]),
+    }
+}
+
+fn avgpool_call(draw: &mut Draw, cpu: &Cpu) {
+    let p = AdaptiveAvgPool { n: draw.size(), h: draw.size(), w: draw.size(), c: draw.size(), out_h: draw.size(), out_w: draw.size() };
+    let (mut x, mut y) = (vec![1.0; draw.len()], vec![0.0; draw.len()]);
+    match draw.below(4) {
+        0 => avgpool::forward(cpu, &p, &x, &mut y),
+        1 => avgpool::backward_input(cpu, &p, &y, &mut x),
+        2 => reference::avgpool::forward(&p, &x, &mut vec![0.0; y.len()]),
+        _ => reference::avgpool::backward_input(&p, &y, &mut vec![0.0; x.len()]),
+    }
+}
+
+fn batchnorm_call(draw: &mut Draw, cpu: &Cpu) {
+    let p = BatchNorm { rows: draw.size(), channels: draw.size(), eps: 1e-5 };
+    let (x, y, c) = (&vec![1.0; draw.len()], &mut vec![0.0; draw.len()], draw.len());
+    let (gamma, mean, var, sums) = (&vec![1.0; c], &mut vec![0.0; c], &mut vec![1.0; c], &mut vec![0.0; 2 * c]);
+    let (beta, scratch) = (gamma, &mut aligned(4096));
+    match draw.below(7) {
+        0 => {
+            let running = Moving { mean, var, factor: 0.1 };
+            let call = ForwardBatch { x: Some(x), moments: None, gamma, beta, running, y, saved: sums, scratch };
+            batchnorm::forward_batch(cpu, &p, call);
         }
-    });
-    soon("avgpool", 40_000, |draw, cpu| {
-        let p = AdaptiveAvgPool { n: draw.size(), h: draw.size(), w: draw.size(), c: draw.size(), out_h: draw.size(), out_w: draw.size() };
-        let (mut x, mut y) = (vec![1.0; draw.len()], vec![0.0; draw.len()]);
-        match draw.below(4) {
-            0 => avgpool::forward(cpu, &p, &x, &mut y),
-            1 => avgpool::backward_input(cpu, &p, &y, &mut x),
-            2 => reference::avgpool::forward(&p, &x, &mut vec![0.0; y.len()]),
-            _ => reference::avgpool::backward_input(&p, &y, &mut vec![0.0; x.len()]),
+        1 => {
+            let running = Running { mean, var };
+            batchnorm::forward_running(cpu, &p, ForwardRunning { x: Some(x), gamma, beta, running, y, scratch });
         }
-    });
-    soon("batchnorm", 20_000, |draw, cpu| {
-        let p = BatchNorm { rows: draw.size(), channels: draw.size(), eps: 1e-5 };
-        let (x, y, c) = (&vec![1.0; draw.len()], &mut vec![0.0; draw.len()], draw.len());
-        let (gamma, mean, var, sums) = (&vec![1.0; c], &mut vec![0.0; c], &mut vec![1.0; c], &mut vec![0.0; 2 * c]);
-        let (beta, scratch) = (gamma, &mut aligned(4096));
-        match draw.below(7) {
-            0 => {
-                let running = Moving { mean, var, factor: 0.1 };
-                let call = ForwardBatch { x: Some(x), moments: None, gamma, beta, running, y, saved: sums, scratch };
-                batchnorm::forward_batch(cpu, &p, call);
-            }
-            1 => {
-                let running = Running { mean, var };
-                batchnorm::forward_running(cpu, &p, ForwardRunning { x: Some(x), gamma, beta, running, y, scratch });
-            }
-            2 => batchnorm::backward_sums(cpu, &p, BackwardSums { x, dy: y, saved: gamma, sums, scratch }),
-            3 => batchnorm::backward_input(cpu, &p, BackwardInput { x, dy: None, gamma, saved: sums, sums, dx: y, scratch }),
-            4 => batchnorm::backward_input_running(cpu, &p, BackwardInputRunning { dy: Some(x), gamma, running_var: var, dx: y, scratch }),
-            5 => {
-                let saved = &sums.clone();
-                fused::backward_sums_masking(cpu, &p, BackwardSumsMasking { x, y: x, dy: y, saved, sums, scratch });
-            }
-            _ => {
-                let (running, y) = (Running { mean, var }, &mut vec![0.0; y.len()]);
-                reference::batchnorm::forward_running(&p, reference::batchnorm::ForwardRunning { x, gamma, beta, running, y });
-            }
+        2 => batchnorm::backward_sums(cpu, &p, BackwardSums { x, dy: y, saved: gamma, sums, scratch }),
+        3 => batchnorm::backward_input(cpu, &p, BackwardInput { x, dy: None, gamma, saved: sums, sums, dx: y, scratch }),
+        4 => batchnorm::backward_input_running(cpu, &p, BackwardInputRunning { dy: Some(x), gamma, running_var: var, dx: y, scratch }),
+        5 => {
+            let saved = &sums.clone();
+            fused::backward_sums_masking(cpu, &p, BackwardSumsMasking { x, y: x, dy: y, saved, sums, scratch });
         }
-    });
-    soon("batchnorm and maxpool", 40_000, |draw, cpu| {
-        let pool = MaxPool {
-            n: draw.size(),
-            h: draw.size(),
-            w: draw.size(),
-            c: draw.size(),
-            kernel: draw.size(),
-            stride: draw.size(),
-            pad: draw.below(2),
-        };
-        let p = BatchNorm { rows: pool.n.wrapping_mul(pool.h).wrapping_mul(pool.w), channels: pool.c, eps: 1e-5 };
-        let threads = draw.size();
-        // As the sizes say, as far as they are small.
-        let windows = |len: usize| (len.wrapping_add(2 * pool.pad).wrapping_sub(pool.kernel) / pool.stride.max(1)).wrapping_add(1);
-        let numbers = |h: usize, w: usize| pool.n.wrapping_mul(h).wrapping_mul(w).wrapping_mul(pool.c).min(512);
-        let x = &vec![1.0; numbers(pool.h, pool.w)];
-        let (y, c) = (&mut vec![0.0; numbers(windows(pool.h), windows(pool.w))], pool.c.min(16));
-        let (gamma, mean, var, saved) = (&vec![1.0; c], &mut vec![0.0; c], &mut vec![1.0; c], &mut vec![0.0; 2 * c]);
-        let (beta, scratch) = (gamma, &mut aligned(8192));
-        if draw.below(4) == 0 {
-            pooled::scratch_len(&p, &pool, threads);
+        _ => {
+            let (running, y) = (Running { mean, var }, &mut vec![0.0; y.len()]);
+            reference::batchnorm::forward_running(&p, reference::batchnorm::ForwardRunning { x, gamma, beta, running, y });
         }
-        let running = Moving { mean, var, factor: 0.1 };
-        let call = pooled::ForwardBatch { x, moments: None, gamma, beta, running, y, index: None, saved, scratch };
-        pooled::forward_batch(cpu, &p, &pool, call);
-    });
-    soon("linear", 20_000, |draw, cpu| {
-        let p = Linear { n: draw.size(), inputs: draw.size(), outputs: draw.size() };
-        let (x, y, w) = (&mut vec![1.0; draw.len()], &mut vec![0.0; draw.len()], &vec![1.0; 16 * draw.len()]);
-        let (b, scratch) = (&vec![0.0; draw.len()], &mut aligned(8192));
-        match draw.below(7) {
-            0 => p.forward(cpu, linear::Forward { x, w, b: Some(b), y, scratch }),
-            1 => p.backward_input(cpu, linear::BackwardInput { w, dy: y, dx: x, add: false, scratch }),
-            2 => p.backward_weight(cpu, linear::BackwardWeight { x, dy: y, dw: &mut w.clone(), add: true, scratch }),
-            3 => p.backward_bias(cpu, y, &mut b.clone(), false),
-            4 => reference::linear::forward(p.n, p.inputs, p.outputs, x, w, None, &mut vec![0.0; y.len()]),
-            5 => reference::linear::backward_input(p.n, p.inputs, p.outputs, y, w, &mut vec![0.0; x.len()]),
-            _ => reference::linear::backward_bias(p.n, p.outputs, y, &mut vec![0.0; b.len()]),
-        }
-    });
-    soon("cross_entropy", 20_000, |draw, cpu| {
-        let p = CrossEntropy::new(draw.size(), draw.size());
-        let (logits, mut saved, t) = (vec![1.0; draw.len()], vec![0.0; draw.len()], draw.len());
-        let (indices, probabilities) = (vec![0_i64; t], vec![0.5; t]);
-        let targets = if draw.below(2) == 0 { Targets::Indices(&indices) } else { Targets::Probabilities(&probabilities) };
-        let mut scratch = aligned(64);
-        let _ = match draw.below(3) {
-            0 => cross_entropy::forward(cpu, &p, &logits, targets, None, &mut saved, &mut scratch).map(f64::from),
-            1 => reference::cross_entropy::forward(&p, &logits, targets, None),
-            _ => reference::cross_entropy::backward_input(&p, &logits, targets, None, 1.0, &mut vec![0.0; saved.len()]).map(|()| 0.0),
-        };
-    });
-    soon("images", 20_000, |draw, cpu| {
-        let (channels, pixels, x) = (draw.size(), draw.size(), vec![1.0; draw.len()]);
-        images::to_channels_last(cpu, channels, pixels, &x, &mut vec![0.0; x.len()]);
-    });
-    soon("lengths", 20_000, |draw, cpu| {
-        let (a, b, c) = (draw.size(), draw.size(), draw.size());
-        match draw.below(5) {
-            0 => _ = BatchNorm { rows: a, channels: b, eps: 1e-5 }.scratch_len(c),
-            1 => _ = calibration::products_flops(cpu, a, b),
-            2 => _ = nunatak_kernels::conv2d::Normalise::tables_len(a),
-            3 => _ = nunatak_kernels::reduce::scratch_len(a),
-            _ => _ = CrossEntropy::new(a, b).saved_len() + CrossEntropy::new(a, b).scratch_len(),
-        }
-    });
+    }
+}
+
+fn batchnorm_then_maxpool_call(draw: &mut Draw, cpu: &Cpu) {
+    let pool = MaxPool {
+        n: draw.size(),
+        h: draw.size(),
+        w: draw.size(),
+        c: draw.size(),
+        kernel: draw.size(),
+        stride: draw.size(),
+        pad: draw.below(2),
+    };
+    let p = BatchNorm { rows: pool.n.wrapping_mul(pool.h).wrapping_mul(pool.w), channels: pool.c, eps: 1e-5 };
+    let threads = draw.size();
+    // As the sizes say, as far as they are small.
+    let windows = |len: usize| (len.wrapping_add(2 * pool.pad).wrapping_sub(pool.kernel) / pool.stride.max(1)).wrapping_add(1);
+    let numbers = |h: usize, w: usize| pool.n.wrapping_mul(h).wrapping_mul(w).wrapping_mul(pool.c).min(512);
+    let x = &vec![1.0; numbers(pool.h, pool.w)];
+    let (y, c) = (&mut vec![0.0; numbers(windows(pool.h), windows(pool.w))], pool.c.min(16));
+    let (gamma, mean, var, saved) = (&vec![1.0; c], &mut vec![0.0; c], &mut vec![1.0; c], &mut vec![0.0; 2 * c]);
+    let (beta, scratch) = (gamma, &mut aligned(8192));
+    if draw.below(4) == 0 {
+        pooled::scratch_len(&p, &pool, threads);
+    }
+    let running = Moving { mean, var, factor: 0.1 };
+    let call = pooled::ForwardBatch { x, moments: None, gamma, beta, running, y, index: None, saved, scratch };
+    pooled::forward_batch(cpu, &p, &pool, call);
+}
+
+fn linear_call(draw: &mut Draw, cpu: &Cpu) {
+    let p = Linear { n: draw.size(), inputs: draw.size(), outputs: draw.size() };
+    let (x, y, w) = (&mut vec![1.0; draw.len()], &mut vec![0.0; draw.len()], &vec![1.0; 16 * draw.len()]);
+    let (b, scratch) = (&vec![0.0; draw.len()], &mut aligned(8192));
+    match draw.below(7) {
+        0 => p.forward(cpu, linear::Forward { x, w, b: Some(b), y, scratch }),
+        1 => p.backward_input(cpu, linear::BackwardInput { w, dy: y, dx: x, add: false, scratch }),
+        2 => p.backward_weight(cpu, linear::BackwardWeight { x, dy: y, dw: &mut w.clone(), add: true, scratch }),
+        3 => p.backward_bias(cpu, y, &mut b.clone(), false),
+        4 => reference::linear::forward(p.n, p.inputs, p.outputs, x, w, None, &mut vec![0.0; y.len()]),
+        5 => reference::linear::backward_input(p.n, p.inputs, p.outputs, y, w, &mut vec![0.0; x.len()]),
+        _ => reference::linear::backward_bias(p.n, p.outputs, y, &mut vec![0.0; b.len()]),
+    }
+}
+
+fn cross_entropy_call(draw: &mut Draw, cpu: &Cpu) {
+    let p = CrossEntropy::new(draw.size(), draw.size());
+    let (logits, mut saved, t) = (vec![1.0; draw.len()], vec![0.0; draw.len()], draw.len());
+    let (indices, probabilities) = (vec![0_i64; t], vec![0.5; t]);
+    let targets = if draw.below(2) == 0 { Targets::Indices(&indices) } else { Targets::Probabilities(&probabilities) };
+    let mut scratch = aligned(64);
+    let _ = match draw.below(3) {
+        0 => cross_entropy::forward(cpu, &p, &logits, targets, None, &mut saved, &mut scratch).map(f64::from),
+        1 => reference::cross_entropy::forward(&p, &logits, targets, None),
+        _ => reference::cross_entropy::backward_input(&p, &logits, targets, None, 1.0, &mut vec![0.0; saved.len()]).map(|()| 0.0),
+    };
+}
+
+fn images_call(draw: &mut Draw, cpu: &Cpu) {
+    let (channels, pixels, x) = (draw.size(), draw.size(), vec![1.0; draw.len()]);
+    images::to_channels_last(cpu, channels, pixels, &x, &mut vec![0.0; x.len()]);
+}
+
+fn lengths_call(draw: &mut Draw, cpu: &Cpu) {
+    let (a, b, c) = (draw.size(), draw.size(), draw.size());
+    match draw.below(5) {
+        0 => _ = BatchNorm { rows: a, channels: b, eps: 1e-5 }.scratch_len(c),
+        1 => _ = calibration::products_flops(cpu, a, b),
+        2 => _ = nunatak_kernels::conv2d::Normalise::tables_len(a),
+        3 => _ = nunatak_kernels::reduce::scratch_len(a),
+        _ => _ = CrossEntropy::new(a, b).saved_len() + CrossEntropy::new(a, b).scratch_len(),
+    }
 }
 
 /// Scratch that begins at a multiple of 64 bytes.

@@ -149,7 +149,7 @@ fn a_residual_in_place_gives_the_bits_of_one_apart() {
             }
         }
     }
-    assert!(done >= 20, "{done} cases");
+    assert!(done >= 10 * Level::available().count(), "{done} cases");
 }
 
 /// The activations by their definitions, as other ops and PyTorch write them.

@@ -77,7 +77,7 @@ fn interrupted(place: &Place, out: &str, signals: &[&str]) -> Run {
     use std::process::{Command, Stdio};
     std::fs::remove_file(place.path("log.jsonl")).ok();
     let words = place.tune(out, "--epochs 100000 --log log.jsonl --overwrite");
-    let child = place.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = with_default_signals(place.command(&words)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let began = Instant::now();
     while !std::fs::read_to_string(place.path("log.jsonl")).is_ok_and(|log| log.contains("\"step\"")) {
         assert!(began.elapsed() < Duration::from_secs(60), "it never trained");
@@ -88,7 +88,37 @@ fn interrupted(place: &Place, out: &str, signals: &[&str]) -> Run {
         assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success());
         std::thread::sleep(Duration::from_millis(1));
     }
-    Run::of(child.wait_with_output().unwrap())
+    let (ended, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || ended.send(child.wait_with_output().unwrap()));
+    let output = wait.recv_timeout(Duration::from_secs(120)).unwrap_or_else(|_| {
+        Command::new("kill").args(["-KILL", &id]).status().unwrap();
+        panic!("{signals:?} did not end it");
+    });
+    Run::of(output)
+}
+
+/// The same command in a process that ignores no signal, even where these tests run under `nohup` or in the background
+/// of a shell. Where `env` can't do that, the command as it is.
+#[cfg(unix)]
+fn with_default_signals(command: std::process::Command) -> std::process::Command {
+    use std::process::{Command, Stdio};
+    let mut there = Command::new("env");
+    there.args(["--default-signal", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
+    if !there.status().is_ok_and(|status| status.success()) {
+        return command;
+    }
+    let mut wrapped = Command::new("env");
+    wrapped.arg("--default-signal").arg(command.get_program()).args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        wrapped.current_dir(folder);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    wrapped
 }
 
 /// What a terminal, a shell, a container, a service manager and a batch system end programs with.

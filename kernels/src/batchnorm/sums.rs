@@ -209,6 +209,22 @@ fn over_rows<I: Isa, const KIND: u8>(
     }
 }
 
+/// What is summed beside the deviation `d`, as `KIND` says. [`WHERE`] overwrites `masked` with it.
+#[inline(always)]
+fn other<I: Isa, const KIND: u8>(isa: I, d: I::V, others: &[f32], masked: &mut [f32], [scale, shift]: [I::V; 2]) -> I::V {
+    match KIND {
+        SQUARES => d,
+        ALL => isa.load(others),
+        RECOMPUTED => gate(isa, isa.load(others), d, scale, shift),
+        _ => {
+            let zero = isa.splat(0.0);
+            let other = isa.select(isa.le(isa.load(others), zero), zero, isa.load(masked));
+            isa.store(other, masked);
+            other
+        }
+    }
+}
+
 /// `N` vectors of columns, from column `at`. Slices are no fields: the compiler would no longer see that the loop stays
 /// inside them.
 #[derive(Clone, Copy)]
@@ -260,15 +276,8 @@ impl<I: Isa, const N: usize> Columns<I, N> {
                     }
                 }
                 let d = isa.sub(isa.load(&x[v..]), mean[j]);
-                let other = match KIND {
-                    SQUARES => d,
-                    ALL => isa.load(&others[v..]),
-                    RECOMPUTED => gate(isa, isa.load(&others[v..]), d, scale[j], shift[j]),
-                    _ => isa.select(isa.le(isa.load(&others[v..]), zero), zero, isa.load(&masked[v..])),
-                };
-                if KIND == WHERE {
-                    isa.store(other, &mut masked[v..]);
-                }
+                let masked = if KIND == WHERE { &mut masked[v..] } else { &mut [] };
+                let other = other::<I, KIND>(isa, d, &others[v..], masked, [scale[j], shift[j]]);
                 first[j] = isa.add(first[j], other);
                 second[j] = isa.fma(d, other, second[j]);
             }
@@ -287,14 +296,8 @@ impl<I: Isa, const N: usize> Columns<I, N> {
                     ms[..len].copy_from_slice(&masked[i..i + len]);
                 }
                 let d = isa.sub(isa.load(&xs), mean[j]);
-                let other = match KIND {
-                    SQUARES => d,
-                    ALL => isa.load(&os),
-                    RECOMPUTED => gate(isa, isa.load(&os), d, scale[j], shift[j]),
-                    _ => isa.select(isa.le(isa.load(&os), zero), zero, isa.load(&ms)),
-                };
+                let other = other::<I, KIND>(isa, d, &os, &mut ms, [scale[j], shift[j]]);
                 if KIND == WHERE {
-                    isa.store(other, &mut ms);
                     masked[i..i + len].copy_from_slice(&ms[..len]);
                 }
                 first[j] = isa.add(first[j], other);

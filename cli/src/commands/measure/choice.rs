@@ -13,6 +13,7 @@ use crate::block;
 use crate::failure::Failure;
 use crate::median::median;
 use crate::outln;
+use memmap2::MmapMut;
 use nunatak_core::arena;
 use nunatak_core::rng::Generator;
 use nunatak_kernels::conv2d::{BackwardInput, BackwardStep, BackwardWeight, Forward};
@@ -188,68 +189,96 @@ fn eligible(algorithm: Algorithm) -> bool {
     algorithm != Algorithm::Im2col
 }
 
-/// Median times of a call in ms by each way, the fastest first.
-fn time(conv: &Conv2d, work: Work, ways: &[Way], memory: Memory, cpu: &Cpu, effort: usize) -> Result<Vec<(Way, f64)>, Failure> {
-    // A multiple of a cache line, so that every copy is aligned.
-    let w_len = conv.weights().len();
-    let w_room = w_len.next_multiple_of(arena::UNIT);
-    let copies = (COLD / w_room).clamp(1, 4096);
-    let step = matches!(work, Work::Step { .. });
-    let scratch = Pass::ALL.into_iter().flat_map(|pass| {
-        Algorithm::ALL.iter().filter(move |a| conv.accepts(pass, **a)).map(move |a| conv.scratch_len(pass, *a, memory, cpu.threads.count()))
-    });
-    let lens = [
-        conv.x_len(),
-        copies * w_room,
-        conv.y_len(),
-        if step { copies * w_room } else { 0 },
-        w_len,
-        conv.x_len(),
-        scratch.max().unwrap_or(0),
-    ];
-    let all = lens.iter().map(|len| len.next_multiple_of(arena::UNIT)).sum();
-    let mut block = block::reserve(arena::block_bytes(all))?;
-    let mut rest = arena::numbers(&mut block, all).map_err(|e| Failure::Failed(e.to_string()))?;
-    let mut generator = Generator::manual_seed(1);
-    rest.iter_mut().for_each(|v| *v = generator.uniform(-1.0, 1.0));
-    let [x, w, y, momentum, dw, inputs, scratch] = lens.map(|len| {
-        let (next, more) = std::mem::take(&mut rest).split_at_mut(len.next_multiple_of(arena::UNIT));
-        rest = more;
-        &mut next[..len]
-    });
-    // So small a rate that the weights stay what they are.
-    let sgd = Sgd { momentum: 0.9, ..Sgd::new(1e-30) };
-    let mut copy = 0;
-    let mut turn = |way: Way, calls: usize| {
-        let start = Instant::now();
-        for _ in 0..calls {
-            copy = (copy + 1) % copies;
-            let w = &mut w[copy * w_room..][..w_len];
-            match (work, way) {
-                (Work::Pass(Pass::Forward), Way::By(a)) => {
-                    conv.forward(cpu, a, Forward { x, w, y, add: false, finish: Finish::None, scratch });
+/// Tensors of a convolution's calls, with as many copies of the weights as make every call read cold ones.
+struct Tensors<'a> {
+    conv: &'a Conv2d,
+    copies: usize,
+    /// The copy that the last call used.
+    copy: usize,
+    x: &'a mut [f32],
+    w: &'a mut [f32],
+    y: &'a mut [f32],
+    momentum: &'a mut [f32],
+    dw: &'a mut [f32],
+    inputs: &'a mut [f32],
+    scratch: &'a mut [f32],
+}
+
+impl<'a> Tensors<'a> {
+    /// Of random numbers, in memory that `block` then owns.
+    fn new(conv: &'a Conv2d, work: Work, memory: Memory, cpu: &Cpu, block: &'a mut Option<MmapMut>) -> Result<Self, Failure> {
+        let w_len = conv.weights().len();
+        let w_room = Self::room(conv);
+        let copies = (COLD / w_room).clamp(1, 4096);
+        let step = matches!(work, Work::Step { .. });
+        let scratch = Pass::ALL.into_iter().flat_map(|pass| {
+            let by = Algorithm::ALL.iter().filter(move |a| conv.accepts(pass, **a));
+            by.map(move |a| conv.scratch_len(pass, *a, memory, cpu.threads.count()))
+        });
+        let scratch = scratch.max().unwrap_or(0);
+        let momenta = if step { copies * w_room } else { 0 };
+        let lens = [conv.x_len(), copies * w_room, conv.y_len(), momenta, w_len, conv.x_len(), scratch];
+        let all = lens.iter().map(|len| len.next_multiple_of(arena::UNIT)).sum();
+        let block = block.insert(block::reserve(arena::block_bytes(all))?);
+        let mut rest = arena::numbers(block, all).map_err(|e| Failure::Failed(e.to_string()))?;
+        let mut generator = Generator::manual_seed(1);
+        rest.iter_mut().for_each(|v| *v = generator.uniform(-1.0, 1.0));
+        let [x, w, y, momentum, dw, inputs, scratch] = lens.map(|len| {
+            let (next, more) = std::mem::take(&mut rest).split_at_mut(len.next_multiple_of(arena::UNIT));
+            rest = more;
+            &mut next[..len]
+        });
+        Ok(Tensors { conv, copies, copy: 0, x, w, y, momentum, dw, inputs, scratch })
+    }
+
+    /// Numbers from one copy of the weights to the next: a multiple of a cache line, so that every copy is aligned.
+    fn room(conv: &Conv2d) -> usize {
+        conv.weights().len().next_multiple_of(arena::UNIT)
+    }
+
+    /// One call, or the calls that do the same work.
+    fn call(&mut self, cpu: &Cpu, work: Work, way: Way) {
+        self.copy = (self.copy + 1) % self.copies;
+        let (conv, room, w_len) = (self.conv, Self::room(self.conv), self.conv.weights().len());
+        let w = &mut self.w[self.copy * room..][..w_len];
+        let Tensors { x, y, dw, inputs, scratch, .. } = self;
+        // So small a rate that the weights stay what they are.
+        let sgd = Sgd { momentum: 0.9, ..Sgd::new(1e-30) };
+        match (work, way) {
+            (Work::Pass(Pass::Forward), Way::By(a)) => {
+                conv.forward(cpu, a, Forward { x, w, y, add: false, finish: Finish::None, scratch });
+            }
+            (Work::Pass(Pass::BackwardInput), Way::By(a)) => {
+                conv.backward_input(cpu, a, BackwardInput { w, dy: y, dx: x, add: false, scratch });
+            }
+            (Work::Pass(Pass::BackwardWeight), Way::By(a)) => {
+                conv.backward_weight(cpu, a, BackwardWeight { x, dy: y, dw: w, add: false, scratch });
+            }
+            (Work::Pass(_), Way::Apart(..)) => {}
+            (Work::Step { dx }, Way::By(_)) => {
+                let momentum = &mut self.momentum[self.copy * room..][..w_len];
+                let dx = dx.then_some(&mut **x);
+                let step = BackwardStep { x: inputs, dy: y, w, momentum, first: false, dx, add: false, scratch };
+                conv.backward_step(cpu, &sgd, step);
+            }
+            (Work::Step { dx }, Way::Apart(input, weight)) => {
+                conv.backward_weight(cpu, weight, BackwardWeight { x: inputs, dy: y, dw, add: false, scratch });
+                if dx {
+                    conv.backward_input(cpu, input, BackwardInput { w, dy: y, dx: x, add: false, scratch });
                 }
-                (Work::Pass(Pass::BackwardInput), Way::By(a)) => {
-                    conv.backward_input(cpu, a, BackwardInput { w, dy: y, dx: x, add: false, scratch });
-                }
-                (Work::Pass(Pass::BackwardWeight), Way::By(a)) => {
-                    conv.backward_weight(cpu, a, BackwardWeight { x, dy: y, dw: w, add: false, scratch });
-                }
-                (Work::Pass(_), Way::Apart(..)) => {}
-                (Work::Step { dx }, Way::By(_)) => {
-                    let (momentum, dx) = (&mut momentum[copy * w_room..][..w_len], dx.then_some(&mut *x));
-                    let step = BackwardStep { x: inputs, dy: y, w, momentum, first: false, dx, add: false, scratch };
-                    conv.backward_step(cpu, &sgd, step);
-                }
-                (Work::Step { dx }, Way::Apart(input, weight)) => {
-                    conv.backward_weight(cpu, weight, BackwardWeight { x: inputs, dy: y, dw, add: false, scratch });
-                    if dx {
-                        conv.backward_input(cpu, input, BackwardInput { w, dy: y, dx: x, add: false, scratch });
-                    }
-                    sgd::step(cpu, &sgd, w, dw, Some(&mut momentum[copy * w_room..][..w_len]), false);
-                }
+                sgd::step(cpu, &sgd, w, dw, Some(&mut self.momentum[self.copy * room..][..w_len]), false);
             }
         }
+    }
+}
+
+/// Median times of a call in ms by each way, the fastest first.
+fn time(conv: &Conv2d, work: Work, ways: &[Way], memory: Memory, cpu: &Cpu, effort: usize) -> Result<Vec<(Way, f64)>, Failure> {
+    let mut block = None;
+    let mut tensors = Tensors::new(conv, work, memory, cpu, &mut block)?;
+    let mut turn = |way: Way, calls: usize| {
+        let start = Instant::now();
+        (0..calls).for_each(|_| tensors.call(cpu, work, way));
         start.elapsed().as_secs_f64() / calls as f64
     };
     cpu.threads.enter(|| {

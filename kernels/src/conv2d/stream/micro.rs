@@ -177,6 +177,21 @@ pub(crate) fn walk<I: Isa, const R: usize, const INPUT: bool>(
     }
 }
 
+/// Adds vectors to the sums that lie one after the other from `to`.
+///
+/// # Safety
+/// Memory of so many vectors is there, and nothing else refers to it.
+#[inline(always)]
+unsafe fn add_at<I: Isa>(isa: I, vectors: &[I::V], to: *mut f32) {
+    for (r, v) in vectors.iter().enumerate() {
+        // SAFETY: the caller's.
+        unsafe {
+            let to = to.add(r * I::LANES);
+            isa.store_at(isa.add(isa.load_at(to), *v), to);
+        }
+    }
+}
+
 /// # Panics
 /// If a slice other than the weights is too short; those, and the classes, are checked by [`walk`].
 #[inline(always)]
@@ -254,11 +269,8 @@ fn channels<I: Isa, const R: usize, const INPUT: bool, S: Sink<I>>(
                     }
                 }
                 if INPUT && there {
-                    for (r, acc) in acc.iter().enumerate() {
-                        let to = sums.wrapping_add((slot + r) * I::LANES);
-                        // SAFETY: the slots of this group of this channel.
-                        unsafe { isa.store_at(isa.add(isa.load_at(to), *acc), to) };
-                    }
+                    // SAFETY: the slots of this group of this channel.
+                    unsafe { add_at(isa, &acc, sums.wrapping_add(slot * I::LANES)) };
                 }
             }
         }
