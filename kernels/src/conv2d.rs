@@ -99,6 +99,8 @@ pub enum Algorithm {
     Winograd2,
     /// A quarter of the products for planes of 2 x 2: 3x3 filters with stride 1 and padding 1.
     Nine,
+    /// Rows with all their columns, each read and written once: 1x1 filters with stride 1.
+    Rows,
     /// Weights read once, for a handful of pixels: what counts there is the time that they take from
     /// memory.
     Stream,
@@ -124,6 +126,7 @@ impl Algorithm {
         Algorithm::Winograd4,
         Algorithm::Winograd2,
         Algorithm::Nine,
+        Algorithm::Rows,
         Algorithm::Stream,
         #[cfg(feature = "matrixmultiply")]
         Algorithm::Im2col,
@@ -149,6 +152,7 @@ impl Algorithm {
             Algorithm::Im2col => 7,
             Algorithm::Depthwise => 8,
             Algorithm::Grouped => 9,
+            Algorithm::Rows => 10,
         }
     }
 
@@ -168,6 +172,7 @@ impl Algorithm {
             Algorithm::Winograd4 => "winograd4",
             Algorithm::Winograd2 => "winograd2",
             Algorithm::Nine => "nine",
+            Algorithm::Rows => "rows",
             Algorithm::Stream => "stream",
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => "im2col",
@@ -247,7 +252,8 @@ impl Conv2d {
     /// | 3x3, stride 1, at least 16 channels in and out, output planes of at least 4 x 4, 80 output pixels, for the weight's gradient 48 | all | `winograd4` |
     /// | the same with 32 output pixels | all | `winograd2` |
     /// | 3x3, stride 2, padding 1, at least 16 channels in and out, 16 output tiles of 3 x 3, for the input's gradient 8 | all | `polyphase` |
-    /// | 1x1, stride 1, at least 512 pixels, at most 98304 weights | the input's gradient | `gemm` |
+    /// | 1x1, stride 1, at least 512 pixels, at most 262144 weights | forward, the input's gradient | `rows` |
+    /// | 1x1, stride 1, at least 4096 pixels, at most 65536 weights | the weight's gradient | `rows` |
     /// | any | both gradients | `direct` |
     /// | any | all | `gemm` |
     ///
@@ -256,7 +262,6 @@ impl Conv2d {
     /// or `depthwise`.
     pub fn algorithm(&self, pass: Pass, memory: Memory) -> Algorithm {
         match self.uniform() {
-            Some(_) if pass == Pass::BackwardInput && self.by_rows(pass) => Algorithm::Gemm,
             Some(uniform) if cfg!(feature = "algorithms") => self.sparing(pass, memory, uniform.fastest(pass)),
             None if depthwise::accepts(self) => Algorithm::Depthwise,
             None if cfg!(feature = "algorithms") && grouped::accepts(self) => Algorithm::Grouped,
@@ -286,11 +291,6 @@ impl Conv2d {
             }
     }
 
-    /// Whether `gemm` takes rows with all their columns.
-    fn by_rows(&self, pass: Pass) -> bool {
-        cfg!(feature = "algorithms") && rows::pays(self, pass)
-    }
-
     /// The numbers as a tuned algorithm takes them.
     fn tuned(&self, algorithm: Algorithm) -> Uniform {
         self.uniform().unwrap_or_else(|| panic!("{algorithm} can't do {self:?}"))
@@ -304,8 +304,6 @@ impl Conv2d {
     pub fn scratch_len(&self, pass: Pass, algorithm: Algorithm, memory: Memory, threads: usize) -> usize {
         let budget = memory.budget();
         match (algorithm.built(), pass) {
-            (Algorithm::Gemm, Pass::Forward) if self.by_rows(pass) => rows::forward_scratch(self, threads),
-            (Algorithm::Gemm, Pass::BackwardInput) if self.by_rows(pass) => rows::backward_input_scratch(self, threads),
             (Algorithm::Gemm, Pass::Forward) => product::forward_scratch(self, budget),
             (Algorithm::Gemm, Pass::BackwardInput) => product::backward_input_scratch(self, budget),
             (Algorithm::Gemm, Pass::BackwardWeight) => backward_weight::scratch_len(self, budget),
@@ -328,7 +326,6 @@ impl Conv2d {
         self.check(Pass::Forward, algorithm, call.x.len(), call.w.len(), call.y.len());
         call.finish.check(self);
         match algorithm.built() {
-            Algorithm::Gemm if self.by_rows(Pass::Forward) => rows::forward(self, cpu, call),
             Algorithm::Gemm => product::forward(self, cpu, call),
             Algorithm::Depthwise => depthwise::forward(self, cpu, call),
             Algorithm::Grouped => grouped::forward(self, cpu, call),
@@ -341,10 +338,7 @@ impl Conv2d {
     /// Numbers of scratch of [`Conv2d::forward_over`] with the algorithm `gemm`; `None` where it can't: where a residual's
     /// numbers would be gone before they are added.
     pub fn over_scratch_len(&self, memory: Memory, threads: usize) -> Option<usize> {
-        match self.by_rows(Pass::Forward) {
-            true => None,
-            false => product::over_scratch(self, memory.budget(), threads),
-        }
+        product::over_scratch(self, memory.budget(), threads)
     }
 
     /// As [`Conv2d::forward`] by `gemm` with the finish `how`, whose residual is what y was before: the same bits, in a
@@ -355,7 +349,7 @@ impl Conv2d {
     pub fn forward_over(&self, cpu: &Cpu, call: ForwardOver) {
         self.check(Pass::Forward, Algorithm::Gemm, call.x.len(), call.w.len(), call.y.len());
         Finish::Normalise(call.how).check(self);
-        assert!(call.how.residual.is_none() && !self.by_rows(Pass::Forward), "a residual in place: {self:?}");
+        assert!(call.how.residual.is_none(), "a residual in place: {self:?}");
         product::forward_over(self, cpu, call);
     }
 
@@ -366,7 +360,6 @@ impl Conv2d {
     pub fn backward_input(&self, cpu: &Cpu, algorithm: Algorithm, call: BackwardInput) {
         self.check(Pass::BackwardInput, algorithm, call.dx.len(), call.w.len(), call.dy.len());
         match algorithm.built() {
-            Algorithm::Gemm if self.by_rows(Pass::BackwardInput) => rows::backward_input(self, cpu, call),
             Algorithm::Gemm => product::backward_input(self, cpu, call),
             Algorithm::Depthwise => depthwise::backward_input(self, cpu, call),
             Algorithm::Grouped => grouped::backward_input(self, cpu, call),

@@ -57,7 +57,7 @@ fn convolutions() -> Vec<Vec<u8>> {
     let graph = Graph::new();
     let (data, target) = (graph.input([2, 4, 4, 4]), graph.input([2, 3]));
     let g = graph.root();
-    let x = g.conv2d("stem", data, Conv::new(8, (3, 2)).stride((1, 2)).pad((1, 1)).dilation((1, 1))).relu6();
+    let x = g.conv2d("stem", data, Conv::new(8, [3, 2]).stride([1, 2]).pad(1)).relu6();
     let x = g.batch_norm("bn", x, Norm::default()).hardswish();
     let deep = g.conv2d("deep", x, Conv::new(8, 3).pad(1).groups(8)).silu();
     let grouped = g.conv2d("grouped", x, Conv::new(8, 1).groups(2)).gelu();

@@ -12,7 +12,7 @@
 
 mod moments;
 
-use super::{Algorithm, Conv2d, Forward, ForwardMoments, Memory, Pass, depthwise, grouped, product, rows};
+use super::{Algorithm, Conv2d, Forward, ForwardMoments, Memory, Pass, depthwise, grouped, product};
 use crate::batchnorm::{self, BatchNorm};
 use crate::isa::Isa;
 use crate::lanes::{load_padded, store_padded};
@@ -164,7 +164,6 @@ impl Finish<'_> {
 /// with numbers of their own, so moments are taken in a pass of their own.
 fn row_tiles(conv: &Conv2d, algorithm: Algorithm, memory: Memory) -> Option<usize> {
     match algorithm.built() {
-        Algorithm::Gemm if conv.by_rows(Pass::Forward) => Some(rows::row_tiles(conv)),
         Algorithm::Gemm => Some(product::row_tiles(conv, memory.budget())),
         Algorithm::Depthwise => Some(depthwise::row_tiles(conv)),
         Algorithm::Grouped => Some(grouped::row_tiles(conv)),
@@ -203,6 +202,22 @@ impl Conv2d {
         self.forward(cpu, algorithm, Forward { x, w, y: &mut *y, add: false, finish: by_tiles, scratch });
         whole.whole(cpu, self, y);
         partial.merge(cpu.level, moments);
+    }
+}
+
+impl Finish<'_> {
+    /// Normalises some rows of a tile from inside a task, while they are in the first-level cache. [`Finish::behind`] says
+    /// what is left for the whole tile.
+    #[inline(always)]
+    pub(super) fn rows<I: Isa>(&self, isa: I, mut rows: Tile) {
+        if let Finish::Normalise(with) = self {
+            NormaliseTask { with, tile: &mut rows, kept: None }.run(isa);
+        }
+    }
+
+    /// What is left where [`Finish::rows`] was called for all rows.
+    pub(super) fn behind(self) -> Self {
+        if let Finish::Normalise(_) = self { Finish::None } else { self }
     }
 }
 

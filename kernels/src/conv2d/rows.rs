@@ -1,14 +1,16 @@
-//! `gemm` for filters of one position over many pixels with few channels: the product of a tall matrix and small weights.
+//! `rows`: filters of one position over many pixels with few channels, the product of a tall matrix and small weights.
 //!
 //! There the time is that of reading x and writing y, so both pass by once, from front to back: a part of the work is
 //! some rows with all their columns. A panel of rows is packed into the first-level cache, multiplied by all weights
 //! (which stay in the second-level cache), and its rows of y are written as a whole, while the next panel's rows of x and y
 //! are asked for. The sums are those of [`super::product`], to the bit.
 //!
-//! *Input's gradient:* the same over dy, with all weights exchanged first.
+//! *Input's gradient:* the same over dy, with all weights exchanged first. *Weight's gradient:* [`backward_weight`].
+
+pub(super) mod backward_weight;
 
 use super::transposed::Transposed;
-use super::{BackwardInput, Conv2d, Finish, Forward, Pass};
+use super::{BackwardInput, Finish, Forward, Normalise, Pass, Uniform};
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, GROUP, Window};
 use crate::gemm::{add_row, for_rows, panel_rows, sub_panel};
@@ -16,11 +18,11 @@ use crate::isa::Isa;
 use crate::parallel::{Cpu, RowMap, Tile, Tiles};
 use crate::weights::block;
 
-/// The fewest rows.
-const ROWS: usize = 512;
+/// The fewest rows for which it pays.
+const ROWS: usize = 192;
 /// The most weights: forward, and for the input's gradient, whose exchanged weights are scratch.
-const WEIGHTS: usize = 256 << 10;
-const EXCHANGED: usize = 96 << 10;
+const WEIGHTS: usize = 1 << 20;
+const EXCHANGED: usize = 1 << 20;
 /// Rows of a part: at most, and at least where there would be few parts.
 const PART: usize = 112;
 const PART_LEAST: usize = 28;
@@ -29,16 +31,27 @@ const PARTS: usize = 16;
 /// The most rows of a panel at any level.
 const PANEL: usize = 14;
 
-/// Whether `gemm` does a pass in this way.
-pub(super) fn pays(conv: &Conv2d, pass: Pass) -> bool {
-    let most = match pass {
-        Pass::Forward => WEIGHTS,
-        Pass::BackwardInput => EXCHANGED,
-        Pass::BackwardWeight => return false,
+/// The most weights at all: scratch of some times their number has to fit the address space.
+const MOST: usize = 1 << 24;
+
+/// Whether this algorithm can do a convolution.
+pub(super) fn accepts(conv: &Uniform) -> bool {
+    (conv.kernel, conv.stride, conv.pad) == (1, 1, 0) && weights(conv) <= MOST
+}
+
+/// Whether it is the fastest for a pass.
+pub(super) fn pays(conv: &Uniform, pass: Pass) -> bool {
+    let enough = match pass {
+        Pass::Forward => weights(conv) <= WEIGHTS,
+        Pass::BackwardInput => weights(conv) <= EXCHANGED,
+        Pass::BackwardWeight => backward_weight::pays(conv),
     };
-    (conv.kernel(), conv.stride(), conv.pad(), conv.groups()) == ([1; 2], [1; 2], [0; 2], 1)
-        && conv.n() * conv.h() * conv.w() >= ROWS
-        && conv.c().max(GROUP).saturating_mul(conv.k().max(GROUP)) <= most
+    enough && accepts(conv) && conv.n * conv.h * conv.w >= ROWS
+}
+
+/// As many weights as there would be with at least 16 channels on both sides.
+fn weights(conv: &Uniform) -> usize {
+    conv.c.max(GROUP).saturating_mul(conv.k.max(GROUP))
 }
 
 /// Rows of a part, of `m`.
@@ -47,42 +60,42 @@ fn part(m: usize) -> usize {
 }
 
 /// How many row tiles [`forward`] has.
-pub(super) fn row_tiles(conv: &Conv2d) -> usize {
-    let m = conv.n() * conv.h() * conv.w();
+pub(super) fn row_tiles(conv: &Uniform) -> usize {
+    let m = conv.n * conv.h * conv.w;
     m.div_ceil(part(m))
 }
 
 /// Scratch of [`forward`].
-pub(super) fn forward_scratch(conv: &Conv2d, threads: usize) -> usize {
-    threads * panel_len(conv.c())
+pub(super) fn forward_scratch(conv: &Uniform, threads: usize) -> usize {
+    threads * panel_len(conv.c)
 }
 
 /// Scratch of [`backward_input`].
-pub(super) fn backward_input_scratch(conv: &Conv2d, threads: usize) -> usize {
-    exchanged_len(conv) + threads * panel_len(conv.k())
+pub(super) fn backward_input_scratch(conv: &Uniform, threads: usize) -> usize {
+    exchanged_len(conv) + threads * panel_len(conv.k)
 }
 
 const fn panel_len(channels: usize) -> usize {
     PANEL * channels.next_multiple_of(GROUP)
 }
 
-const fn exchanged_len(conv: &Conv2d) -> usize {
-    conv.k().next_multiple_of(GROUP) * conv.c().next_multiple_of(block(conv.c()))
+const fn exchanged_len(conv: &Uniform) -> usize {
+    conv.k.next_multiple_of(GROUP) * conv.c.next_multiple_of(block(conv.c))
 }
 
 /// y = x ⊛ w (+ y where `add`), then what `finish` says.
-pub(super) fn forward(conv: &Conv2d, cpu: &Cpu, call: Forward) {
+pub(super) fn forward(conv: &Uniform, cpu: &Cpu, call: Forward) {
     let Forward { x, w, y, add, finish, scratch } = call;
-    Run { x, w, channels: conv.c(), room: conv.c(), n: conv.k(), add, finish }.run(cpu, y, scratch);
+    Run { x, w, channels: conv.c, room: conv.c, n: conv.k, add, finish }.run(cpu, y, scratch);
 }
 
 /// dx = the input's gradient (+ dx where `add`).
-pub(super) fn backward_input(conv: &Conv2d, cpu: &Cpu, call: BackwardInput) {
+pub(super) fn backward_input(conv: &Uniform, cpu: &Cpu, call: BackwardInput) {
     let BackwardInput { w, dy, dx, add, scratch } = call;
     let how = Transposed { layout: conv.weights(), kernel: 1, stride: [1; 2], first: [0; 2], taps: [1; 2] };
     let (exchanged, scratch) = scratch.split_at_mut(exchanged_len(conv));
-    how.run(cpu, w, conv.c(), 0, conv.k().div_ceil(GROUP), exchanged);
-    let (channels, n) = (conv.k(), conv.c());
+    how.run(cpu, w, conv.c, 0, conv.k.div_ceil(GROUP), exchanged);
+    let (channels, n) = (conv.k, conv.c);
     let room = channels.next_multiple_of(GROUP);
     Run { x: dy, w: exchanged, channels, room, n, add, finish: Finish::None }.run(cpu, dx, scratch);
 }
@@ -108,8 +121,8 @@ impl Run<'_> {
         let m = x.len() / channels;
         let tiles = Tiles::new(y, RowMap::plain(m, n), m, n, part(m), n);
         cpu.run(tiles, scratch, panel_len(channels), |_, mut out, panel| {
-            cpu.level.run(Rows { x, w, channels, room, n, add, panel, out: &mut out });
-            finish.tile(cpu.level, &mut out);
+            cpu.level.run(Rows { x, w, channels, room, n, add, finish, panel, out: &mut out });
+            finish.behind().tile(cpu.level, &mut out);
         });
     }
 }
@@ -122,6 +135,7 @@ struct Rows<'a, 'p, 't> {
     room: usize,
     n: usize,
     add: bool,
+    finish: Finish<'a>,
     /// `[channels / 16][rows][16]`
     panel: &'p mut [f32],
     out: &'p mut Tile<'t>,
@@ -156,12 +170,19 @@ impl Rows<'_, '_, '_> {
             for i in (0..count * self.n).step_by(GROUP) {
                 isa.prefetch(next.wrapping_add(i));
             }
+            if let Finish::Normalise(Normalise { residual: Some(residual), .. }) = self.finish {
+                let here = (self.out.first_row() + row) * self.n;
+                for part in residual.get(here..).unwrap_or(&[]).chunks(GROUP).take((count * self.n).div_ceil(GROUP)) {
+                    isa.prefetch(part.as_ptr());
+                }
+            }
             macro_rules! tile {
                 ($n:literal) => {
                     self.tile::<I, $n, V>(isa, row)
                 };
             }
             for_rows!(count, tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
+            self.finish.rows(isa, self.out.part(row, count));
         }
     }
 

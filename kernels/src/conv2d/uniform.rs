@@ -5,7 +5,7 @@ use super::nine::Nine;
 use super::strided::{self, Strided, StridedInput};
 use super::winograd2::Winograd2;
 use super::winograd4::Winograd4;
-use super::{Algorithm, BackwardInput, BackwardWeight, Forward, Pass, direct, stem, stream, winograd};
+use super::{Algorithm, BackwardInput, BackwardWeight, Forward, Pass, direct, rows, stem, stream, winograd};
 use crate::parallel::Cpu;
 use crate::weights::WeightLayout;
 
@@ -74,6 +74,9 @@ impl Uniform {
                 return Algorithm::Polyphase;
             }
         }
+        if rows::pays(self, pass) {
+            return Algorithm::Rows;
+        }
         if pass != Pass::Forward && self.can(pass, Algorithm::Direct) { Algorithm::Direct } else { Algorithm::Gemm }
     }
 
@@ -84,6 +87,7 @@ impl Uniform {
             Algorithm::Winograd4 | Algorithm::Winograd2 => winograd::accepts(self),
             Algorithm::Nine => winograd::accepts(self) && (self.h, self.w, self.pad) == (2, 2, 1),
             Algorithm::Polyphase => strided::accepts(self) || pass != Pass::BackwardInput && stem::polyphase::accepts(self),
+            Algorithm::Rows => rows::accepts(self),
             Algorithm::Stream => stream::accepts(self),
             Algorithm::Gemm => true,
             Algorithm::Depthwise | Algorithm::Grouped => false,
@@ -107,6 +111,9 @@ impl Uniform {
             (Algorithm::Winograd4, pass) => winograd::scratch_len::<Winograd4>(self, pass, threads),
             (Algorithm::Winograd2, pass) => winograd::scratch_len::<Winograd2>(self, pass, threads),
             (Algorithm::Nine, pass) => winograd::scratch_len::<Nine>(self, pass, threads),
+            (Algorithm::Rows, Pass::Forward) => rows::forward_scratch(self, threads),
+            (Algorithm::Rows, Pass::BackwardInput) => rows::backward_input_scratch(self, threads),
+            (Algorithm::Rows, Pass::BackwardWeight) => rows::backward_weight::scratch_len(self, threads),
             (Algorithm::Stream, Pass::Forward) => stream::forward::scratch_len(self),
             (Algorithm::Stream, _) => stream::backward::scratch_len(self, threads),
             (other, _) => unreachable!("{other} is not one of the tuned algorithms"),
@@ -122,6 +129,7 @@ impl Uniform {
             Algorithm::Nine => Some(winograd::row_tiles::<Nine>(self)),
             Algorithm::Polyphase if strided::accepts(self) => Some(winograd::row_tiles::<Strided>(self)),
             Algorithm::Direct => stem::accepts(self).then(|| stem::row_tiles(self)),
+            Algorithm::Rows => Some(rows::row_tiles(self)),
             _ => None,
         }
     }
@@ -136,6 +144,7 @@ impl Uniform {
             Algorithm::Nine => winograd::forward::<Nine>(self, cpu, call),
             Algorithm::Polyphase if strided::accepts(self) => winograd::forward::<Strided>(self, cpu, call),
             Algorithm::Polyphase => stem::polyphase::forward(self, cpu, call),
+            Algorithm::Rows => rows::forward(self, cpu, call),
             Algorithm::Stream => stream::forward::forward(self, cpu, call),
             other => unreachable!("{other} is not one of the tuned algorithms"),
         }
@@ -149,6 +158,7 @@ impl Uniform {
             Algorithm::Winograd2 => winograd::backward_input::<Winograd2>(self, cpu, call),
             Algorithm::Nine => winograd::backward_input::<Nine>(self, cpu, call),
             Algorithm::Polyphase => winograd::backward_input::<StridedInput>(self, cpu, call),
+            Algorithm::Rows => rows::backward_input(self, cpu, call),
             Algorithm::Stream => stream::backward::backward_input(self, cpu, call),
             other => unreachable!("{other} is not one of the tuned algorithms"),
         }
@@ -164,6 +174,7 @@ impl Uniform {
             Algorithm::Nine => winograd::backward_weight::<Nine>(self, cpu, call),
             Algorithm::Polyphase if strided::accepts(self) => winograd::backward_weight::<Strided>(self, cpu, call),
             Algorithm::Polyphase => stem::polyphase::backward_weight::run(self, cpu, call),
+            Algorithm::Rows => rows::backward_weight::run(self, cpu, call),
             Algorithm::Stream => stream::backward::backward_weight(self, cpu, call),
             other => unreachable!("{other} is not one of the tuned algorithms"),
         }

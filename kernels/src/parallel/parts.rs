@@ -326,6 +326,15 @@ impl Tile<'_> {
         // SAFETY: rows without a gap, each inside the slice (checked by `Tiles::new`), which this tile alone has.
         unsafe { core::slice::from_raw_parts_mut(self.data.add(at), count * self.columns) }
     }
+    /// `count` rows of the tile from row `i` on.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[inline(always)]
+    pub(crate) fn part(&mut self, i: usize, count: usize) -> Tile<'_> {
+        assert!(i <= self.rows && count <= self.rows - i, "rows {i} … of {}", self.rows);
+        Tile { row: self.row + i, rows: count, life: PhantomData, ..*self }
+    }
     /// The tile's part of row `i` (counted from the tile's first).
     ///
     /// # Panics

@@ -56,12 +56,13 @@ impl Take {
     }
 }
 
-/// For each lane the first lane of its group, where groups have `per` channels.
+/// For each lane the first lane of its group, where groups of `per` channels divide a vector's lanes: as those, `per` is
+/// then a power of two.
 #[inline(always)]
 fn first_lanes(per: usize) -> [i32; 16] {
     let mut lanes = [0; 16];
     for (i, lane) in lanes.iter_mut().enumerate() {
-        *lane = (i / per * per) as i32;
+        *lane = (i & !(per - 1)) as i32;
     }
     lanes
 }
