@@ -3,6 +3,7 @@
 
 use crate::args::{self, Compute, MemoryArg, UpdateArg};
 use crate::block;
+use crate::commands::finetune::Accumulate;
 use crate::failure::Failure;
 use crate::paths::refuse_same;
 use crate::setup::{Network, Plan, Setup, trains};
@@ -12,6 +13,7 @@ use nunatak_nn::files::state::{State, Values};
 use nunatak_nn::files::{Checkpoint, Dtype, Head, write_safetensors};
 use nunatak_nn::{CrossEntropyOptions, EntryId, Loss, Mode, Native, Optimizer, Program, Sgd, Threads, Trainer, Update, Usual};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Options of `nunatak step`.
@@ -74,9 +76,16 @@ pub struct Args {
     /// Algorithm of the convolutions: a name, or pass=name with commas between
     #[arg(long)]
     algorithm: Option<String>,
-    /// When parameters are updated; the bits are the same
-    #[arg(long, value_enum, default_value = "after")]
-    update: UpdateArg,
+    /// When parameters are updated; the bits are the same [default: after]
+    #[arg(long, value_enum, conflicts_with = "micro_batch")]
+    update: Option<UpdateArg>,
+    /// Compute so many images at a time, and add up the gradients of the whole batch: PyTorch's loop that weighs each
+    /// part's loss by its share and calls backward. Batchnorm sees the parts
+    #[arg(long, value_name = "IMAGES", value_parser = clap::value_parser!(u32).range(1..))]
+    micro_batch: Option<u32>,
+    /// Where gradients of micro-batches are added up [default: gradient]
+    #[arg(long, value_enum, requires = "micro_batch")]
+    accumulate: Option<Accumulate>,
     /// Memory or speed
     #[arg(long, value_enum, default_value_t)]
     memory: MemoryArg,
@@ -135,7 +144,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     refuse_same(&[("--out", args.out.clone())], &weights.chain([("--input", args.input.clone())]).collect::<Vec<_>>())?;
     let batch = read_batch(args, &network)?;
     let [n, _, height, width] = batch.shape;
-    let classes = network.classes();
+    let (at_once, classes) = (images_at_once(args, n)?, network.classes());
     let file = args.weights.as_deref().filter(|_| args.in_place).map(Backbone::open).transpose()?;
     let lent = file.as_ref().map(Backbone::native).transpose()?;
     let setup = Setup {
@@ -145,56 +154,124 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         loss: loss(args.loss, &batch.labels),
         threads: args.compute.thread_count(),
         memory: args.memory.into(),
-        update: args.update.into(),
+        update: update(args),
         momentum: args.momentum != 0.0,
         fuse: !args.no_fuse,
         algorithms: args::algorithms(args.algorithm.as_deref())?,
         in_place: lent,
-        ..Setup::inference(network, n, height)
+        ..Setup::inference(network, at_once, height)
     };
     let Plan { program, values } = setup.plan().map_err(|e| Failure::with(args.input.display(), e))?;
     args::report_refused(&program, &setup.algorithms);
     let threads = args.compute.start_threads()?;
     let mut memory = block::reserve(Trainer::bytes(&program))?;
     let trains = trains(&program);
-    let mut trainer = prepare(args, program, &mut memory, &threads, lent)?;
+    let trainer = prepare(args, program, &mut memory, &threads, lent)?;
     let mut out = State::default();
 
-    if args.update == UpdateArg::During && trains {
+    if args.update == Some(UpdateArg::During) && trains {
         // The gradients of the first step are gone when the step is over: they come from a walk that
         // keeps them, on a copy. The bits are the same.
         let Plan { program, values } = Setup { update: Update::After, ..setup }.plan()?;
         let mut memory = block::reserve(Trainer::bytes(&program))?;
         let mut copy = prepare(args, program, &mut memory, &threads, lent)?;
-        forward(&mut copy, &values, &batch, &args.input)?;
+        forward(&mut copy, &values, &batch, 0..n, &args.input)?;
         copy.backward()?;
         push_gradients(&copy, &mut out)?;
     }
-    let mut losses = Vec::with_capacity(args.steps);
-    for step in 0..args.steps {
-        losses.push(forward(&mut trainer, &values, &batch, &args.input)?);
-        if step == 0 {
-            let mut prediction = vec![0.0; n * classes];
-            trainer.value(values.prediction, &mut prediction)?;
-            out.tensors.push(("prediction".into(), vec![n, classes], Values::F32(prediction)));
-        }
-        if !trains {
-            continue;
-        }
-        if args.update == UpdateArg::During {
-            trainer.backward_and_step(optimizer)?;
-            continue;
-        }
-        trainer.zero_grad();
-        trainer.backward()?;
-        if step == 0 {
-            push_gradients(&trainer, &mut out)?;
-        }
-        trainer.step(optimizer)?;
-    }
+    let mut steps = Steps { args, trainer, values, batch, classes, at_once, optimizer, trains };
+    let losses = (0..args.steps).map(|step| steps.step(step == 0, &mut out)).collect::<Result<Vec<_>, _>>()?;
     out.tensors.push(("loss".into(), vec![losses.len()], Values::F32(losses)));
-    push_state(&trainer, &mut out)?;
+    push_state(&steps.trainer, &mut out)?;
     write_safetensors(&args.out, &out.views(), &BTreeMap::new()).map_err(|e| Failure::with(args.out.display(), e))
+}
+
+/// Images that are computed at a time, of a batch of `n`.
+fn images_at_once(args: &Args, n: usize) -> Result<usize, Failure> {
+    let at_once = args.micro_batch.map_or(n, |most| n.min(most as usize));
+    if !n.is_multiple_of(at_once) {
+        let input = args.input.display();
+        return Err(Failure::usage(format_args!("--micro-batch {at_once}: {input} has {n} images, no multiple of it")));
+    }
+    if args.accumulate == Some(Accumulate::Momentum) && (args.momentum == 0.0 || args.nesterov) {
+        return Err(Failure::usage("--accumulate momentum needs a --momentum above 0, and no --nesterov"));
+    }
+    Ok(at_once)
+}
+
+/// When parameters are updated.
+fn update(args: &Args) -> Update {
+    match (args.micro_batch, args.accumulate) {
+        (Some(_), Some(Accumulate::Momentum)) => Update::Summed,
+        (Some(_), _) => Update::After,
+        (None, _) => args.update.unwrap_or(UpdateArg::After).into(),
+    }
+}
+
+/// Training steps on one batch.
+struct Steps<'a, 'm> {
+    args: &'a Args,
+    trainer: Trainer<'m>,
+    values: Usual,
+    batch: Batch,
+    classes: usize,
+    at_once: usize,
+    optimizer: Optimizer<'static>,
+    trains: bool,
+}
+
+impl Steps<'_, '_> {
+    /// One step; returns the loss. The first leaves its predictions and, where there are any, its gradients in `out`.
+    fn step(&mut self, first: bool, out: &mut State) -> Result<f32, Failure> {
+        let n = self.batch.shape[0];
+        let (mut loss, mut predictions) = (0.0, Vec::new());
+        if self.trains && self.args.update != Some(UpdateArg::During) {
+            self.trainer.zero_grad();
+        }
+        for start in (0..n).step_by(self.at_once) {
+            let part = start..start + self.at_once;
+            let share = self.batch.share(part.clone(), self.args.loss);
+            loss += share * forward(&mut self.trainer, &self.values, &self.batch, part, &self.args.input)?;
+            if first {
+                let len = predictions.len();
+                predictions.resize(len + self.at_once * self.classes, 0.0);
+                self.trainer.value(self.values.prediction, &mut predictions[len..])?;
+            }
+            match (self.trains, self.args.micro_batch, self.args.update) {
+                (false, ..) => {}
+                (true, Some(_), _) => self.trainer.accumulate(share, self.optimizer)?,
+                (true, None, Some(UpdateArg::During)) => self.trainer.backward_and_step(self.optimizer)?,
+                (true, None, _) => self.trainer.backward()?,
+            }
+        }
+        if first {
+            out.tensors.push(("prediction".into(), vec![n, self.classes], Values::F32(predictions)));
+        }
+        if self.trains && self.args.update != Some(UpdateArg::During) {
+            if first && !self.trainer.sums_in_momentum() {
+                push_gradients(&self.trainer, out)?;
+            }
+            self.trainer.step(self.optimizer)?;
+        }
+        Ok(loss)
+    }
+}
+
+impl Batch {
+    /// The weight of a part's loss in that of the whole batch: 1 in a sum, in a mean its share of the images that count.
+    fn share(&self, part: Range<usize>, loss: LossArg) -> f32 {
+        let n = self.shape[0];
+        match (&self.labels, loss) {
+            _ if part.len() == n => 1.0,
+            (_, LossArg::Sum) => 1.0,
+            (Labels::Classes(classes), _) => {
+                let ignored = CrossEntropyOptions::default().ignore_index;
+                let count = |classes: &[i64]| classes.iter().filter(|class| **class != ignored).count() as f32;
+                count(&classes[part]) / count(classes)
+            }
+            (Labels::Numbers(_), _) => part.len() as f32 / n as f32,
+        }
+    }
 }
 
 /// The optimiser that the options describe.
@@ -257,13 +334,15 @@ fn prepare<'m>(
     Ok(trainer)
 }
 
-/// Sets the inputs, computes the loss.
-fn forward(trainer: &mut Trainer, values: &Usual, batch: &Batch, input: &Path) -> Result<f32, Failure> {
-    trainer.set_input(values.data, &batch.images)?;
+/// Sets the inputs of some images, computes the loss.
+fn forward(trainer: &mut Trainer, values: &Usual, batch: &Batch, part: Range<usize>, input: &Path) -> Result<f32, Failure> {
+    let n = batch.shape[0];
+    let of = |len: usize| part.start * (len / n)..part.end * (len / n);
+    trainer.set_input(values.data, &batch.images[of(batch.images.len())])?;
     if let Some(labels) = values.labels {
         match &batch.labels {
-            Labels::Numbers(numbers) => trainer.set_input(labels, numbers)?,
-            Labels::Classes(classes) => trainer.set_labels(labels, classes)?,
+            Labels::Numbers(numbers) => trainer.set_input(labels, &numbers[of(numbers.len())])?,
+            Labels::Classes(classes) => trainer.set_labels(labels, &classes[part])?,
         }
     }
     trainer.forward().map_err(|e| Failure::with(input.display(), e))?;

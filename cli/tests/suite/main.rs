@@ -17,3 +17,4 @@ mod programs;
 mod report;
 mod running;
 mod shell;
+mod step;
