@@ -146,7 +146,8 @@ impl<'a, 's> Step<'a, 's> {
         self.target.threads = threads;
         self
     }
-    /// Memory or speed.
+    /// Memory or speed. A plan for less memory is never larger: where a setting that may take more takes less, the program
+    /// is that one's, as its `memory()` tells.
     pub fn memory(mut self, memory: Memory) -> Self {
         self.target.memory = memory;
         self
@@ -252,6 +253,39 @@ impl<'a, 's> Step<'a, 's> {
         if !(1..=MAX_THREADS).contains(&self.target.threads) {
             return Err(Error::Length { what: "threads (1 to 4096)", expected: MAX_THREADS, got: self.target.threads });
         }
+        self.make_smallest(workspace)?;
+        Ok(Program::check(&workspace.bytes)?)
+    }
+
+    /// The plan of the memory setting that was asked for, or of one that may take more, if that takes less: every call
+    /// takes less where less is asked for, but buffers are then placed in another order, which may cost more than was
+    /// saved.
+    fn make_smallest(&self, workspace: &mut Workspace) -> Result<usize, Error> {
+        let ways = match self.target.memory {
+            Memory::Tiny => &[Memory::Tiny, Memory::Small, Memory::Fast][..],
+            Memory::Small => &[Memory::Small, Memory::Fast],
+            Memory::Fast => &[Memory::Fast],
+        };
+        let with = |memory: Memory| Step { target: Target { memory, ..self.target }, ..*self };
+        let mut best: Option<(usize, Memory)> = None;
+        let mut refused = None;
+        for &memory in ways {
+            match with(memory).make(workspace) {
+                Ok(len) if best.is_none_or(|(least, _)| len < least) => best = Some((len, memory)),
+                Ok(_) => {}
+                Err(e) => refused = refused.or(Some(e)),
+            }
+        }
+        match (best, refused) {
+            (Some((_, memory)), _) if Some(&memory) != ways.last() => with(memory).make(workspace),
+            (Some((len, _)), _) => Ok(len),
+            (None, refused) => Err(refused.unwrap_or(Error::Length { what: "memory settings", expected: 1, got: 0 })),
+        }
+    }
+
+    /// Plans the step with its memory setting; leaves the program's bytes in the workspace and returns the numbers of its
+    /// block.
+    fn make(&self, workspace: &mut Workspace) -> Result<usize, Error> {
         self.graph.with(|recording| {
             self.trainable.check(recording)?;
             let trainable = |id: EntryId| self.trainable.selects(recording, id);
@@ -294,7 +328,7 @@ impl<'a, 's> Step<'a, 's> {
                 encode::Planned { step: self, recording, tape, needs, plan, kept, homes, lasting, regions, trainable: &trainable };
             encode::encode(&planned, bytes, text)
         })?;
-        Ok(Program::check(&workspace.bytes)?)
+        Ok(Program::check(&workspace.bytes)?.block_len())
     }
 
     /// The momentum buffers that a plan has.

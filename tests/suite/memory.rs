@@ -45,11 +45,9 @@ fn plans_of_resnets_are_tight() {
     println!("worst {worst:.4}");
 }
 
-/// Who asks for less memory gets less, whatever the network, the batch, the images, the threads and the step. Every call
-/// takes less; where buffers are placed may cost as much as 2 % in one plan and not in the other.
+/// Who asks for less memory gets no more, whatever the network, the batch, the images, the threads and the step.
 #[test]
 fn less_memory_is_never_more() {
-    let mut worst = 0.0_f64;
     for (name, recipe) in [("resnet8", Recipe::resnet8(10)), ("small", small()), ("resnet18", Recipe::resnet18(10))] {
         for (batch, size) in [(1, 32), (2, 19), (3, 64), (4, 32), (8, 32), (16, 33), (1, 96), (8, 16)] {
             for (mode, setup) in modes(recipe, batch, size) {
@@ -60,13 +58,11 @@ fn less_memory_is_never_more() {
                     let of = |memory| bytes(&Setup { memory, threads, update, fuse, ..setup });
                     let [tiny, small, fast] = [of(Memory::Tiny), of(Memory::Small), of(Memory::Fast)];
                     let what = format!("{name} {batch}x{size} {mode}, {threads} threads, {update:?}, {fuse}");
-                    println!("{what}: {tiny} {small} {fast}");
-                    worst = worst.max(small as f64 / fast as f64).max(tiny as f64 / small as f64);
+                    assert!(tiny <= small && small <= fast, "{what}: {tiny} {small} {fast}");
                 }
             }
         }
     }
-    assert!(worst <= 1.02, "{worst}");
 }
 
 /// The budgets, with two threads and `Memory::Small`; MB = 10⁶.
