@@ -17,24 +17,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use nunatak_core::rng::{self, Generator};
+use nunatak_core::rng::Generator;
 
 use crate::decode;
 use crate::folder::Sample;
 use crate::preprocess::{Normalize, Preset};
-
-/// The order `0, 1, …, n − 1`.
-pub fn sequential(n: usize) -> Vec<u32> {
-    (0..n as u32).collect()
-}
-
-/// The order of `DataLoader(shuffle=True)` in the next epoch, given PyTorch's global
-/// generator.
-pub fn shuffled(global: &mut Generator, n: usize) -> Vec<u32> {
-    let mut order = vec![0; n];
-    rng::epoch_permutation(global, &mut order);
-    order
-}
 
 /// Spreads every bit of `x` over all 64 (the finaliser of splitmix64), because a seed of
 /// mt19937 is only the low 32 and neighbours should not be neighbours there.

@@ -3,5 +3,6 @@
 mod decode;
 mod folder;
 mod loader;
+mod mixing;
 mod preprocess;
 mod support;

@@ -102,9 +102,18 @@ impl Features {
         Ok(features)
     }
 
-    /// After every image of a part was asked for: what has no features could not be read.
-    pub(super) fn whole(&mut self, part: Part) {
-        self.parts[part as usize].known.iter_mut().filter(|known| **known == Known::Nothing).for_each(|known| *known = Known::Broken);
+    /// After the images of an order were asked for: what of them has no features could not be read. With `--balanced` an
+    /// epoch does not see every image.
+    pub(super) fn whole(&mut self, part: Part, order: &[u32]) {
+        let known = &mut self.parts[part as usize].known;
+        if known.is_empty() {
+            return;
+        }
+        for i in order.iter().map(|i| *i as usize) {
+            if known[i] == Known::Nothing {
+                known[i] = Known::Broken;
+            }
+        }
     }
 }
 
@@ -133,15 +142,15 @@ impl Source {
 }
 
 impl Run<'_, '_> {
-    /// The batches of an epoch, from the one with the number `start` on.
+    /// The batches of an epoch in this order, from the one with the number `start` on.
     ///
     /// # Errors
     /// [`Failure`] of the loader.
-    pub(super) fn source(&self, part: Part, order: Vec<u32>, epoch: u64, start: usize) -> Result<Source, Failure> {
+    pub(super) fn source(&self, part: Part, order: &[u32], epoch: u64, start: usize) -> Result<Source, Failure> {
         let loader = if part == Part::Train { &self.train } else { &self.val };
         let known = self.features.as_ref().map(|features| &features.parts[part as usize].known[..]).unwrap_or_default();
-        if known.is_empty() || known.contains(&Known::Nothing) {
-            return Ok(Source::Files(loader.epoch(order, epoch, start).map_err(|e| Failure::Failed(e.to_string()))?));
+        if known.is_empty() || order.iter().any(|i| known[*i as usize] == Known::Nothing) {
+            return Ok(Source::Files(loader.epoch(order.to_vec(), epoch, start).map_err(|e| Failure::Failed(e.to_string()))?));
         }
         let label = |sample: &Sample| sample.label as i64;
         let images = |chunk: &[u32]| {
@@ -171,10 +180,10 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Notes that an epoch over a part's files has come to its end.
-    pub(super) fn all_seen(&mut self, part: Part) {
+    /// Notes that an epoch over a part's files, in this order, has come to its end.
+    pub(super) fn all_seen(&mut self, part: Part, order: &[u32]) {
         if let Some(features) = &mut self.features {
-            features.whole(part);
+            features.whole(part, order);
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | `head` | whether the file's head is kept |
 //! | `run` | the epochs |
 //! | `step` | the steps of an epoch |
+//! | `batches` | which images an epoch draws, and how they are mixed |
 //! | `validation` | how good the model is |
 //! | `average` | `--ema` |
 //! | `features` | what is frozen is computed once |
@@ -21,6 +22,7 @@
 //! | `progress`, `log` | what people see, what programs read |
 
 mod average;
+mod batches;
 pub mod config;
 pub mod features;
 mod head;
@@ -127,7 +129,7 @@ pub struct Args {
     /// Memory or speed
     #[arg(long, value_enum, default_value_t)]
     pub memory: MemoryArg,
-    /// Where the head alone is trained, without --augment and with fixed statistics: keep what the network below it makes
+    /// Where the head alone is trained, without --augment, --mixup and --cutmix, with fixed statistics: keep what the network below it makes
     /// of an image, so that it is computed once. The same bits either way
     #[arg(long, value_enum, default_value_t = Keep::Once)]
     pub features: Keep,
@@ -140,6 +142,10 @@ const AFTER: &str = "\
 Schedules: `step:SIZE:GAMMA` and `multistep:A,B:GAMMA` count epochs, as PyTorch's StepLR and
 MultiStepLR called once an epoch; `cosine[:WARMUP]` and `onecycle` move with every step, over all
 epochs; WARMUP is in epochs. `onecycle` is PyTorch's OneCycleLR with max_lr = --lr; momentum stays.
+
+With `--mixup` or `--cutmix` the training loss is that of mixed images, and an answer counts as right
+where it is the class with the larger share; validation is never mixed. `--balanced` draws the images
+that PyTorch would draw from the same seed; what `--mixup` and `--cutmix` draw is not torch's.
 
 The best model has the most right answers in validation, and of equals the lower loss. A model
 whose head is kept competes as it is, before the first epoch.

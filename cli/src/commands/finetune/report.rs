@@ -122,8 +122,11 @@ impl Run<'_, '_> {
         };
         let rows: Vec<_> = history.iter().map(row).collect();
         let epochs = table("list", &["epoch", "loss", "top-1", "val loss", "val top-1"], &rows);
-        let words = "Training is measured while the weights move, over the images of an epoch; validation after it.";
-        format!("<div class=\"plots\">\n{plots}</div>\n{}{}", note(words), details("The epochs", &epochs))
+        let mut words = "Training is measured while the weights move, over the images of an epoch; validation after it.".to_string();
+        if self.mixing.is_on() {
+            words += " Training saw mixed images, which are harder: its loss may lie above that of validation.";
+        }
+        format!("<div class=\"plots\">\n{plots}</div>\n{}{}", note(&words), details("The epochs", &epochs))
     }
 
     /// The learning rate of steps over the epochs that are done.

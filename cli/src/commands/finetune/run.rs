@@ -2,7 +2,7 @@
 //!
 //! Random numbers come from one generator, in the order of the plain PyTorch script: the new head
 //! (`torch.manual_seed(seed); model.fc = nn.Linear(…)`) or the new network, then for each epoch what
-//! `DataLoader(train, shuffle=True)` and, for the validation, `DataLoader(val)` draw.
+//! `DataLoader(train, shuffle=True)` (or, with `--balanced`, with a `WeightedRandomSampler`) and, for the validation, `DataLoader(val)` draw.
 
 use super::Args;
 use super::average::Average;
@@ -24,7 +24,7 @@ use crate::output::say;
 use crate::report::answers::Answers;
 use crate::signals;
 use nunatak_core::rng::Generator;
-use nunatak_data::{Batch, Loader, shuffled};
+use nunatak_data::{Batch, Loader, Mixing};
 use nunatak_nn::Optimizer;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -79,6 +79,8 @@ pub(super) struct Run<'a, 'm> {
     pub(super) average: Option<Average>,
     /// What each class counts in the loss, where that is not 1.
     pub(super) class_weights: Option<Vec<f32>>,
+    /// How batches to train on are mixed.
+    pub(super) mixing: Mixing,
     /// The options of a new run, until they are saved.
     pub(super) options: Option<String>,
     /// When this invocation began.
@@ -163,7 +165,7 @@ impl Run<'_, '_> {
     /// # Errors
     /// [`Failure`] of the trainer.
     pub(super) fn rehearse(&mut self) -> Result<(), Failure> {
-        let order = shuffled(&mut self.generator, self.position.images.train);
+        let order = self.order();
         let mut batches = self.train.epoch(order, 0, 0).map_err(|e| Failure::Failed(e.to_string()))?;
         let (mut batch, mut seconds) = (Batch::default(), Vec::new());
         while seconds.len() < 3 {

@@ -5,7 +5,7 @@ use super::log::short;
 use super::run::Run;
 use crate::failure::Failure;
 use crate::outln;
-use nunatak_data::{Batch, shuffled};
+use nunatak_data::Batch;
 use serde_json::json;
 
 /// The search for a learning rate.
@@ -82,8 +82,9 @@ impl Run<'_, '_> {
         self.progress.begin("lr-find".into(), search.steps.into(), 0);
         let mut batch = Batch::default();
         'search: for epoch in 0.. {
-            let order = shuffled(&mut self.generator, self.position.images.train);
-            let mut batches = self.source(Part::Train, order, epoch, 0)?;
+            self.position.epoch = epoch; // by which batches are mixed
+            let order = self.order();
+            let mut batches = self.source(Part::Train, &order, epoch, 0)?;
             let before = losses.len();
             while batches.next_into(&mut batch) {
                 self.name_skipped(&batch);
@@ -103,7 +104,7 @@ impl Run<'_, '_> {
                     break 'search;
                 }
             }
-            self.all_seen(Part::Train);
+            self.all_seen(Part::Train, &order);
             if losses.len() == before {
                 return Err(Failure::with(self.args.folder().display(), "none of the images to train on could be read"));
             }

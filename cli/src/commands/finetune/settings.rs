@@ -6,6 +6,7 @@ use crate::args::UpdateArg;
 use crate::engine::batch_sizes;
 use crate::failure::Failure;
 use crate::model::View;
+use nunatak_data::Mixing;
 use nunatak_nn::{NormPolicy, Optimizer, Sgd, Update};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
@@ -94,6 +95,18 @@ pub struct Choices {
     /// have), or a number for each class, in the order of their names, with commas between [default: none]
     #[arg(long, value_name = "WEIGHTS")]
     pub class_weights: Option<String>,
+    /// Draws the images of an epoch at random, with repeats, so that every class comes as often as the others: as PyTorch's
+    /// WeightedRandomSampler with 1 / (images of the class)
+    #[arg(long)]
+    pub balanced: bool,
+    /// Mixes every image of a batch with the one before it, and their labels likewise, as torchvision's MixUp; the share is
+    /// drawn from Beta(ALPHA, ALPHA), such as 0.2. With --cutmix too, a batch has one of them, with even odds
+    #[arg(long, value_name = "ALPHA", allow_negative_numbers = true)]
+    pub mixup: Option<f32>,
+    /// Pastes into every image of a batch a box of the one before it, as torchvision's CutMix, with labels by area; the
+    /// area is drawn from Beta(ALPHA, ALPHA), such as 1
+    #[arg(long, value_name = "ALPHA", allow_negative_numbers = true)]
+    pub cutmix: Option<f32>,
     /// Ends the run where for N epochs no model was better than the best
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub patience: Option<u64>,
@@ -150,6 +163,12 @@ pub(super) struct Settings {
     pub schedule: String,
     pub label_smoothing: f32,
     pub class_weights: String,
+    #[serde(default)]
+    pub balanced: bool,
+    #[serde(default)]
+    pub mixup: Option<f32>,
+    #[serde(default)]
+    pub cutmix: Option<f32>,
     pub patience: Option<u64>,
     pub ema: Option<f32>,
     pub clip_grad_norm: Option<f32>,
@@ -233,6 +252,9 @@ impl Choices {
             schedule,
             label_smoothing: pick("label-smoothing", self.label_smoothing, saved.map(|s| s.label_smoothing), 0.0)?,
             class_weights: pick("class-weights", self.class_weights.clone(), saved.map(|s| s.class_weights.clone()), "none".into())?,
+            balanced: was("balanced", self.balanced, saved.map(|s| s.balanced))?,
+            mixup: pick_or_none("mixup", self.mixup, saved.map(|s| s.mixup))?,
+            cutmix: pick_or_none("cutmix", self.cutmix, saved.map(|s| s.cutmix))?,
             // It decides when a run ends, not what it gives until then.
             patience: self.patience.or(saved.and_then(|s| s.patience)),
             ema: pick_or_none("ema", self.ema, saved.map(|s| s.ema))?,
@@ -292,6 +314,49 @@ impl Settings {
         Ok(())
     }
 
+    /// How batches to train on are mixed.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] where a number makes no sense.
+    pub(super) fn mixing(&self) -> Result<Mixing, Failure> {
+        for (flag, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
+            if let Some(alpha) = alpha.filter(|alpha| !(alpha.is_finite() && *alpha > 0.0)) {
+                return Err(Failure::usage(format_args!("--{flag} {alpha}: must be a finite number above 0; leave it out to mix nothing")));
+            }
+        }
+        Mixing::new(self.mixup.map(f64::from), self.cutmix.map(f64::from)).map_err(Failure::usage)
+    }
+
+    /// The options that mix batches, as they are given.
+    pub(super) fn mixing_options(&self) -> &'static str {
+        match (self.mixup, self.cutmix) {
+            (None, None) => "",
+            (Some(_), None) => "--mixup",
+            (None, Some(_)) => "--cutmix",
+            (Some(_), Some(_)) => "--mixup and --cutmix",
+        }
+    }
+
+    /// Refuses what mixed batches exclude.
+    fn check_mixing(&self) -> Result<(), Failure> {
+        if !self.mixing()?.is_on() {
+            return Ok(());
+        }
+        let options = self.mixing_options();
+        if self.class_weights != "none" {
+            return Err(Failure::usage(format_args!(
+                "{options} can't go with --class-weights, for a mixed image is of two classes: leave it out, or see rare classes more often with --balanced"
+            )));
+        }
+        if self.batch < 2 {
+            return Err(Failure::usage(format_args!(
+                "{options} mixes the images of a batch: take a --batch of 2 or more, not {}",
+                self.batch
+            )));
+        }
+        Ok(())
+    }
+
     /// Refuses numbers that make no sense.
     ///
     /// # Errors
@@ -315,6 +380,7 @@ impl Settings {
         }
         self.optimizer()?;
         self.check_micro_batch(update)?;
+        self.check_mixing()?;
         if !matches!(self.class_weights.as_str(), "none" | "balanced") {
             self.class_weights(&[])?;
         }
@@ -422,6 +488,11 @@ mod tests {
         assert!(other(Choices { lr: Some(0.25), ..Choices::default() }));
         assert!(other(Choices { augment: true, ..Choices::default() }));
         assert!(other(Choices { clip_grad_norm: Some(1.0), ..Choices::default() }));
+        assert!(other(Choices { balanced: true, ..Choices::default() }));
+        assert!(other(Choices { mixup: Some(0.2), ..Choices::default() }));
+        assert!(other(Choices { cutmix: Some(1.0), ..Choices::default() }));
+        let older = serde_json::to_string(&saved).unwrap().replace("\"balanced\":false,\"mixup\":null,\"cutmix\":null,", "");
+        assert_eq!(serde_json::from_str::<Settings>(&older).unwrap(), saved, "a run that was saved before there were these options");
         assert!(!other(Choices { trainable: Some("fc,layer4".into()), epochs: Some(99), ..Choices::default() }));
         let text = serde_json::to_string(&saved).unwrap();
         assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), saved);

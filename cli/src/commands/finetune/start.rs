@@ -195,7 +195,12 @@ impl Job {
         let settings = &self.settings;
         let (n, side) = (settings.batch as usize, settings.size as usize);
         let options = CrossEntropyOptions { label_smoothing: settings.label_smoothing, ..CrossEntropyOptions::default() };
-        let loss = if self.class_weights.is_some() { Loss::CrossEntropyWeighted(options) } else { Loss::CrossEntropy(options) };
+        let loss = match (settings.mixing()?.is_on(), self.class_weights.is_some()) {
+            // Class weights don't go with it: see `Settings::check`.
+            (true, _) => Loss::CrossEntropyProbabilities(options),
+            (false, true) => Loss::CrossEntropyWeighted(options),
+            (false, false) => Loss::CrossEntropy(options),
+        };
         let mut evaluation = Setup {
             trainable: settings.trainable.clone(),
             threads: args.compute.thread_count(),
@@ -240,14 +245,20 @@ impl Job {
         // Gradients are carried over where the last of a step's micro-batches is smaller.
         let carried = if self.settings.update(args.update) == Update::After { saved / 2 } else { 0 };
         let averaged = if self.settings.ema.is_some() { 2 * saved } else { 0 };
-        Ok(saved + averaged + carried + features + image * (4 * n + args.compute.thread_count()))
+        let mixed = self.settings.mixing()?.bytes(self.settings.at_once(n), image);
+        Ok(saved + averaged + carried + features + mixed + image * (4 * n + args.compute.thread_count()))
     }
 
-    /// How what is below the head is computed, where nothing there changes from epoch to epoch.
+    /// Numbers of an image's features, where the head alone is trained and nothing below it changes, but for the images.
+    fn numbers_below_head(&self, training: &Plan) -> Option<usize> {
+        let fixed = self.settings.bn_statistics == Statistics::Fixed && !self.settings.augment;
+        numbers_below_head(&training.program, &training.values).filter(|_| fixed)
+    }
+
+    /// How what is below the head is computed, where nothing there changes from epoch to epoch. Mixed images are new ones.
     fn features(&self, args: &Args, training: &Plan) -> Option<Features> {
         let settings = &self.settings;
-        let fixed = settings.bn_statistics == Statistics::Fixed && !settings.augment;
-        let of = numbers_below_head(&training.program, &training.values).filter(|_| fixed)?;
+        let of = self.numbers_below_head(training).filter(|_| settings.mixing_options().is_empty())?;
         let at_once = settings.sizes(self.images.train)[0];
         Some(Features::new(of, at_once, args.features == Keep::Once, [self.images.train, self.images.val]))
     }
@@ -298,6 +309,7 @@ impl Job {
         let [all, trained] = parameter_numbers(program);
         let (train, val, classes) = (folder.train.len(), folder.val.len(), folder.classes.len());
         folder.notes.iter().for_each(say);
+        self.introduce_batches();
         say(format_args!("{train} images of {classes} classes to train on, {val} to validate with, {} a batch", settings.batch));
         if let Some(most) = settings.micro_batch {
             say(format_args!("{most} images are computed at a time, and gradients are added up: batchnorm sees these"));
@@ -335,6 +347,21 @@ impl Job {
         ));
     }
 
+    /// Says how images are drawn and mixed, where that is not the usual way.
+    fn introduce_batches(&self) {
+        let settings = &self.settings;
+        if settings.balanced {
+            say("every class is drawn as often as the others, images more than once in an epoch (--balanced)");
+        }
+        if settings.balanced && settings.class_weights == "balanced" {
+            say("note: --balanced and --class-weights balanced both make up for rare classes: together they count too much");
+        }
+        let options = settings.mixing_options();
+        if !options.is_empty() {
+            say(format_args!("images to train on are mixed in pairs, and their labels with them ({options})"));
+        }
+    }
+
     /// Trains.
     fn run(
         self,
@@ -345,11 +372,17 @@ impl Job {
         base: Option<Base>,
         compete: bool,
     ) -> Result<(), Failure> {
-        let features = self.features(args, &engine.plan(TRAIN, self.settings.sizes(self.images.train)[0])?);
+        let plan = engine.plan(TRAIN, self.settings.sizes(self.images.train)[0])?;
+        let features = self.features(args, &plan);
+        if features.is_none() && args.features == Keep::Once && self.numbers_below_head(&plan).is_some() {
+            let options = self.settings.mixing_options();
+            say(format_args!("features below the head are not kept but computed at every step: mixed images are new ones ({options})"));
+        }
         if let Some(bytes) = features.as_ref().map(Features::bytes).filter(|bytes| *bytes > 0) {
             say(format_args!("features below the head are computed once and kept, in {} (--features never)", human_bytes(bytes)));
         }
         let Job { settings, folder, network, class_weights, .. } = self;
+        let mixing = settings.mixing()?;
         let (n, threads) = (settings.batch as usize, args.compute.thread_count());
         let shown = Preset::Evaluation(evaluation(settings.view()));
         let preset = if settings.augment { Preset::Training(Training::new(settings.size as usize)) } else { shown };
@@ -384,6 +417,7 @@ impl Job {
             batch: Batch::default(),
             average,
             class_weights,
+            mixing,
             began: Instant::now(),
             steps: 0,
             position,

@@ -7,7 +7,7 @@ use super::rate::Place;
 use super::run::{Flow, Run, TRAIN};
 use crate::failure::Failure;
 use crate::signals;
-use nunatak_data::{Batch, shuffled};
+use nunatak_data::{Batch, Mix};
 use nunatak_nn::{Error, Optimizer, Trainer};
 use serde_json::json;
 use std::ops::Range;
@@ -35,15 +35,15 @@ impl Run<'_, '_> {
     /// [`Failure`] of the trainer, of a save, or where the run has diverged.
     pub(super) fn train_epoch(&mut self) -> Result<Flow, Failure> {
         let (epoch, epochs, total) = (self.position.epoch, self.settings.epochs, self.train.batches() as u64);
-        let order = shuffled(&mut self.generator, self.position.images.train);
+        let order = self.order();
         let start = usize::try_from(self.position.batch).unwrap_or(usize::MAX);
-        let mut batches = self.source(Part::Train, order, epoch, start)?;
+        let mut batches = self.source(Part::Train, &order, epoch, start)?;
         self.progress.begin(format!("epoch {}/{epochs}", epoch + 1), total, self.position.batch);
         let mut batch = std::mem::take(&mut self.batch);
         let flow = loop {
             if !batches.next_into(&mut batch) {
                 if start == 0 {
-                    self.all_seen(Part::Train);
+                    self.all_seen(Part::Train, &order);
                 }
                 break Flow::On;
             }
@@ -106,6 +106,7 @@ impl Run<'_, '_> {
         let n = batch.labels.len();
         let optimizer = self.optimizer.scaled(factor)?;
         let features = self.features(Part::Train, batch)?;
+        let mix = self.mix(batch);
         let at_once = self.settings.at_once(n);
         // Planned batches have enough values; this one lost images to `skipped`.
         for size in [at_once, n % at_once].into_iter().filter(|size| *size > 0) {
@@ -122,7 +123,7 @@ impl Run<'_, '_> {
             let part = start..n.min(start + at_once);
             let share = share(&batch.labels, part.clone(), self.class_weights.as_deref());
             let of = features.as_ref().map(|features| &features[part.start * features.len() / n..part.end * features.len() / n]);
-            let stepped = self.compute(batch, part, of, share, optimizer)?;
+            let stepped = self.compute(batch, part, (of, mix.as_ref()), share, optimizer)?;
             if stepped.lost.is_some() {
                 return Ok(Some(stepped));
             }
@@ -141,26 +142,24 @@ impl Run<'_, '_> {
     }
 
     /// Forward, backward and, where the batch is not cut into micro-batches, the update, of these images, or from their
-    /// features. Gradients of micro-batches are added up with `share`.
+    /// features, or of their mixtures. Gradients of micro-batches are added up with `share`.
     fn compute(
         &mut self,
         batch: &Batch,
         part: Range<usize>,
-        features: Option<&[f32]>,
+        (features, mix): (Option<&[f32]>, Option<&Mix>),
         share: f32,
         optimizer: Optimizer,
     ) -> Result<Stepped, Failure> {
-        let (n, image) = (part.len(), batch.pixels.len() / batch.labels.len());
+        let n = part.len();
         let values = self.engine.enter_with_gradients(TRAIN, n)?;
-        let (pixels, labels_of) = (&batch.pixels[part.start * image..part.end * image], &batch.labels[part]);
         let loss = values.loss.ok_or_else(|| Failure::Failed("the plan has no loss".into()))?;
-        let labels = values.labels.ok_or_else(|| Failure::Failed("the plan has no labels".into()))?;
-        let trainer = &mut self.engine.trainer;
         match features {
-            Some(features) => trainer.set_value(values.features, features)?,
-            None => trainer.set_input_bytes(values.data, pixels, &batch.normalize.mean, &batch.normalize.std)?,
+            Some(features) => self.engine.trainer.set_value(values.features, features)?,
+            None => self.set_images(&values, batch, part.clone(), mix)?,
         }
-        trainer.set_labels(labels, labels_of)?;
+        let due = self.set_labels(&values, batch, part, mix)?;
+        let trainer = &mut self.engine.trainer;
         if let (Some(of_classes), Some(numbers)) = (values.weights, &self.class_weights) {
             trainer.set_input(of_classes, numbers)?;
         }
@@ -185,7 +184,7 @@ impl Run<'_, '_> {
         if let Err(e) = done {
             return Ok(Stepped::lost(not_finite(&e).ok_or(e)?));
         }
-        Ok(Stepped { loss, right: right_answers(&logits, labels_of, self.classes().len()), lost: None })
+        Ok(Stepped { loss, right: right_answers(&logits, &due, self.classes().len()), lost: None })
     }
 
     fn place(&self) -> Place {

@@ -21,7 +21,8 @@ impl Run<'_, '_> {
         if count == 0 {
             return Ok(Some(sums));
         }
-        let mut batches = self.source(Part::Val, sequential(count), 0, 0)?;
+        let order = sequential(count);
+        let mut batches = self.source(Part::Val, &order, 0, 0)?;
         self.progress.begin("validation".into(), self.val.batches() as u64, 0);
         let (mut logits, mut batch) = (Vec::new(), Batch::default());
         while batches.next_into(&mut batch) {
@@ -37,7 +38,7 @@ impl Run<'_, '_> {
                 return Ok(None);
             }
         }
-        self.all_seen(Part::Val);
+        self.all_seen(Part::Val, &order);
         self.progress.validation_took(self.progress.seconds());
         if sums.images == 0 {
             return Err(Failure::with(self.args.folder().display(), "none of the images to validate with could be read"));
