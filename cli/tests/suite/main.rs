@@ -6,6 +6,7 @@ mod export;
 mod finetune_features;
 mod finetune_folders;
 mod finetune_learns;
+mod finetune_mixed;
 mod finetune_refusals;
 mod finetune_resume;
 mod in_place;
