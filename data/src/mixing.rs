@@ -9,7 +9,7 @@
 //! λ is drawn from Beta(α, α), once for a batch. Where both are asked for each batch has one of them, with even odds.
 //!
 //! What is drawn depends on the seed, the epoch and the number of the batch alone, so that an epoch can be resumed at
-//! any batch. The numbers are not torch's: its draws of Beta depend on how its loader divides the work.
+//! any batch. The random numbers are this crate's own: torch's depend on how many workers load.
 
 use std::fmt;
 use std::ops::Range;
