@@ -3,7 +3,7 @@
 //! What comes out depends on the samples, the order, the preset and the seed alone, not on
 //! the number of threads nor on which of them was quicker: every image has a place in the
 //! order, is handed over at that place, and draws its random numbers from a generator of its
-//! own, seeded from (seed, epoch, index of the sample).
+//! own, seeded from (seed, epoch, index of the sample, how often the order named it before).
 //!
 //! At most [`LoaderOptions::ahead`] images are held decoded and waiting. An image that can't
 //! be read is left out of its batch and named in [`Batch::skipped`]; the places of the others
@@ -169,6 +169,7 @@ impl Loader {
             decode: self.options.decode,
             seed: mix(mix(self.options.seed) ^ epoch),
             ahead: self.options.ahead.max(1),
+            repeats: repeats(&order, samples),
             order,
             queue: Mutex::new(Queue { next: first, given: first, slots: VecDeque::new(), closed: false }),
             room: Condvar::new(),
@@ -187,6 +188,18 @@ impl Loader {
     }
 }
 
+/// For each place of an order, how often it named the same of so many samples before; nothing where that is never.
+fn repeats(order: &[u32], samples: usize) -> Vec<u32> {
+    let mut times = vec![0_u32; samples];
+    let before = |index: &u32| {
+        let times = &mut times[*index as usize];
+        *times += 1;
+        *times - 1
+    };
+    let repeats: Vec<u32> = order.iter().map(before).collect();
+    if repeats.iter().all(|times| *times == 0) { Vec::new() } else { repeats }
+}
+
 /// One decoded image, or why there is none.
 type Loaded = Result<Vec<u8>, String>;
 
@@ -194,6 +207,8 @@ type Loaded = Result<Vec<u8>, String>;
 struct Work {
     samples: Arc<[Sample]>,
     order: Vec<u32>,
+    /// How often the order named the sample of a place before; empty where it names none twice.
+    repeats: Vec<u32>,
     preset: Preset,
     decode: decode::Options,
     seed: u64,
@@ -261,7 +276,10 @@ impl Work {
         let index = self.order[place];
         let sample = &self.samples[index as usize];
         let picture = decode::read_with(&sample.path, self.decode).map_err(|e| e.reason)?;
-        let mut generator = Generator::manual_seed(mix(self.seed ^ mix(u64::from(index))));
+        let seed = mix(self.seed ^ mix(u64::from(index)));
+        // An image that comes again is cut otherwise.
+        let seed = self.repeats.get(place).filter(|times| **times > 0).map_or(seed, |times| mix(seed ^ u64::from(*times)));
+        let mut generator = Generator::manual_seed(seed);
         let size = self.preset.size();
         let mut pixels = vec![0; 3 * size * size];
         self.preset.apply(&picture, &mut generator, &mut pixels);

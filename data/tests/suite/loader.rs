@@ -181,3 +181,24 @@ fn shuffling_is_pytorchs() {
     assert_eq!(shuffled(&mut g, 10), [6, 7, 1, 4, 2, 0, 9, 8, 3, 5]);
     assert_eq!(shuffled(&mut g, 10), [2, 4, 7, 0, 8, 9, 5, 3, 6, 1]);
 }
+
+/// An order with repeats, as `--balanced` draws it: every time with other cuts, the first time with those of an order
+/// without, and all the same where the epoch is resumed.
+#[test]
+fn an_image_that_comes_again_is_cut_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let samples = samples(dir.path(), 3);
+    let pixels = |order: Vec<u32>, start, threads| {
+        let loader = Loader::new(samples.clone(), options(training(), threads)).unwrap();
+        loader.epoch(order, 3, start).unwrap().flat_map(|batch| batch.pixels).collect::<Vec<u8>>()
+    };
+    let image = 3 * 8 * 8;
+    let order = vec![2, 2, 0, 2, 2, 2];
+    let repeated = pixels(order.clone(), 0, 2);
+    let of = |place: usize| &repeated[place * image..][..image];
+    let plain = pixels(vec![2, 0, 1], 0, 0);
+    assert_eq!((of(0), of(2)), (&plain[..image], &plain[image..2 * image]));
+    let distinct: std::collections::HashSet<&[u8]> = [0, 1, 3, 4, 5].map(of).into();
+    assert_eq!(distinct.len(), 5);
+    assert_eq!(pixels(order, 1, 0), repeated[4 * image..]);
+}
