@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 mod networks;
 
 /// Blocks of more numbers are not run: they may be right, but take long.
-const MOST: usize = 1 << 14;
+const MOST: usize = 1 << 16;
 
 /// Programs that were refused, that were right but too large, and that were executed; printed now and then.
 static COUNTS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
