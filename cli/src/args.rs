@@ -282,7 +282,7 @@ fn near(name: &str, parameters: &[&str]) -> Vec<String> {
 }
 
 /// Levenshtein's distance, of names short enough not to matter.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().take(64).enumerate() {

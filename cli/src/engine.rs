@@ -8,10 +8,10 @@ use crate::failure::Failure;
 use crate::model::{Model, ModelFile, View};
 use crate::output::printable;
 use crate::output::say;
-use crate::setup::{Plan, Setup};
+use crate::setup::{Network, Plan, Setup};
 use nunatak_data::{Batch, Evaluation, Loader, LoaderOptions, Normalize, Preset, Sample, decode, sequential};
 use nunatak_nn::files::Head;
-use nunatak_nn::{Error, Native, Trainer, Usual};
+use nunatak_nn::{Error, Loss, Native, Trainer, Usual};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -114,7 +114,7 @@ impl<'m> Engine<'m> {
     /// # Errors
     /// [`Error`] where it can't be made or does not fit.
     pub fn enter(&mut self, role: usize, n: usize) -> Result<Usual, Error> {
-        let Plan { program, values } = self.plans[role].get(n)?;
+        let Plan { program, values, .. } = self.plans[role].get(n)?;
         if self.now != Some((role, n)) {
             self.trainer.switch(program)?;
             self.now = Some((role, n));
@@ -323,6 +323,39 @@ pub fn show(
     showing: &Showing,
     mut each: impl FnMut(&Batch, &[f32]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
+    show_by(model, samples, showing, Depth::Logits, |_, batch, logits| each(batch, logits))
+}
+
+/// How much of a finished model is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Depth {
+    /// What it says.
+    Logits,
+    /// The feature map that this follows from too, and its gradient after a backward walk from the logits.
+    Map,
+}
+
+impl Depth {
+    /// The step that shows images of this side to a network.
+    pub fn setup<'a>(self, network: Network, batch: usize, side: usize) -> Setup<'a> {
+        let keep_map = self == Depth::Map;
+        let loss = if keep_map { Loss::Outside } else { Loss::None };
+        Setup { keep_map, loss, ..Setup::inference(network, batch, side) }
+    }
+}
+
+/// Shows images to a model as [`show`] does; `each` also gets the engine, in which the batch's values still are (of the
+/// engine's plan 0 for as many images).
+///
+/// # Errors
+/// As for [`show`].
+pub fn show_by(
+    model: &Model,
+    samples: Vec<Sample>,
+    showing: &Showing,
+    depth: Depth,
+    mut each: impl FnMut(&mut Engine, &Batch, &[f32]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     model.takes_images()?;
     model.tells_classes()?;
     let compute = &showing.compute;
@@ -339,11 +372,12 @@ pub fn show(
         threads: compute.thread_count(),
         in_place: weights.filter(|_| showing.in_place),
         hold: model.delta().iter().flat_map(|delta| delta.tensors()).map(|tensor| tensor.name().to_string()).collect(),
-        ..Setup::inference(model.network, batch, side)
+        ..depth.setup(model.network, batch, side)
     });
-    // Decoded images wait in the loader, and one batch of them is on its way.
+    // Decoded images wait in the loader, and one batch of them is on its way. Maps are copied, and their gradients.
     let images = 3 * side * side * (4 * batch.min(count) + compute.thread_count());
-    let mut memory = reserve_beside(plans.bytes(&sizes)?, images)?;
+    let maps = plans.get(sizes[0])?.map_shape().map_or(0, |shape| 8 * shape.iter().product::<usize>());
+    let mut memory = reserve_beside(plans.bytes(&sizes)?, images + maps)?;
     let mut engine = Engine::new(vec![plans], sizes[0], &mut memory, compute, weights)?;
     model.load(&mut engine.trainer, Head::Load)?;
 
@@ -366,7 +400,7 @@ pub fn show(
                 ),
             ));
         }
-        each(&batch, &logits)?;
+        each(&mut engine, &batch, &logits)?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ pub mod calls;
 pub mod commands;
 pub mod engine;
 pub mod failure;
+pub mod images;
 pub mod lock;
 pub mod median;
 pub mod model;

@@ -4,7 +4,7 @@
 
 use clap::{CommandFactory, Parser, Subcommand};
 use nunatak_cli::commands::{
-    completions, convert, demo, evaluate, export, finetune, inspect, lr_find, man, measure, plan, predict, profile, step,
+    completions, convert, demo, evaluate, explain, export, finetune, inspect, lr_find, man, measure, plan, predict, profile, step,
 };
 use nunatak_cli::output::{be_quiet, say};
 use std::process::ExitCode;
@@ -32,6 +32,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// What a model sees in images
     Predict(predict::Args),
+    /// Where in images a model sees a class: heat maps (Grad-CAM)
+    Explain(explain::Args),
     /// One or more training steps from files, with everything written out
     Step(step::Args),
     /// Time and memory of a step
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Command::LrFind(args) => lr_find::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Step(args) => step::run(args),
         Command::Measure(args) => measure::run(args),
         Command::Plan(args) => plan::run(args),

@@ -22,7 +22,7 @@ pub fn refuse_same(written: &[Named], read: &[Named]) -> Result<(), Failure> {
 }
 
 /// One spelling of a path, whether the file is there or not.
-fn real(path: &Path) -> PathBuf {
+pub(crate) fn real(path: &Path) -> PathBuf {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let made = || Some(std::fs::canonicalize(folder).ok()?.join(path.file_name()?));
     std::fs::canonicalize(path).ok().or_else(made).unwrap_or_else(|| path.to_owned())

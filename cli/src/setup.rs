@@ -256,6 +256,8 @@ pub struct Setup<'a> {
     pub in_place: Option<Native<'a>>,
     /// What is kept in the block all the same.
     pub hold: BTreeSet<String>,
+    /// Whether the feature map and its gradient can be read after the step: see [`Plan::map`].
+    pub keep_map: bool,
 }
 
 /// A planned step.
@@ -265,6 +267,15 @@ pub struct Plan {
     pub program: Program<'static>,
     /// Its values.
     pub values: Usual,
+    /// The last feature map before the pooling over all places, where it is kept.
+    pub map: Option<ValueId>,
+}
+
+impl Plan {
+    /// Images, channels, rows and columns of the feature map, where it is kept.
+    pub fn map_shape(&self) -> Option<[usize; 4]> {
+        self.program.value_of_node(self.map?.0).map(|(_, value)| value.shape())
+    }
 }
 
 impl<'a> Setup<'a> {
@@ -288,6 +299,7 @@ impl<'a> Setup<'a> {
             algorithms: [None; 3],
             in_place: None,
             hold: BTreeSet::new(),
+            keep_map: false,
         }
     }
 
@@ -304,8 +316,10 @@ impl<'a> Setup<'a> {
         let graph = Graph::new();
         let values = self.record(&graph)?;
         let hold = |name: &str| self.hold.contains(name);
-        let keep = [values.prediction, values.features];
-        Ok(Plan { program: self.step(&graph, values.root, &keep, &hold).plan()?, values })
+        let map = graph.last_pooled().filter(|_| self.keep_map).map(Var::id);
+        let keep: Vec<ValueId> = [values.prediction, values.features].into_iter().chain(map).collect();
+        let program = self.step(&graph, values.root, &keep, &hold).keep_gradients(map.as_slice()).plan()?;
+        Ok(Plan { program, values, map })
     }
 
     /// Records the network and its loss.

@@ -4,6 +4,7 @@ pub mod completions;
 pub mod convert;
 pub mod demo;
 pub mod evaluate;
+pub mod explain;
 pub mod export;
 pub mod finetune;
 pub mod inspect;

@@ -2,17 +2,16 @@
 
 use crate::engine::{Showing, log_softmax, show};
 use crate::failure::Failure;
+use crate::images::images;
 use crate::model::Model;
 use crate::outln;
 use crate::output::{self, printable, say};
-use crate::report::html::{Page, note, pairs, text};
-use crate::report::thumbnails::{Thumbnail, gallery, path_line, pixels};
+use crate::report::html::{Page, note, pairs};
+use crate::report::thumbnails::{PICTURES, SIDE, Thumbnail, answered, gallery, pixels};
 use crate::report::validation::skipped as left_out;
 use crate::report::{self, read_by};
 use nunatak_data::Sample;
-use nunatak_data::folder::{EXTENSIONS, images_below};
 use serde_json::json;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// Options of `nunatak predict`.
@@ -48,7 +47,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     args.showing.compute.level()?;
     let file = args.showing.open(&args.model)?;
     let model = file.parse(args.showing.reading.asked()?)?;
-    let images = images(&args.images)?;
+    let images: Vec<PathBuf> = images(&args.images)?.into_iter().map(|image| image.path).collect();
     if let Some(path) = &args.report {
         report::check(path, &read_by(&args.model, &images))?;
     }
@@ -116,20 +115,11 @@ struct Gallery {
     skipped: Vec<(PathBuf, String)>,
 }
 
-/// Images that are shown with a picture: a page of more would take a browser's memory.
-const PICTURES: usize = 500;
-/// The side of such a picture, in pixels.
-const SIDE: usize = 112;
-
 impl Gallery {
     fn add(&mut self, path: &Path, pixels: Option<&[u8]>, ranked: &[(usize, f64)], model: &Model) {
         let picture = pixels.filter(|_| self.images.len() < PICTURES).and_then(|pixels| Thumbnail::of(pixels, SIDE));
-        let mut caption = format!("{}<ul class=\"answers\">", path_line(&path.to_string_lossy()));
-        for &(class, p) in ranked {
-            let (name, percent) = (text(&model.class(class)), 100.0 * p);
-            let _ = write!(caption, "<li><span>{name}</span><span>{percent:.1} %</span><i style=\"width:{percent:.1}%\"></i></li>");
-        }
-        self.images.push((picture, caption + "</ul>"));
+        let answers = ranked.iter().map(|&(class, p)| (model.class(class), p));
+        self.images.push((picture, answered(path, answers)));
     }
 
     fn page(self, args: &Args, model: &Model) -> Page {
@@ -151,37 +141,4 @@ fn line<'t>(fields: impl IntoIterator<Item = &'t str>) -> Result<(), Failure> {
     writer.write_record(fields).map_err(|e| told(&e))?;
     let line = writer.into_inner().map_err(|e| told(&e))?;
     output::write(format_args!("{}", String::from_utf8_lossy(&line)))
-}
-
-/// The images that are named, and those of the folders that are named, in order.
-fn images(named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
-    let mut all = Vec::new();
-    for path in named {
-        match path.as_os_str() == "-" {
-            true => {
-                let lines = std::io::stdin().lines().collect::<Result<Vec<_>, _>>().map_err(|e| Failure::with("stdin", e))?;
-                all.extend(lines.into_iter().filter(|line| !line.is_empty()).map(PathBuf::from));
-            }
-            false => all.push(path.clone()),
-        }
-    }
-    if all.is_empty() {
-        return Err(Failure::Failed("stdin names no image".into()));
-    }
-    let mut images = Vec::new();
-    for path in &all {
-        if !path.is_dir() {
-            images.push(path.clone());
-            continue;
-        }
-        let below = images_below(path).map_err(|e| Failure::Failed(e.to_string()))?;
-        if below.is_empty() {
-            return Err(Failure::with(
-                path.display(),
-                format_args!("no image is in it or below; images end in .{}", EXTENSIONS.join(" .")),
-            ));
-        }
-        images.extend(below);
-    }
-    Ok(images)
 }

@@ -161,7 +161,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         in_place: lent,
         ..Setup::inference(network, at_once, height)
     };
-    let Plan { program, values } = setup.plan().map_err(|e| Failure::with(args.input.display(), e))?;
+    let Plan { program, values, .. } = setup.plan().map_err(|e| Failure::with(args.input.display(), e))?;
     args::report_refused(&program, &setup.algorithms);
     let threads = args.compute.start_threads()?;
     let mut memory = block::reserve(Trainer::bytes(&program))?;
@@ -172,7 +172,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if args.update == Some(UpdateArg::During) && trains {
         // The gradients of the first step are gone when the step is over: they come from a walk that
         // keeps them, on a copy. The bits are the same.
-        let Plan { program, values } = Setup { update: Update::After, ..setup }.plan()?;
+        let Plan { program, values, .. } = Setup { update: Update::After, ..setup }.plan()?;
         let mut memory = block::reserve(Trainer::bytes(&program))?;
         let mut copy = prepare(args, program, &mut memory, &threads, lent)?;
         forward(&mut copy, &values, &batch, 0..n, &args.input)?;

@@ -5,9 +5,14 @@ use nunatak_data::resize::{Axis, Source, resize};
 use nunatak_data::{Batch, Loader};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 /// The longest side of a picture, in pixels.
 pub const MOST: usize = 128;
+/// Images of a page that are shown with a picture: a page of more would take a browser's memory.
+pub const PICTURES: usize = 500;
+/// The side of such a picture, in pixels.
+pub const SIDE: usize = 112;
 /// Pictures of this side or less are shown with their pixels as squares.
 const SMALL: usize = 64;
 
@@ -27,10 +32,10 @@ impl Thumbnail {
             return None;
         }
         if side <= most {
-            return Some(Thumbnail { side, data: png(pixels, side)? });
+            return Some(Thumbnail { side, data: base64(&png(pixels, side)?) });
         }
         let axis = Axis::all(most);
-        Some(Thumbnail { side: most, data: png(&resize(Source::new(pixels, side, side), axis, axis), most)? })
+        Some(Thumbnail { side: most, data: base64(&png(&resize(Source::new(pixels, side, side), axis, axis), most)?) })
     }
 
     /// As markup.
@@ -72,7 +77,18 @@ pub fn path_line(path: &str) -> String {
     format!("<div class=\"path\">{}</div>", text(path))
 }
 
-fn png(pixels: &[u8], side: usize) -> Option<String> {
+/// A caption: where an image lies, and what a model says of it: classes and their probabilities.
+pub fn answered(path: &Path, answers: impl IntoIterator<Item = (String, f64)>) -> String {
+    let mut caption = format!("{}<ul class=\"answers\">", path_line(&path.to_string_lossy()));
+    for (class, p) in answers {
+        let (name, percent) = (text(&class), 100.0 * p);
+        let _ = write!(caption, "<li><span>{name}</span><span>{percent:.1} %</span><i style=\"width:{percent:.1}%\"></i></li>");
+    }
+    caption + "</ul>"
+}
+
+/// A square of pixels, red, green and blue of each, as a PNG. None where these are no pixels of a square of this side.
+pub fn png(pixels: &[u8], side: usize) -> Option<Vec<u8>> {
     let (mut bytes, side) = (Vec::new(), u32::try_from(side).ok()?);
     let mut encoder = png::Encoder::new(&mut bytes, side, side);
     encoder.set_color(png::ColorType::Rgb);
@@ -81,7 +97,7 @@ fn png(pixels: &[u8], side: usize) -> Option<String> {
     let mut writer = encoder.write_header().ok()?;
     writer.write_image_data(pixels).ok()?;
     writer.finish().ok()?;
-    Some(base64(&bytes))
+    Some(bytes)
 }
 
 /// Base64 of RFC 4648.

@@ -2,6 +2,7 @@
 
 mod convert;
 mod demo;
+mod explain;
 mod export;
 mod finetune_features;
 mod finetune_folders;

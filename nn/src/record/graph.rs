@@ -267,6 +267,26 @@ impl<'s> Graph<'s> {
         self.state.borrow().error.map_or(Ok(()), Err)
     }
 
+    /// The value that the last average pooling to one position reads: of a network that classifies images the feature
+    /// map below its head, in which a place is still a place. None where nothing is pooled so.
+    ///
+    /// ```
+    /// use nunatak_nn::{Graph, models};
+    ///
+    /// let graph = Graph::new();
+    /// models::resnet18(graph.root(), graph.input([1, 3, 224, 224]), 1000);
+    /// assert_eq!(graph.last_pooled().map(|map| map.shape().sizes()), Some([1, 512, 7, 7]));
+    /// ```
+    pub fn last_pooled(&self) -> Option<Var<'_>> {
+        let state = self.state.borrow();
+        let pools = |v: &ValueId| {
+            let node = &state.tape.nodes()[v.index()];
+            matches!(node.op, Op::AvgPool(_)) && node.shape.h() * node.shape.w() == 1
+        };
+        let map = *state.tape.inputs(state.tape.values().rev().find(pools)?).first()?;
+        Some(Var::recorded(self, (map, state.tape.node(map).ok()?.shape)))
+    }
+
     /// Hands the recording to a function.
     ///
     /// # Errors

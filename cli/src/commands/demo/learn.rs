@@ -67,7 +67,7 @@ impl Outcome {
 
 /// The share of pictures that the network names rightly, in percent.
 fn accuracy(trainer: &mut Trainer, plans: &Plans, pictures: &Pictures) -> Result<f64, Failure> {
-    let Plan { program, values } = &plans.evaluation;
+    let Plan { program, values, .. } = &plans.evaluation;
     trainer.switch(program.clone())?;
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     let classes = recipe().classes;
@@ -104,7 +104,7 @@ fn train(
     let mut outcome = Outcome { before, after: before, time: Duration::ZERO, images: 0 };
     let mut step = 0;
     for epoch in 1..=epochs {
-        let Plan { program, values } = &plans.step;
+        let Plan { program, values, .. } = &plans.step;
         trainer.switch(program.clone())?;
         let start = Instant::now();
         let mut sum = 0.0;
