@@ -327,6 +327,24 @@ fn predict_writes_every_image_with_its_answers() {
     assert!(run.code == Some(2) && run.err.contains("--report"), "{}", run.err);
 }
 
+#[test]
+fn explain_writes_every_picture_with_its_class() {
+    let place = place();
+    place.ok(&place.tune("m.safetensors", "--trainable all --epochs 1 --lr 0.02"));
+    std::fs::write(place.path("broken.png"), b"no picture").unwrap();
+    let run = place.run("explain m.safetensors data/val broken.png --class red --out maps --threads 1 --report page.html");
+    assert!(run.code == Some(1) && run.err.contains("could not be read"), "{}", run.err);
+    let page = Page::read(&place, "page.html");
+    assert_eq!((page.count("img"), page.count("li")), (12, 12));
+    assert!(page.section("maps").contains(ESCAPED) && page.section("skipped").contains("broken.png"));
+    let settings = page.rows("settings", "pairs");
+    assert!(settings.contains(&vec!["class".into(), "red".into()]), "{settings:?}");
+    assert!(place.path(&format!("maps/{HOSTILE}/<img src=x>2.cam.png")).is_file());
+    // A page is replaced, and nothing else.
+    let run = place.run("explain m.safetensors data/val/red/0.png --out maps --report data/val/red/0.png");
+    assert!(run.code == Some(2) && run.err.contains("--report"), "{}", run.err);
+}
+
 /// A page that can't be written costs a line, not the model.
 #[cfg(unix)]
 #[test]
