@@ -223,6 +223,9 @@ fn maps_do_not_depend_on_how_they_are_computed() {
             assert!(map_of(other).iter().zip(map_of(due)).all(|(a, b)| (a - b).abs() < 1e-4), "batch {batch}: {other} {due}");
         }
     }
+    place.ok("finetune data --weights w.nunatak --in-place --delta --out d.nunatak --size 32 --resize 32 --batch 8 --threads 1 --epochs 1");
+    let delta = explain("d.nunatak", "--batch 4 --in-place");
+    assert!(delta.0 != due.0 && explain("d.nunatak", "--batch 4") == delta);
     // As `predict` says.
     let predicted = json(&place.ok("predict weights.safetensors data/val --size 32 --resize 32 --json --top 1 --batch 4").out);
     for (explained, predicted) in due.0.iter().zip(&predicted) {
