@@ -4,7 +4,7 @@
 
 use clap::{CommandFactory, Parser, Subcommand};
 use nunatak_cli::commands::{
-    completions, convert, demo, evaluate, explain, export, finetune, inspect, lr_find, man, measure, plan, predict, profile, step,
+    completions, convert, demo, evaluate, explain, export, finetune, inspect, lr_find, man, measure, plan, predict, profile, step, verify,
 };
 use nunatak_cli::output::{be_quiet, say};
 use std::process::ExitCode;
@@ -36,6 +36,8 @@ enum Command {
     Explain(explain::Args),
     /// One or more training steps from files, with everything written out
     Step(step::Args),
+    /// PyTorch's steps, computed here too: which tensor differs first, and by how much
+    Verify(verify::Args),
     /// Time and memory of a step
     Measure(measure::Args),
     /// What a step computes, and where its memory goes
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         Command::Predict(args) => predict::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Step(args) => step::run(args),
+        Command::Verify(args) => verify::run(args),
         Command::Measure(args) => measure::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Export(args) => export::run(args),

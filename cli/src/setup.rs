@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use nunatak_nn::files::state::{StateError, recipe_metadata, recipe_of};
 use nunatak_nn::files::{Checkpoint, Entry};
-use nunatak_nn::models::{MODELS, Model};
+use nunatak_nn::models::{MODELS, MobileNet, Model};
 use nunatak_nn::{
     Algorithm, EntryKind, Error, Graph, InstructionSet, Loss, Memory, Mode, Native, NormPolicy, Pass, Program, Recipe, Scope, Select, Stem,
     Step, Update, Usual, ValueId, Var,
@@ -164,12 +164,17 @@ impl Network {
         }
     }
 
-    /// Records it: features and logits.
-    fn record<'g>(&self, g: Scope<'g>, x: Var<'g>) -> (Var<'g>, Var<'g>) {
+    /// Records it, with the dropout that the model has or without: features and logits.
+    fn record<'g>(&self, g: Scope<'g>, x: Var<'g>, dropout: bool) -> (Var<'g>, Var<'g>) {
         match self {
             Network::Recipe(recipe) => recipe.record(g, x),
             Network::Named(model, classes) => {
-                let prediction = model.record(g, x, *classes);
+                let kept = MobileNet { dropout: 0.0 };
+                let prediction = match model.name {
+                    "mobilenet_v2" if !dropout => kept.v2(g, x, *classes),
+                    "mobilenet_v3_small" if !dropout => kept.v3_small(g, x, *classes),
+                    _ => model.record(g, x, *classes),
+                };
                 (g.named("features").unwrap_or(prediction), prediction)
             }
         }
@@ -258,6 +263,10 @@ pub struct Setup<'a> {
     pub hold: BTreeSet<String>,
     /// Whether the feature map and its gradient can be read after the step: see [`Plan::map`].
     pub keep_map: bool,
+    /// Whether a model that drops numbers in train mode does so.
+    pub dropout: bool,
+    /// Values that can be read after a forward, besides features and prediction.
+    pub keep: Vec<ValueId>,
 }
 
 /// A planned step.
@@ -300,6 +309,8 @@ impl<'a> Setup<'a> {
             in_place: None,
             hold: BTreeSet::new(),
             keep_map: false,
+            dropout: true,
+            keep: Vec::new(),
         }
     }
 
@@ -317,7 +328,7 @@ impl<'a> Setup<'a> {
         let values = self.record(&graph)?;
         let hold = |name: &str| self.hold.contains(name);
         let map = graph.last_pooled().filter(|_| self.keep_map).map(Var::id);
-        let keep: Vec<ValueId> = [values.prediction, values.features].into_iter().chain(map).collect();
+        let keep: Vec<ValueId> = [values.prediction, values.features].into_iter().chain(map).chain(self.keep.iter().copied()).collect();
         let program = self.step(&graph, values.root, &keep, &hold).keep_gradients(map.as_slice()).plan()?;
         Ok(Plan { program, values, map })
     }
@@ -329,7 +340,7 @@ impl<'a> Setup<'a> {
     pub fn record(&self, graph: &Graph) -> Result<Usual, Error> {
         let [height, width] = self.size;
         let images = [self.batch, self.network.in_channels(), height, width];
-        graph.usual(images, self.loss, |g, x| self.network.record(g, x))
+        graph.usual(images, self.loss, |g, x| self.network.record(g, x, self.dropout))
     }
 
     /// The step, to be planned.

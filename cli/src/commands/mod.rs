@@ -15,3 +15,4 @@ pub mod plan;
 pub mod predict;
 pub mod profile;
 pub mod step;
+pub mod verify;

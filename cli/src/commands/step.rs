@@ -9,9 +9,14 @@ use crate::paths::refuse_same;
 use crate::setup::{Network, Plan, Setup, trains};
 use crate::weights::{self, Backbone};
 use clap::ValueEnum;
+use nunatak_core::program::Call;
 use nunatak_nn::files::state::{State, Values};
 use nunatak_nn::files::{Checkpoint, Dtype, Head, write_safetensors};
-use nunatak_nn::{CrossEntropyOptions, EntryId, Loss, Mode, Native, Optimizer, Program, Sgd, Threads, Trainer, Update, Usual};
+use nunatak_nn::step::{call_name, call_operation};
+use nunatak_nn::{
+    CrossEntropyOptions, EntryId, Event, Loss, Mode, Native, Optimizer, Program, Sgd, Threads, Trainer, Update, Usual, ValueId,
+};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -22,83 +27,92 @@ pub struct Args {
     /// resnet18, resnet34, resnet50, resnet101, resnet152, resnext50_32x4d, resnext101_32x8d, wide_resnet50_2,
     /// wide_resnet101_2, mobilenet_v2, mobilenet_v3_small, resnet8, a recipe in JSON, or a file with one
     #[arg(long, default_value = "resnet18")]
-    arch: String,
+    pub(super) arch: String,
     /// Classes; wins over a recipe's own
     #[arg(long)]
-    classes: Option<usize>,
+    pub(super) classes: Option<usize>,
     /// State dict (.pth, .safetensors or .nunatak); drawn from the seed where not given
     #[arg(long)]
-    weights: Option<PathBuf>,
+    pub(super) weights: Option<PathBuf>,
     /// Of weights with several state dicts: the keys that lead to the one that is meant, with dots between
     #[arg(long, value_name = "NAME", requires = "weights")]
-    key: Option<String>,
+    pub(super) key: Option<String>,
     /// Read what is frozen where it lies in the mapped .nunatak, and keep in memory only what is trained
     #[arg(long, requires = "weights")]
-    in_place: bool,
+    pub(super) in_place: bool,
     /// safetensors with `input` (f32, n x c x h x w) and `labels` (f32 [n, classes], or i64 [n] for cross-entropy)
     #[arg(long)]
-    input: PathBuf,
+    pub(super) input: PathBuf,
     /// What is made small
     #[arg(long, default_value = "sum")]
-    loss: LossArg,
+    pub(super) loss: LossArg,
     /// Statistics of the batch, or the running ones
     #[arg(long, default_value = "train")]
-    mode: ModeArg,
+    pub(super) mode: ModeArg,
     /// all, none (forward only), or names and prefixes of parameters with commas between
     #[arg(long, default_value = "all")]
-    trainable: String,
+    pub(super) trainable: String,
     /// Learning rate
     #[arg(long, default_value_t = 0.01, allow_negative_numbers = true)]
-    lr: f32,
+    pub(super) lr: f32,
     /// Momentum
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
-    momentum: f32,
+    pub(super) momentum: f32,
     /// Dampening of the momentum
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
-    dampening: f32,
+    pub(super) dampening: f32,
     /// Weight decay
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
-    weight_decay: f32,
+    pub(super) weight_decay: f32,
     /// Nesterov's momentum
     #[arg(long)]
-    nesterov: bool,
+    pub(super) nesterov: bool,
     /// Make the loss large instead
     #[arg(long)]
-    maximize: bool,
+    pub(super) maximize: bool,
+    /// Drop nothing in train mode: other frameworks draw other numbers
+    #[arg(long)]
+    pub(super) no_dropout: bool,
+    /// Also write the features, and as forward.NAME what these layers gave in the first step: names with commas between, or
+    /// all that have parameters
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", conflicts_with = "micro_batch")]
+    pub(super) layers: Vec<String>,
     /// Compute every operation in a pass of its own
     #[arg(long)]
-    no_fuse: bool,
+    pub(super) no_fuse: bool,
     /// Number of steps
     #[arg(long, default_value_t = 1)]
-    steps: usize,
+    pub(super) steps: usize,
     #[command(flatten)]
-    compute: Compute,
+    pub(super) compute: Compute,
     /// Algorithm of the convolutions: a name, or pass=name with commas between
     #[arg(long)]
-    algorithm: Option<String>,
+    pub(super) algorithm: Option<String>,
     /// When parameters are updated; the bits are the same [default: after]
     #[arg(long, value_enum, conflicts_with = "micro_batch")]
-    update: Option<UpdateArg>,
+    pub(super) update: Option<UpdateArg>,
     /// Compute so many images at a time, and add up the gradients of the whole batch: PyTorch's loop that weighs each
     /// part's loss by its share and calls backward. Batchnorm sees the parts
     #[arg(long, value_name = "IMAGES", value_parser = clap::value_parser!(u32).range(1..))]
-    micro_batch: Option<u32>,
+    pub(super) micro_batch: Option<u32>,
     /// Where gradients of micro-batches are added up [default: gradient]
     #[arg(long, value_enum, requires = "micro_batch")]
-    accumulate: Option<Accumulate>,
+    pub(super) accumulate: Option<Accumulate>,
     /// Memory or speed
     #[arg(long, value_enum, default_value_t)]
-    memory: MemoryArg,
+    pub(super) memory: MemoryArg,
     /// Seed of the weights
     #[arg(long, default_value_t = 0)]
-    seed: u64,
+    pub(super) seed: u64,
     /// safetensors for prediction, grad.*, loss, state.*, momentum.*
     #[arg(long)]
-    out: PathBuf,
+    pub(super) out: PathBuf,
 }
 
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-enum LossArg {
+/// What is made small.
+#[derive(ValueEnum, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum LossArg {
     /// (prediction − labels).sum()
     Sum,
     /// The mean of (prediction − labels)²
@@ -107,8 +121,10 @@ enum LossArg {
     CrossEntropy,
 }
 
-#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-enum ModeArg {
+/// What normalisations normalise with.
+#[derive(ValueEnum, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ModeArg {
     /// Statistics of the batch
     Train,
     /// Running statistics
@@ -134,20 +150,29 @@ struct Batch {
 /// # Errors
 /// [`Failure`]; nothing is written then.
 pub fn run(args: &Args) -> Result<(), Failure> {
+    let weights = args.weights.iter().map(|path| ("--weights", path.clone()));
+    refuse_same(&[("--out", args.out.clone())], &weights.chain([("--input", args.input.clone())]).collect::<Vec<_>>())?;
+    let out = compute(args)?;
+    write_safetensors(&args.out, &out.views(), &BTreeMap::new()).map_err(|e| Failure::with(args.out.display(), e))
+}
+
+/// Computes the steps: everything that is written out, in the order of computing.
+///
+/// # Errors
+/// [`Failure`].
+pub(super) fn compute(args: &Args) -> Result<State, Failure> {
     let network = args::network(&args.arch, args.classes)?;
     args::check_trainable(&args.trainable, &network)?;
     let optimizer = optimizer(args)?;
     if args.steps == 0 {
         return Err(Failure::usage("--steps 0: expected at least 1"));
     }
-    let weights = args.weights.iter().map(|path| ("--weights", path.clone()));
-    refuse_same(&[("--out", args.out.clone())], &weights.chain([("--input", args.input.clone())]).collect::<Vec<_>>())?;
     let batch = read_batch(args, &network)?;
     let [n, _, height, width] = batch.shape;
     let (at_once, classes) = (images_at_once(args, n)?, network.classes());
     let file = args.weights.as_deref().filter(|_| args.in_place).map(Backbone::open).transpose()?;
     let lent = file.as_ref().map(Backbone::native).transpose()?;
-    let setup = Setup {
+    let mut setup = Setup {
         size: [height, width],
         mode: if args.mode == ModeArg::Train { Mode::Train } else { Mode::Eval },
         trainable: args.trainable.clone(),
@@ -159,8 +184,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         fuse: !args.no_fuse,
         algorithms: args::algorithms(args.algorithm.as_deref())?,
         in_place: lent,
+        dropout: !args.no_dropout,
         ..Setup::inference(network, at_once, height)
     };
+    let layers = layers(&setup, &args.layers)?;
+    setup.keep = layers.iter().map(|layer| layer.value).collect();
     let Plan { program, values, .. } = setup.plan().map_err(|e| Failure::with(args.input.display(), e))?;
     args::report_refused(&program, &setup.algorithms);
     let threads = args.compute.start_threads()?;
@@ -179,11 +207,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         copy.backward()?;
         push_gradients(&copy, &mut out)?;
     }
-    let mut steps = Steps { args, trainer, values, batch, classes, at_once, optimizer, trains };
+    let mut steps = Steps { args, trainer, values, batch, classes, at_once, optimizer, trains, layers };
     let losses = (0..args.steps).map(|step| steps.step(step == 0, &mut out)).collect::<Result<Vec<_>, _>>()?;
     out.tensors.push(("loss".into(), vec![losses.len()], Values::F32(losses)));
     push_state(&steps.trainer, &mut out)?;
-    write_safetensors(&args.out, &out.views(), &BTreeMap::new()).map_err(|e| Failure::with(args.out.display(), e))
+    Ok(out)
 }
 
 /// Images that are computed at a time, of a batch of `n`.
@@ -218,6 +246,7 @@ struct Steps<'a, 'm> {
     at_once: usize,
     optimizer: Optimizer<'static>,
     trains: bool,
+    layers: Vec<Layer>,
 }
 
 impl Steps<'_, '_> {
@@ -233,6 +262,7 @@ impl Steps<'_, '_> {
             let share = self.batch.share(part.clone(), self.args.loss);
             loss += share * forward(&mut self.trainer, &self.values, &self.batch, part, &self.args.input)?;
             if first {
+                push_layers(&self.trainer, &self.values, &self.layers, out)?;
                 let len = predictions.len();
                 predictions.resize(len + self.at_once * self.classes, 0.0);
                 self.trainer.value(self.values.prediction, &mut predictions[len..])?;
@@ -295,6 +325,53 @@ fn loss(loss: LossArg, labels: &Labels) -> Loss {
         (LossArg::CrossEntropy, Labels::Classes(_)) => Loss::CrossEntropy(CrossEntropyOptions::default()),
         (LossArg::CrossEntropy, Labels::Numbers(_)) => Loss::CrossEntropyProbabilities(CrossEntropyOptions::default()),
     }
+}
+
+/// A layer whose output is written.
+struct Layer {
+    name: String,
+    value: ValueId,
+    /// Whether PyTorch's output has two dimensions.
+    flat: bool,
+}
+
+/// The layers of these names, in the order of computing; `all` are those with parameters.
+fn layers(setup: &Setup, names: &[String]) -> Result<Vec<Layer>, Failure> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    // In a fused program a layer has no output of its own.
+    let program = Setup { fuse: false, ..setup.clone() }.plan()?.program;
+    let layer = |call: Call| {
+        let (value, event) = (ValueId(call.node()), Event::Forward(ValueId(call.node())));
+        Layer { name: call_name(&program, event).to_string(), value, flat: call_operation(&program, event) == "linear" }
+    };
+    let mut known: Vec<Layer> = program.forward().filter(|call| call.entry_count() > 0).map(layer).collect();
+    if names == ["all"] {
+        return Ok(known);
+    }
+    if let Some(name) = names.iter().find(|name| known.iter().all(|layer| layer.name != **name)) {
+        let known: Vec<&str> = known.iter().map(|layer| layer.name.as_str()).collect();
+        return Err(Failure::usage(format_args!("--layers: there is no layer {name:?}; known: {}", known.join(", "))));
+    }
+    known.retain(|layer| names.contains(&layer.name));
+    Ok(known)
+}
+
+/// What the layers gave, and the features; nothing where no layers are asked for.
+fn push_layers(trainer: &Trainer, values: &Usual, layers: &[Layer], out: &mut State) -> Result<(), Failure> {
+    let mut push = |name: String, value: ValueId, flat: bool| -> Result<(), Failure> {
+        let Some((_, record)) = trainer.program().value_of_node(value.0) else { return Ok(()) };
+        let shape = record.shape();
+        let mut data = vec![0.0; shape.iter().product()];
+        trainer.value(value, &mut data)?;
+        out.tensors.push((name, shape[..if flat { 2 } else { 4 }].to_vec(), Values::F32(data)));
+        Ok(())
+    };
+    for layer in layers {
+        push(format!("forward.{}", layer.name), layer.value, layer.flat)?;
+    }
+    if layers.is_empty() { Ok(()) } else { push("features".into(), values.features, true) }
 }
 
 /// The state dict and the momenta after the last step.

@@ -20,3 +20,4 @@ mod report;
 mod running;
 mod shell;
 mod step;
+mod verify;
