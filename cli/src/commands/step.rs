@@ -351,8 +351,8 @@ fn layers(setup: &Setup, names: &[String]) -> Result<Vec<Layer>, Failure> {
         return Ok(known);
     }
     if let Some(name) = names.iter().find(|name| known.iter().all(|layer| layer.name != **name)) {
-        let known: Vec<&str> = known.iter().map(|layer| layer.name.as_str()).collect();
-        return Err(Failure::usage(format_args!("--layers: there is no layer {name:?}; known: {}", known.join(", "))));
+        let known: Vec<&str> = known.iter().take(10).map(|layer| layer.name.as_str()).collect();
+        return Err(Failure::usage(format_args!("--layers: there is no layer {name:?}; they begin with {}", known.join(", "))));
     }
     known.retain(|layer| names.contains(&layer.name));
     Ok(known)
@@ -405,6 +405,11 @@ fn prepare<'m>(
         Some(path) => {
             let bytes = weights::read(path)?;
             let file = weights::parse(path, &bytes, args.key.as_deref())?;
+            // Of a trace, which holds the batch too, nothing is assumed.
+            if *path == args.input {
+                trainer.load(&file, Head::Load).map_err(|e| Failure::with(path.display(), e))?;
+                return Ok(trainer);
+            }
             weights::load(&mut trainer, path, &file, Head::Load)?;
         }
     }

@@ -29,7 +29,8 @@ PyTorch writes the trace:
 A tensor is within tolerance where its largest difference, as a share of the largest number that PyTorch has there, is at
 most 5e-5 or four times what the script measured, whichever is more: for the first forward how far PyTorch's float32 is from
 its float64, for all else how far float32 and disturbed float64 runs are. In a trace without these measurements 5e-5 is the
-tolerance of the first forward, and 1e-2 that of all else. Counters must be equal.
+tolerance of the first forward, and 1e-2 that of all else. Counters must be equal. What is 0 but for rounding (less than 1e-10
+of the largest number of its kind: forward, grad, state or momentum) is measured by that number instead of its own.
 
 Exit code 0: every tensor is within tolerance. 1: one is not, or the trace can't be used.")]
 pub struct Args {
@@ -113,13 +114,24 @@ fn print_table(rows: &[Row]) -> Result<(), Failure> {
 fn verdict(rows: &[Row]) -> String {
     if let Some(row) = rows.iter().find(|row| !row.ok()) {
         return format!(
-            "first difference: {}, number {}: {:e} here, {:e} in PyTorch; that is {:.1e} of the tensor's largest number, tolerance {:.1e}",
-            row.name, row.at, row.here, row.there, row.share, row.tolerance
+            "first difference: {}, number {}: {} here, {} in PyTorch; that is {:.1e} of the tensor's largest number, tolerance {:.1e}",
+            row.name,
+            row.at,
+            number(row.here),
+            number(row.there),
+            row.share,
+            row.tolerance
         );
     }
     let farthest = rows.iter().max_by(|a, b| a.share.total_cmp(&b.share));
     let farthest = farthest.map_or(String::new(), |row| format!(" (farthest: {}, {:.1e} of its largest number)", row.name, row.share));
     format!("all {} tensors within tolerance{farthest}", rows.len())
+}
+
+/// A number with as many digits as tell it from its neighbours.
+fn number(number: f64) -> String {
+    let single = number as f32;
+    if f64::from(single) == number { format!("{single:e}") } else { format!("{number:e}") }
 }
 
 fn print_json(trace: &Trace, rows: &[Row]) -> Result<(), Failure> {

@@ -52,9 +52,9 @@ struct Settings {
     maximize: bool,
     #[serde(default = "all")]
     trainable: String,
-    /// Whether it computed in float64; told for people, as is `torch`.
-    #[serde(default, rename = "double")]
-    _double: bool,
+    /// Whether it computed in float64.
+    #[serde(default)]
+    double: bool,
     /// How far PyTorch's float32 is from its float64 in the first forward.
     first: Option<f64>,
     /// How far float32 and disturbed runs are from it in all else.
@@ -141,6 +141,11 @@ impl<'f> Trace<'f> {
     pub(super) fn tolerances(&self, asked: Option<f64>) -> Tolerances {
         let of = |measured: Option<f64>, instead: f64| asked.unwrap_or(measured.map_or(instead, |far| LEAST.max(4.0 * far)));
         Tolerances { first: of(self.settings.first, LEAST), rest: of(self.settings.rest, UNMEASURED) }
+    }
+
+    /// The share of the largest number of a kind below which a tensor is 0 but for rounding.
+    pub(super) fn zero(&self) -> f64 {
+        if self.settings.double { 1e-10 } else { 1e-5 }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Entry<'f>> {
