@@ -213,7 +213,7 @@ fn traces_that_cannot_be_used_are_refused() {
         ("cross-entropy", "hinge", "hinge"),
         ("\"train\"", "\"test\"", "unknown variant `test`"),
         ("\"steps\":2", "\"steps\":3", "`loss` has the shape [2], expected [3]"),
-        ("\"steps\":2", "\"steps\":-1", "steps"),
+        ("\"steps\":2", "\"steps\":-1", "expected usize"),
         ("\"lr\":0.01", "\"lr\":\"fast\"", "expected f32"),
         ("\"lr\":0.01,", "", "missing field `lr`"),
         ("\"momentum\":0.9", "\"momentum\":-2", "momentum"),
