@@ -252,8 +252,8 @@ impl Conv2d {
     /// | 3x3, stride 1, at least 16 channels in and out, output planes of at least 4 x 4, 80 output pixels, for the weight's gradient 48 | all | `winograd4` |
     /// | the same with 32 output pixels | all | `winograd2` |
     /// | 3x3, stride 2, padding 1, at least 16 channels in and out, 16 output tiles of 3 x 3, for the input's gradient 8 | all | `polyphase` |
-    /// | 1x1, stride 1, at least 512 pixels, at most 262144 weights | forward, the input's gradient | `rows` |
-    /// | 1x1, stride 1, at least 4096 pixels, at most 65536 weights | the weight's gradient | `rows` |
+    /// | 1x1, stride 1, at least 192 pixels, at most 1048576 weights | forward, the input's gradient | `rows` |
+    /// | 1x1, stride 1, at least 768 pixels, at most 262144 weights | the weight's gradient | `rows` |
     /// | any | both gradients | `direct` |
     /// | any | all | `gemm` |
     ///

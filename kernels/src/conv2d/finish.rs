@@ -133,6 +133,20 @@ impl Finish<'_> {
         }
     }
 
+    /// Normalises some rows of a tile from inside a task, while they are in the first-level cache. [`Finish::behind`] says
+    /// what is left for the whole tile.
+    #[inline(always)]
+    pub(super) fn rows<I: Isa>(&self, isa: I, mut rows: Tile) {
+        if let Finish::Normalise(with) = self {
+            NormaliseTask { with, tile: &mut rows, kept: None }.run(isa);
+        }
+    }
+
+    /// What is left where [`Finish::rows`] was called for all rows.
+    pub(super) fn behind(self) -> Self {
+        if let Finish::Normalise(_) = self { Finish::None } else { self }
+    }
+
     /// Finishes all of y in a pass of its own, after an algorithm that has no tiles.
     pub(crate) fn whole(&self, cpu: &Cpu, conv: &Conv2d, y: &mut [f32]) {
         if let Finish::None = self {
@@ -202,22 +216,6 @@ impl Conv2d {
         self.forward(cpu, algorithm, Forward { x, w, y: &mut *y, add: false, finish: by_tiles, scratch });
         whole.whole(cpu, self, y);
         partial.merge(cpu.level, moments);
-    }
-}
-
-impl Finish<'_> {
-    /// Normalises some rows of a tile from inside a task, while they are in the first-level cache. [`Finish::behind`] says
-    /// what is left for the whole tile.
-    #[inline(always)]
-    pub(super) fn rows<I: Isa>(&self, isa: I, mut rows: Tile) {
-        if let Finish::Normalise(with) = self {
-            NormaliseTask { with, tile: &mut rows, kept: None }.run(isa);
-        }
-    }
-
-    /// What is left where [`Finish::rows`] was called for all rows.
-    pub(super) fn behind(self) -> Self {
-        if let Finish::Normalise(_) = self { Finish::None } else { self }
     }
 }
 

@@ -17,6 +17,9 @@ use crate::weights::WeightLayout;
 
 /// Rows that are copied at a time, at most.
 const RUN: usize = 128;
+/// Rows of which one group of channels after the other is copied: so many that a group's copies lie side by side, so few
+/// that all their channels stay in the first-level cache.
+const LINES: usize = 4;
 /// Ranges of rows: at most, and where their gradients would take more than [`SUMS`] numbers.
 const RANGES: [usize; 2] = [16, 8];
 /// Numbers that the ranges' gradients may take.
@@ -26,7 +29,6 @@ const ROWS: usize = 192;
 /// The fewest ranges, and the most weights, for which it pays.
 const RANGES_LEAST: usize = 4;
 const WEIGHTS: usize = 256 << 10;
-
 /// Parts of the sum over all ranges.
 const TOTALS: usize = 16;
 
@@ -167,9 +169,6 @@ struct Place {
     /// Whether the range's sum holds that of earlier runs.
     again: bool,
 }
-
-/// Rows that are copied together: their parts of a group are whole pages' neighbours.
-const LINES: usize = 4;
 
 /// Copies rows of `channels` into groups of `width`, `[channels / width][RUN][width]`, from row `first` on; zeros stand
 /// beyond the last channel.
