@@ -48,6 +48,8 @@ pub enum nunatak_call {
     NUNATAK_CALL_BACKWARD_STEP = 5,
     /// The gradient of a parameter is added to its momentum.
     NUNATAK_CALL_SUM = 6,
+    /// An operation's result, computed again in the backward walk because it was not kept.
+    NUNATAK_CALL_FORWARD_AGAIN = 7,
 }
 
 type Progress = extern "C" fn(*mut c_void, usize, usize) -> c_int;
@@ -100,6 +102,7 @@ fn numbers(event: Event) -> (nunatak_call, usize) {
     match event {
         Event::Input(v) => (nunatak_call::NUNATAK_CALL_INPUT, v.index()),
         Event::Forward(v) => (nunatak_call::NUNATAK_CALL_FORWARD, v.index()),
+        Event::Again(v) => (nunatak_call::NUNATAK_CALL_FORWARD_AGAIN, v.index()),
         Event::BackwardWeight(v) => (nunatak_call::NUNATAK_CALL_BACKWARD_WEIGHT, v.index()),
         Event::BackwardInput(v) => (nunatak_call::NUNATAK_CALL_BACKWARD_INPUT, v.index()),
         Event::BackwardStep(v) => (nunatak_call::NUNATAK_CALL_BACKWARD_STEP, v.index()),

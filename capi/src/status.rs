@@ -173,7 +173,7 @@ impl From<Error> for Failure {
             Error::NameTaken { .. } | Error::BadName { .. } | Error::Init { .. } | Error::Norm { .. } => NUNATAK_BAD_CONFIG,
             Error::Window { .. } | Error::LabelSmoothing { .. } | Error::Probability { .. } => NUNATAK_BAD_CONFIG,
             Error::OtherNetwork | Error::OtherGraph => NUNATAK_BAD_CONFIG,
-            Error::Region { .. } => NUNATAK_MEMORY_TOO_SMALL,
+            Error::Region { .. } | Error::Budget { .. } => NUNATAK_MEMORY_TOO_SMALL,
             Error::UnknownName { .. } => NUNATAK_UNKNOWN_NAME,
             Error::Program(_) | Error::Bundle(_) | Error::Misfit(_) => NUNATAK_BAD_PROGRAM,
             Error::OtherTarget(_) => NUNATAK_UNSUPPORTED,
@@ -241,6 +241,7 @@ impl From<Error> for Failure {
             Error::Core(nunatak_core::Error::ArenaTooSmall { needed, given }) | Error::Region { needed, given, .. } => {
                 failure.numbers(needed, given)
             }
+            Error::Budget { asked, least } => failure.numbers(least, asked),
             _ => failure,
         }
     }

@@ -66,6 +66,7 @@ fn writes(program: &Program, event: Event) -> usize {
         (Event::Sum(id) | Event::Update(id), _) => entry_len(program, id),
         (_, None) => 0,
         (Event::Forward(_), Some(call)) => call.y().len() + call.saved().len() + call.scratch().len(),
+        (Event::Again(_), Some(call)) => call.y().len() + call.scratch().len(),
         (Event::BackwardWeight(_), Some(call)) => trained(&call) + call.scratch().len(),
         (Event::BackwardInput(_), Some(call)) => gradients(&call) + call.scratch().len(),
         (Event::BackwardStep(_), Some(call)) => call.param(0).len() + gradients(&call) + call.scratch().len(),
@@ -83,7 +84,7 @@ pub fn traffic(program: &Program, event: Event) -> u64 {
         (Event::Sum(id), _) => 3 * entry_len(program, id),
         (Event::Update(id), _) => (if momentum { 5 } else { 3 }) * entry_len(program, id),
         (_, None) => 0,
-        (Event::Forward(_), Some(call)) => {
+        (Event::Forward(_) | Event::Again(_), Some(call)) => {
             let inputs: usize = (0..call.inputs()).map(|i| call.x(i).len()).sum();
             inputs + parameters(&call) + call.y().len() + call.saved().len()
         }

@@ -15,6 +15,7 @@ pub mod list;
 pub mod needs;
 pub mod plan;
 pub mod program;
+pub mod repeat;
 pub mod rng;
 pub mod shape;
 mod sort;

@@ -1,12 +1,15 @@
 //! From when to when each buffer of a step is in use.
 //!
 //! Time runs along the walk: forward at node i is time i; backward at node i is time
-//! L + 2·(L − 1 − i), and one later its parameters may be updated (L: the length of the tape).
+//! L + 2·(L − 1 − i), and one later its parameters may be updated (L: the length of the tape). Where values are
+//! computed again in the backward walk, each such computation has a time of its own, and what follows is later by
+//! as much (see [`crate::repeat`]).
 
 use crate::Error;
 use crate::arena::UNIT;
 use crate::list::List;
 use crate::needs::{Need, Needs};
+use crate::repeat::Repeats;
 use crate::tape::{EntryId, Operation, Tape, ValueId};
 
 /// What a buffer holds.
@@ -26,6 +29,10 @@ pub enum Kind {
     Addend(ValueId),
     /// A parameter's gradient.
     ParamGradient(EntryId),
+    /// The result of a node, computed again in the backward walk.
+    Again(ValueId),
+    /// Dead after that.
+    AgainScratch(ValueId),
 }
 
 impl Kind {
@@ -33,8 +40,8 @@ impl Kind {
     /// gradients for every tap and channel, a parameter's gradient once.
     pub(crate) const fn reuse(self) -> u64 {
         match self {
-            Kind::ForwardScratch(_) | Kind::BackwardScratch(_) => 2,
-            Kind::Value(_) | Kind::Gradient(_) | Kind::Saved(_) | Kind::Addend(_) => 1,
+            Kind::ForwardScratch(_) | Kind::BackwardScratch(_) | Kind::AgainScratch(_) => 2,
+            Kind::Value(_) | Kind::Gradient(_) | Kind::Saved(_) | Kind::Addend(_) | Kind::Again(_) => 1,
             Kind::ParamGradient(_) => 0,
         }
     }
@@ -96,6 +103,9 @@ pub struct Walk<'a, Op: Operation> {
     pub keep_gradients: &'a [ValueId],
     /// When parameters are updated.
     pub update: Update,
+    /// Values that are computed again where the backward walk reads them, instead of being kept. Inputs and kept
+    /// values among them are kept all the same.
+    pub again: &'a [ValueId],
 }
 
 pub(crate) const NONE: u32 = u32::MAX;
@@ -108,6 +118,8 @@ pub struct Slots<'s> {
     pub(crate) of: List<'s, SlotOf>,
     /// Of each entry: where its uses stand.
     pub(crate) uses: List<'s, Uses>,
+    /// What is computed again.
+    pub(crate) repeats: Repeats<'s>,
 }
 
 /// The slots of a value and of its gradient.
@@ -152,14 +164,6 @@ impl<Op: Operation> Walk<'_, Op> {
     fn len(&self) -> u32 {
         self.tape.nodes().len() as u32
     }
-    /// When backward at a node takes place.
-    fn backward(&self, v: ValueId) -> u32 {
-        self.len() + 2 * (self.len() - 1 - v.0)
-    }
-    /// After everything.
-    fn end(&self) -> u32 {
-        if self.needs.root().is_some() { 3 * self.len() } else { self.len() }
-    }
 }
 
 impl Slots<'_> {
@@ -172,6 +176,7 @@ impl Slots<'_> {
             return Err(Error::ListFull { capacity: u32::MAX as usize / 4 });
         }
         self.list.clear();
+        self.repeats.find(walk)?;
         self.of.refill(walk.tape.nodes().len(), SlotOf::NONE)?;
         self.uses.refill(walk.entries, Uses::NONE)?;
         self.last_reads(walk);
@@ -187,24 +192,65 @@ impl Slots<'_> {
         for v in walk.tape.values().rev() {
             self.backward(walk, v)?;
         }
+        if !self.repeats.is_empty() {
+            walk.tape.values().try_for_each(|v| self.again(walk, v))?;
+        }
         Ok(())
+    }
+
+    /// When backward at a node takes place.
+    fn backward_time<Op: Operation>(&self, walk: &Walk<Op>, v: ValueId) -> u32 {
+        self.repeats.at(v).map_or_else(|| walk.len() + 2 * (walk.len() - 1 - v.0), |node| node.backward)
+    }
+    /// After everything.
+    fn end_time<Op: Operation>(&self, walk: &Walk<Op>) -> u32 {
+        match walk.needs.root() {
+            Some(_) if !self.repeats.is_empty() => self.repeats.end(),
+            Some(_) => 3 * walk.len(),
+            None => walk.len(),
+        }
     }
 
     /// The last time at which each value is read.
     fn last_reads<Op: Operation>(&mut self, walk: &Walk<Op>) {
         for v in walk.tape.values() {
             let need = walk.needs.at(v);
-            let own = &mut self.of[v.index()].last;
-            *own = (*own).max(if need.backward() && need.reads.y { walk.backward(v) } else { v.0 });
+            let backward = self.backward_time(walk, v);
+            self.read(v, if need.backward() && need.reads.y { backward } else { v.0 });
             for (position, x) in walk.tape.inputs(v).iter().enumerate() {
-                let read = if need.backward() && need.reads.x >> position & 1 == 1 { walk.backward(v) } else { v.0 };
-                let last = &mut self.of[x.index()].last;
-                *last = (*last).max(read);
+                self.read(*x, v.0);
+                if need.backward() && need.reads.x >> position & 1 == 1 {
+                    self.read(*x, backward);
+                }
+                if let Some(again) = self.repeats.at(v).filter(|node| node.is_due()).map(|node| node.again) {
+                    self.read(*x, again);
+                }
             }
         }
+        let end = self.end_time(walk);
         for v in walk.keep {
-            self.of[v.index()].last = walk.end();
+            self.of[v.index()].last = end;
         }
+    }
+
+    /// A value is read at this time: in its first life, or in the one after it was computed again.
+    fn read(&mut self, v: ValueId, time: u32) {
+        let last = match self.repeats.nodes.get_mut(v.index()) {
+            Some(node) if node.is_due() && time > node.again => &mut node.last,
+            _ => &mut self.of[v.index()].last,
+        };
+        *last = (*last).max(time);
+    }
+
+    /// The buffers of a node that is computed again.
+    fn again<Op: Operation>(&mut self, walk: &Walk<Op>, v: ValueId) -> Result<(), Error> {
+        let Some(node) = self.repeats.at(v).copied().filter(|node| node.is_due()) else { return Ok(()) };
+        let value = self.push(Kind::Again(v), node.again, node.last, result_len(walk, v)?)?;
+        let scratch = walk.tape.node(v)?.op.forward_scratch_len(walk.context);
+        let scratch = self.push(Kind::AgainScratch(v), node.again, node.again, scratch)?;
+        let node = &mut self.repeats.nodes[v.index()];
+        (node.value, node.scratch) = (value, scratch);
+        Ok(())
     }
 
     /// The buffers that begin at a node's forward.
@@ -229,15 +275,10 @@ impl Slots<'_> {
             None if node.is_absorbed() => NONE,
             // Inputs are written before the walk begins.
             None if inputs.is_empty() => self.push(Kind::Value(v), 0, last, node.shape.len())?,
-            None => {
-                let len = match node.op.attached_len() {
-                    0 => node.shape.len(),
-                    attached => node.shape.len().next_multiple_of(UNIT) + attached,
-                };
-                self.push(Kind::Value(v), v.0, last, len)?
-            }
+            None => self.push(Kind::Value(v), v.0, last, result_len(walk, v)?)?,
         };
-        let saved_until = if need.backward() && need.reads.saved { walk.backward(v) } else { v.0 };
+        let saved_until = if need.backward() && need.reads.saved { self.backward_time(walk, v) } else { v.0 };
+        let saved_until = self.repeats.at(v).filter(|node| node.is_due()).map_or(saved_until, |node| saved_until.max(node.again));
         self.push(Kind::Saved(v), v.0, saved_until, node.op.saved_len(walk.context))?;
         self.push(Kind::ForwardScratch(v), v.0, v.0, node.op.forward_scratch_len(walk.context))?;
         Ok(())
@@ -254,7 +295,7 @@ impl Slots<'_> {
         if !need.backward() {
             return Ok(());
         }
-        let now = walk.backward(v);
+        let now = self.backward_time(walk, v);
         self.input_gradients(walk, v, &need)?;
         let weight = need.dw != [false; 2];
         let scratch = node.op.backward_scratch_len(walk.context, need.dx != 0, weight);
@@ -266,8 +307,8 @@ impl Slots<'_> {
                 continue;
             }
             let (begin, end) = match walk.update {
-                Update::After => (0, walk.end()),
-                Update::During | Update::Summed => (now, walk.backward(ValueId(uses.first)) + 1),
+                Update::After => (0, self.end_time(walk)),
+                Update::During | Update::Summed => (now, self.backward_time(walk, ValueId(uses.first)) + 1),
             };
             self.uses[id.index()].slot = self.push(Kind::ParamGradient(id), begin, end, (walk.entry_len)(id))?;
         }
@@ -276,12 +317,12 @@ impl Slots<'_> {
 
     /// Until when a value's gradient is in use.
     fn gradient_end<Op: Operation>(&self, walk: &Walk<Op>, v: ValueId) -> u32 {
-        if walk.keep_gradients.contains(&v) { walk.end() } else { walk.backward(v) }
+        if walk.keep_gradients.contains(&v) { self.end_time(walk) } else { self.backward_time(walk, v) }
     }
 
     fn input_gradients<Op: Operation>(&mut self, walk: &Walk<Op>, v: ValueId, need: &Need) -> Result<(), Error> {
         let (node, inputs) = (walk.tape.node(v)?, walk.tape.inputs(v));
-        let now = walk.backward(v);
+        let now = self.backward_time(walk, v);
         // Whether the gradient of the result can still be written over.
         let mut free = !walk.keep_gradients.contains(&v);
         // One buffer serves the inputs whose gradient can't be added to, one after the other.
@@ -323,6 +364,15 @@ impl Slots<'_> {
         // The sum only grows when a buffer begins.
         self.list.iter().map(|s| (s.begin, at(s.begin))).max_by_key(|&(time, sum)| (sum, core::cmp::Reverse(time))).unwrap_or((0, 0))
     }
+}
+
+/// Numbers of a node's result, with what is attached behind it.
+fn result_len<Op: Operation>(walk: &Walk<Op>, v: ValueId) -> Result<usize, Error> {
+    let node = walk.tape.node(v)?;
+    Ok(match node.op.attached_len() {
+        0 => node.shape.len(),
+        attached => node.shape.len().next_multiple_of(UNIT) + attached,
+    })
 }
 
 /// The parameters whose gradient is computed at a node.

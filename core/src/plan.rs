@@ -11,6 +11,7 @@ use crate::Error;
 use crate::arena::{ALIGN, MOST_NUMBERS, UNIT};
 use crate::lifetime::{Kind, NONE, Slot, SlotOf, Slots, Uses, Walk};
 use crate::list::List;
+use crate::repeat::{Repeat, Repeats};
 use crate::sort::sort_by_key;
 use crate::tape::{EntryId, Operation, ValueId};
 use core::ops::Range;
@@ -30,6 +31,12 @@ impl Span {
     pub const fn range(self) -> Range<usize> {
         let start = self.unit as usize * UNIT;
         start..start + self.len as usize
+    }
+}
+
+impl Slot {
+    fn span(&self) -> Span {
+        Span { unit: self.offset, len: self.units * UNIT as u32 }
     }
 }
 
@@ -90,6 +97,8 @@ pub struct PlanRoom<'s> {
     pub slots: &'s mut [Slot],
     /// As many as `slots`, each.
     pub orders: [&'s mut [u32]; 3],
+    /// One for each node, where values are computed again; else none.
+    pub repeats: &'s mut [Repeat],
 }
 
 #[cfg(feature = "std")]
@@ -99,7 +108,7 @@ impl Plan<'static> {
         Plan {
             nodes: List::new(),
             entries: List::new(),
-            slots: Slots { list: List::new(), of: List::new(), uses: List::new() },
+            slots: Slots { list: List::new(), of: List::new(), uses: List::new(), repeats: Repeats::of(List::new()) },
             queue: List::new(),
             best: List::new(),
             placed: List::new(),
@@ -124,7 +133,12 @@ impl<'s> Plan<'s> {
         Plan {
             nodes: List::lent(room.nodes),
             entries: List::lent(room.entries),
-            slots: Slots { list: List::lent(room.slots), of: List::lent(room.slot_of), uses: List::lent(room.uses) },
+            slots: Slots {
+                list: List::lent(room.slots),
+                of: List::lent(room.slot_of),
+                uses: List::lent(room.uses),
+                repeats: Repeats::of(List::lent(room.repeats)),
+            },
             queue: List::lent(queue),
             best: List::lent(best),
             placed: List::lent(placed),
@@ -140,8 +154,7 @@ impl<'s> Plan<'s> {
     /// # Errors
     /// [`Error::ListFull`], [`Error::TooLarge`]; [`Error::RegionFull`] where a buffer finds no place.
     pub fn make<Op: Operation>(&mut self, walk: &Walk<Op>, regions: &[Range<u32>]) -> Result<(), Error> {
-        self.slots.find(walk)?;
-        (self.peak, self.live_units) = self.slots.peak();
+        self.find(walk)?;
         self.units = if regions.is_empty() { self.place()? } else { self.place_in(regions)? };
         if self.units as usize > MOST_NUMBERS / UNIT {
             return Err(TOO_LARGE);
@@ -158,6 +171,7 @@ impl<'s> Plan<'s> {
                 Kind::Addend(v) => self.nodes[v.index()].addend = whole,
                 Kind::ParamGradient(p) => self.entries[p.index()] = Span { len: len_of((walk.entry_len)(p))?, ..whole },
                 Kind::Value(_) | Kind::Gradient(_) => {} // below: a slot may serve several values
+                Kind::Again(_) | Kind::AgainScratch(_) => {} // their places are the slots'
             }
         }
         for v in walk.tape.values() {
@@ -169,6 +183,16 @@ impl<'s> Plan<'s> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Finds the buffers of a walk, and the busiest time, without giving them places.
+    ///
+    /// # Errors
+    /// [`Error::ListFull`], [`Error::TooLarge`].
+    pub fn find<Op: Operation>(&mut self, walk: &Walk<Op>) -> Result<(), Error> {
+        self.slots.find(walk)?;
+        (self.peak, self.live_units) = self.slots.peak();
         Ok(())
     }
 
@@ -188,6 +212,39 @@ impl<'s> Plan<'s> {
     /// The busiest time, as [`crate::lifetime`] counts.
     pub fn peak(&self) -> u32 {
         self.peak
+    }
+    /// What is done at the busiest time: a node, and whether it is its backward (or something before that).
+    pub fn busiest(&self) -> (ValueId, bool) {
+        let len = self.slots.of.len() as u32;
+        if self.peak < len {
+            return (ValueId(self.peak), false);
+        }
+        let node = match self.slots.repeats.nodes.iter().position(|node| self.peak > node.backward + 1) {
+            // Backward of the nodes before is later.
+            Some(done) => (done as u32).saturating_sub(1),
+            None if !self.slots.repeats.is_empty() => len - 1,
+            None => len - 1 - (self.peak.min(3 * len - 1) - len) / 2,
+        };
+        (ValueId(node), true)
+    }
+    /// The buffer of a value's first life, if it has one: it may serve other values too.
+    ///
+    /// # Panics
+    /// If the plan is of a tape without this value.
+    pub fn slot_of(&self, v: ValueId) -> Option<&Slot> {
+        self.slots.list.get(self.slots.of[v.index()].value as usize)
+    }
+    /// The values that are computed again just before the backward of a node, in their order.
+    pub fn again_before(&self, v: ValueId) -> impl Iterator<Item = ValueId> + '_ {
+        let nodes = self.slots.repeats.nodes.iter().enumerate();
+        nodes.filter(move |(_, node)| node.is_due() && node.before == v.0).map(|(u, _)| ValueId(u as u32))
+    }
+    /// Where a value lies after it was computed again, and the scratch of that; none where it is kept. `len` is the
+    /// value's numbers.
+    pub fn again(&self, v: ValueId, len: usize) -> Option<[Span; 2]> {
+        let node = self.slots.repeats.at(v).filter(|node| node.is_due())?;
+        let span = |slot: u32| self.slots.list.get(slot as usize).map_or(Span::default(), |slot| slot.span());
+        Some([Span { len: len as u32, ..span(node.value) }, span(node.scratch)])
     }
     /// The buffers.
     pub fn slots(&self) -> &[Slot] {

@@ -64,7 +64,8 @@
 //! of the result, what forward saves, scratch, and what is attached behind a result; a backward call then
 //! has the place of the result's gradient, and for each input two: where its gradient is written, whose
 //! region word has the flags [`DX_WANTED`] and [`DX_ADDS`], and where it is added to afterwards if the
-//! operation can't add. The operation's own numbers fill the rest.
+//! operation can't add. The operation's own numbers fill the rest. Bit 5 of the flags of a call among the backward ones
+//! says that it is a forward call, made again: it has a forward call's words.
 //!
 //! **The lasting state**: counts of batches (8 bytes each, in the order of the entries that count), then how
 //! many forward passes there were in train mode (8 bytes: what a dropout draws by), then a byte for each entry (bit 0: it has a gradient, bit 1: it has a momentum, others are the executor's), then a byte for each value
@@ -385,7 +386,7 @@ impl<'p> Program<'p> {
     pub fn forward(&self) -> Walk<'_> {
         Walk { program: self.as_lent(), at: self.size(32), end: self.size(32) + self.size(33), backward: false }
     }
-    /// The calls of the backward walk, in order.
+    /// The calls of the backward walk, in order, with the forward calls that are made again among them.
     pub fn backward(&self) -> Walk<'_> {
         Walk { program: self.as_lent(), at: self.size(34), end: self.size(34) + self.size(35), backward: true }
     }

@@ -92,6 +92,7 @@ fn program(of: Shape) -> Vec<u8> {
         entries: &[0, 1, 3],
         places: [out, from, place(dw, 1), Place::default()],
         backward: None,
+        again: false,
     };
     let (mut bytes, mut text) = (List::new(), List::new());
     let mut out = Writer::new(&mut bytes, &mut text).expect("memory");

@@ -33,8 +33,8 @@ use crate::bounds::{aligned, product, room};
 use crate::lanes::{as_f64, sqrt};
 use crate::parallel::Chunks;
 pub use calls::{
-    BackwardInput, BackwardInputRunning, BackwardSums, BackwardSumsMasking, BackwardSumsRunning, BackwardSumsRunningMasking, ForwardBatch,
-    ForwardRunning, Moving, Running,
+    BackwardInput, BackwardInputRunning, BackwardSums, BackwardSumsMasking, BackwardSumsRunning, BackwardSumsRunningMasking, ForwardAgain,
+    ForwardBatch, ForwardRunning, Moving, Running,
 };
 use fused::Then;
 use pass::{InputBatch, InputRunning, RowsTask};

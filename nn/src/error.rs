@@ -30,6 +30,13 @@ pub enum Error {
         /// Bytes that would do for what finds no place.
         needed: usize,
     },
+    /// No choice of values to be computed again was found that fits.
+    Budget {
+        /// Bytes that the block may take.
+        asked: usize,
+        /// Bytes that the smallest takes that was found.
+        least: usize,
+    },
     /// Nothing has this name or prefix.
     UnknownName {
         /// The name that was asked for.
@@ -250,6 +257,11 @@ impl fmt::Display for Error {
             Error::Core(e) => e.fmt(f),
             Error::Recipe(what) => write!(f, "no network: {what}"),
             Error::Threads { count } => write!(f, "the system gives no {count} threads; ask for 1 to do without"),
+            Error::Budget { asked, least } => write!(
+                f,
+                "the step takes {least} bytes at least, {asked} were asked for; fewer or smaller images, or fewer trained parameters, \
+                 take less"
+            ),
             Error::Region { name, given, needed } => {
                 write!(f, "region `{name}` has {given} bytes, {needed} would do for what finds no place in any region")
             }

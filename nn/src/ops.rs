@@ -114,6 +114,9 @@ pub(crate) trait Facts {
     fn choose(&mut self, choice: &Choice, shape: Shape) -> Result<Chosen, crate::Error>;
     /// Is told whether a backward pass of it exists.
     fn backward_is(&mut self, exists: bool);
+    /// Is told that its result is computed a second time, in the backward walk, where nothing but the result may change.
+    /// Whether it can.
+    fn repeat(&mut self) -> bool;
     /// What it reads of the state dict.
     fn entries(&self) -> Entries;
     /// See [`Operation::backward_input_reads`].

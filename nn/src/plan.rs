@@ -21,6 +21,8 @@ mod lasting;
 mod regions;
 mod storage;
 mod target;
+#[cfg(feature = "std")]
+mod within;
 mod workspace;
 
 #[cfg(feature = "std")]
@@ -28,17 +30,20 @@ pub use bundled::bundle;
 pub use regions::Region;
 pub use storage::{Room, Storage};
 pub use target::Target;
+#[cfg(feature = "std")]
+pub use within::Within;
 pub use workspace::{Workspace, WorkspaceRoom};
 
 use crate::Error;
 use crate::files::Native;
-use crate::ops::{Choice, Context};
-use crate::record::{Graph, Var};
+use crate::ops::{Choice, Context, Op};
+use crate::record::{Graph, Recording, Var};
 use crate::select::{self, Asked, Mode, NormPolicy, Select};
 #[cfg(feature = "std")]
 use crate::step::Trainer;
 use nunatak_core::Update;
 use nunatak_core::lifetime::Walk;
+use nunatak_core::plan::Plan;
 use nunatak_core::program::Program;
 use nunatak_core::tape::{EntryId, ValueId};
 use nunatak_kernels::{Algorithm, InstructionSet, Memory, Pass};
@@ -69,6 +74,7 @@ pub struct Step<'a, 's> {
     regions: &'a [Region<'a>],
     momentum_room: Option<&'a dyn Fn(&str) -> bool>,
     state_room: usize,
+    again: &'a [ValueId],
 }
 
 impl core::fmt::Debug for Step<'_, '_> {
@@ -99,6 +105,7 @@ impl<'a, 's> Step<'a, 's> {
             regions: &[],
             momentum_room: None,
             state_room: 0,
+            again: &[],
         }
     }
     /// Walks back from this value: the loss, or what a gradient is fed into.
@@ -214,6 +221,14 @@ impl<'a, 's> Step<'a, 's> {
         self
     }
 
+    /// Computes these values again where the backward walk reads them, instead of keeping them since the forward walk:
+    /// less memory, more time, the same bits. Inputs, kept values, what is inside a fused step and what can't be
+    /// computed again without other effects are kept all the same. [`Step::within`] chooses such values.
+    pub fn again(mut self, values: &'a [ValueId]) -> Self {
+        self.again = values;
+        self
+    }
+
     /// Plans the step.
     ///
     /// # Errors
@@ -287,48 +302,68 @@ impl<'a, 's> Step<'a, 's> {
     /// block.
     fn make(&self, workspace: &mut Workspace) -> Result<usize, Error> {
         self.graph.with(|recording| {
-            self.trainable.check(recording)?;
-            let trainable = |id: EntryId| self.trainable.selects(recording, id);
-            let Workspace { tape, needs, plan, kept, bytes, text, homes } = workspace;
-            tape.copy_from(&recording.tape)?;
-            kept.clear();
-            kept.extend(self.root.into_iter().chain(self.keep.iter().copied()))?;
-            let context = Context { threads: self.target.threads, memory: self.target.memory };
-            let asked = Asked {
-                root: self.root,
-                keep: kept,
-                keep_gradients: self.keep_gradients,
-                choice: Choice {
-                    train: self.mode == Mode::Train,
-                    fixed_norms: self.norm_policy == NormPolicy::Fixed,
-                    trainable: &trainable,
-                    context,
-                    algorithms: self.algorithms,
-                    gemm_only: self.target.gemm_only,
-                },
-                fuse: self.fuse,
-            };
-            select::select(tape, needs, &asked)?;
-            let entry_len = |id: EntryId| recording.entries[id.index()].len();
+            let lasting = self.select(recording, workspace)?;
             let regions = Regions::new(self.regions)?;
-            let state = encode::state_len(self, recording, tape, kept);
-            let lasting = self.homes(recording, tape, &trainable, (&regions, state), homes)?;
-            let walk = Walk {
-                tape,
-                needs,
-                context: &context,
-                entry_len: &entry_len,
-                entries: recording.entries.len(),
-                keep: kept,
-                keep_gradients: self.keep_gradients,
-                update: self.update,
-            };
-            plan.make(&walk, &regions.passing(lasting.end)[..regions.len()]).map_err(|e| regions.named(e))?;
+            self.walk(recording, workspace, |walk, plan| {
+                plan.make(walk, &regions.passing(lasting.end)[..regions.len()]).map_err(|e| regions.named(e))
+            })?;
+            let Workspace { tape, needs, plan, kept, bytes, text, homes, .. } = workspace;
+            let trainable = |id: EntryId| self.trainable.selects(recording, id);
             let planned =
                 encode::Planned { step: self, recording, tape, needs, plan, kept, homes, lasting, regions, trainable: &trainable };
             encode::encode(&planned, bytes, text)
         })?;
         Ok(Program::check(&workspace.bytes)?.block_len())
+    }
+
+    /// Finds what the step computes, and a place for what lasts.
+    fn select(&self, recording: &Recording, workspace: &mut Workspace) -> Result<lasting::Lasting, Error> {
+        self.trainable.check(recording)?;
+        let trainable = |id: EntryId| self.trainable.selects(recording, id);
+        let Workspace { tape, needs, kept, again, homes, .. } = workspace;
+        tape.copy_from(&recording.tape)?;
+        kept.clear();
+        kept.extend(self.root.into_iter().chain(self.keep.iter().copied()))?;
+        let asked = Asked {
+            root: self.root,
+            keep: kept,
+            keep_gradients: self.keep_gradients,
+            choice: Choice {
+                train: self.mode == Mode::Train,
+                fixed_norms: self.norm_policy == NormPolicy::Fixed,
+                trainable: &trainable,
+                context: self.context(),
+                algorithms: self.algorithms,
+                gemm_only: self.target.gemm_only,
+            },
+            fuse: self.fuse,
+        };
+        select::select(tape, needs, &asked)?;
+        select::repeat(tape, self.again, again)?;
+        let regions = Regions::new(self.regions)?;
+        let state = encode::state_len(self, recording, tape, kept);
+        self.homes(recording, tape, &trainable, (&regions, state), homes)
+    }
+
+    fn context(&self) -> Context {
+        Context { threads: self.target.threads, memory: self.target.memory }
+    }
+
+    /// Hands over what a plan is made from.
+    fn walk<R>(&self, recording: &Recording, workspace: &mut Workspace, then: impl FnOnce(&Walk<Op>, &mut Plan) -> R) -> R {
+        let Workspace { tape, needs, plan, kept, again, .. } = workspace;
+        let walk = Walk {
+            tape,
+            needs,
+            context: &self.context(),
+            entry_len: &|id: EntryId| recording.entries[id.index()].len(),
+            entries: recording.entries.len(),
+            keep: kept,
+            keep_gradients: self.keep_gradients,
+            update: self.update,
+            again,
+        };
+        then(&walk, plan)
     }
 
     /// The momentum buffers that a plan has.

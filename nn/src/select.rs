@@ -10,6 +10,7 @@ pub use freeze::{Mode, NormPolicy, Select};
 
 use crate::Error;
 use crate::ops::{Choice, Chosen, Op};
+use nunatak_core::List;
 use nunatak_core::needs::Needs;
 use nunatak_core::tape::{Tape, ValueId};
 
@@ -50,6 +51,21 @@ pub(crate) fn select(tape: &mut Tape<Op>, needs: &mut Needs, asked: &Asked) -> R
     for v in tape.values() {
         if let Some(op) = tape.nodes_mut()[v.index()].op.facts_mut() {
             op.backward_is(needs.at(v).backward());
+        }
+    }
+    Ok(())
+}
+
+/// Prepares the values that are to be computed again; leaves in `again` those that can be.
+///
+/// # Errors
+/// [`nunatak_core::Error::UnknownValue`], [`nunatak_core::Error::ListFull`].
+pub(crate) fn repeat(tape: &mut Tape<Op>, asked: &[ValueId], again: &mut List<ValueId>) -> Result<(), Error> {
+    again.clear();
+    for v in asked {
+        tape.node(*v)?;
+        if !tape.inputs(*v).is_empty() && tape.nodes_mut()[v.index()].op.facts_mut().is_some_and(|op| op.repeat()) {
+            again.push(*v)?;
         }
     }
     Ok(())

@@ -25,9 +25,19 @@ late() {
   [ -n "${EDGE_MINUTES:-}" ] && [ "$SECONDS" -ge $((60 * EDGE_MINUTES)) ] && skip "$1" "$2: $EDGE_MINUTES minutes are over"
 }
 
+# cpu: the seconds of CPU that this shell's ended commands took, in $cpu. Time on the clock says little where rows share
+# the cores.
+cpu() {
+  local file=$logs/times.$BASHPID
+  times >"$file"
+  cpu=$(awk 'NR == 2 {gsub(/[ms]/, " "); printf "%d", 60 * $1 + $2 + 60 * $3 + $4}' "$file")
+  rm "$file"
+}
+
 # run TARGET WHAT COMMAND...: one line; at a failure the end of what the command wrote. Tests are counted.
 run() {
-  local target=$1 what=$2 log began=$SECONDS tests limit=(timeout 1500)
+  local target=$1 what=$2 log began=$SECONDS tests cpu before limit=(timeout 1500)
+  cpu; before=$cpu
   log=$logs/$(tr -cs 'A-Za-z0-9_\n' - <<<"$target $what" | cut -c1-100).log
   late "$target" "$what" && return
   shift 2
@@ -35,7 +45,8 @@ run() {
   [ "$(type -t "$1")" != function ] || limit=()
   if "${limit[@]}" "$@" >"$log" 2>&1; then
     tests=$(awk '/^test result: ok/ {n += $4} END {if (n) print ", " n " tests"}' "$log")
-    line ok "$target" "$what$tests" "$((SECONDS - began)) s"
+    cpu
+    line ok "$target" "$what$tests" "$((SECONDS - began)) s, $((cpu - before)) s of CPU"
   else
     line FAILED "$target" "$what: $log" "$((SECONDS - began)) s"
     tail -n 40 "$log"

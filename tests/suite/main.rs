@@ -1,5 +1,6 @@
 //! Tests that look at nunatak from outside: one file for each property.
 
+mod again;
 mod checkpoint;
 mod determinism;
 mod features;

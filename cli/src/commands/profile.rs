@@ -130,7 +130,7 @@ fn row(program: &Program, event: Event) -> Row {
         Event::Input(_) => ("input".into(), 0),
         // Beside one pass over the weight a bias is left.
         Event::BackwardWeight(_) if call.is_some_and(|call| call.is_one_pass() || !call.wants_weight(0)) => (kind, 0),
-        Event::Forward(_) | Event::BackwardInput(_) | Event::BackwardWeight(_) => (kind, flops),
+        Event::Forward(_) | Event::Again(_) | Event::BackwardInput(_) | Event::BackwardWeight(_) => (kind, flops),
         // The products of both passes.
         Event::BackwardStep(_) => (kind, flops * (1 + u64::from(call.is_some_and(|call| call.wants_input(0))))),
         Event::Sum(_) => ("sum in momentum".into(), 0),

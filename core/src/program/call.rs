@@ -42,6 +42,9 @@ impl Place {
 /// Words of a call before its places.
 pub(crate) const FRONT: usize = 4;
 
+/// In the flags of a call among the backward ones: it is a forward call that is made again.
+pub(crate) const AGAIN: u32 = 1 << 5;
+
 /// A call of a program, read in place.
 #[derive(Clone, Copy)]
 pub struct Call<'p> {
@@ -55,6 +58,7 @@ pub struct Call<'p> {
 impl<'p> Call<'p> {
     pub(crate) fn new(program: &'p Program<'p>, at: usize, backward: bool) -> Call<'p> {
         let counts = program.word(at + 3);
+        let backward = backward && counts >> 16 & AGAIN == 0;
         Call { program, at, inputs: (counts & 0xff) as usize, entries: (counts >> 8 & 0xff) as usize, backward }
     }
 
@@ -73,6 +77,11 @@ impl<'p> Call<'p> {
     /// Whether it is a call of the backward walk.
     pub fn is_backward(&self) -> bool {
         self.backward
+    }
+    /// Whether it is a forward call that is made again, in the backward walk: it computes the result once more, in another
+    /// place, reads what the first one saved, and moves no statistics.
+    pub fn is_again(&self) -> bool {
+        self.flags() & AGAIN != 0
     }
     fn flags(&self) -> u32 {
         self.program.word(self.at + 3) >> 16

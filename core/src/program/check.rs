@@ -332,6 +332,14 @@ impl Program<'_> {
                 return Err(self.bad(at + 3, "a call is too short for its places"));
             }
             let node = call.node();
+            if call.is_again() {
+                if !backward {
+                    return Err(self.bad(at + 3, "a forward call that is made again in the forward walk"));
+                }
+                self.check_call(&call)?;
+                at += words;
+                continue;
+            }
             if last.is_some_and(|last| if backward { node >= last } else { node <= last }) {
                 return Err(self.bad(at + 2, "calls are not in the order of the walk"));
             }

@@ -1,5 +1,6 @@
 //! Writing a program, section by section.
 
+use super::call::AGAIN;
 use super::{BYTE_ORDER, DX_ADDS, DX_WANTED, ENTRY, EntryKind, Flags, HEADER, MAGIC, NO_UNIT, Place, REGION, VALUE, VERSION, checksum};
 use crate::Error;
 use crate::arena::UNIT;
@@ -128,6 +129,8 @@ pub struct Calls<'a> {
     pub places: [Place; 4],
     /// Of a backward call.
     pub backward: Option<Backward<'a>>,
+    /// Of a call among the backward ones: it is a forward call that is made again.
+    pub again: bool,
 }
 
 /// What a backward call has besides.
@@ -337,6 +340,9 @@ impl<'w, 's> Writer<'w, 's> {
         if let Some(b) = &call.backward {
             let bits = [b.dw[0], b.dw[1], b.updates[0], b.updates[1], b.one_pass];
             flags = bits.iter().enumerate().map(|(i, bit)| u32::from(*bit) << i).sum();
+        }
+        if call.again {
+            flags |= AGAIN;
         }
         if call.inputs.len() > 0xff || call.entries.len() > 0xff {
             return Err(Error::ListFull { capacity: 0xff });

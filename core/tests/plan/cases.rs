@@ -92,13 +92,15 @@ pub(crate) struct Case {
     pub(crate) keep: Vec<ValueId>,
     pub(crate) keep_gradients: Vec<ValueId>,
     pub(crate) update: Update,
+    /// Values that are computed again.
+    pub(crate) again: Vec<ValueId>,
 }
 
 impl Clone for Case {
     fn clone(&self) -> Case {
         let mut tape = Tape::new();
         tape.copy_from(&self.tape).expect("memory");
-        let Case { root, trainable, keep, keep_gradients, update, .. } = self;
+        let Case { root, trainable, keep, keep_gradients, update, again, .. } = self;
         Case {
             tape,
             root: *root,
@@ -106,6 +108,7 @@ impl Clone for Case {
             keep: keep.clone(),
             keep_gradients: keep_gradients.clone(),
             update: *update,
+            again: again.clone(),
         }
     }
 }
@@ -116,8 +119,8 @@ impl std::fmt::Debug for Case {
             let node = self.tape.node(v).expect("a node");
             writeln!(f, "{}: {:?} -> {} {:?}", v.0, self.tape.inputs(v), node.shape.len(), node.op)?;
         }
-        let Case { root, trainable, keep, keep_gradients, update, .. } = self;
-        write!(f, "root {root:?}, trainable {trainable:?}, keep {keep:?}, their gradients {keep_gradients:?}, {update:?}")
+        let Case { root, trainable, keep, keep_gradients, update, again, .. } = self;
+        write!(f, "root {root:?}, trainable {trainable:?}, keep {keep:?}, their gradients {keep_gradients:?}, {update:?}, again {again:?}")
     }
 }
 
@@ -142,6 +145,7 @@ impl Case {
             keep: &self.keep,
             keep_gradients: &self.keep_gradients,
             update: self.update,
+            again: &self.again,
         }
     }
 }
@@ -202,8 +206,15 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
     let nodes = prop::collection::vec(draft(), 1..N);
     let picks = || prop::collection::vec(any::<prop::sample::Index>(), 0..3);
     let root = prop::option::weighted(0.85, any::<prop::sample::Index>());
-    (nodes, trainable, root, picks(), picks(), prop::sample::select(vec![Update::After, Update::During, Update::Summed]))
-        .prop_map(|(drafts, trainable, root, keep, gradients, update)| build(&drafts, trainable, root, &keep, &gradients, update))
+    let update = prop::sample::select(vec![Update::After, Update::During, Update::Summed]);
+    // Of most walks nothing is computed again; of some every second value, of some all.
+    let again = (prop_oneof![2 => Just(0), 2 => Just(1), 1 => Just(2)], prop::collection::vec(any::<bool>(), N));
+    (nodes, trainable, root, picks(), picks(), update, again).prop_map(|(drafts, trainable, root, keep, gradients, update, again)| {
+        let mut case = build(&drafts, trainable, root, &keep, &gradients, update);
+        let picked = |v: &ValueId| again.0 == 2 || again.0 == 1 && again.1[v.index()];
+        case.again = case.tape.values().filter(picked).collect();
+        case
+    })
 }
 
 pub(crate) fn build(
@@ -242,5 +253,6 @@ pub(crate) fn build(
         tape,
         trainable,
         update,
+        again: Vec::new(),
     }
 }

@@ -36,6 +36,16 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// Of what may be nothing.
+    #[track_caller]
+    fn read_if(&self, range: Range<usize>, tag: Tag) {
+        if !range.is_empty() {
+            self.read(range, tag);
+        }
+    }
+}
+
 fn apart(a: &Range<usize>, b: &Range<usize>) -> bool {
     a.end <= b.start || b.end <= a.start || a.is_empty() || b.is_empty()
 }
@@ -51,15 +61,27 @@ struct Walked<'c> {
     /// Of each parameter: contributions to its gradient since it was last used up.
     passes: BTreeMap<EntryId, usize>,
     updates: Vec<EntryId>,
+    /// What was computed again in this step.
+    repeated: BTreeSet<ValueId>,
 }
 
 /// Walks the plan twice, as two steps of training would.
 pub(crate) fn walk(case: &Case, needs: Needs<'static>, plan: Plan<'static>) {
     let memory = Memory(vec![Tag::Garbage; plan.len()]);
-    let mut w = Walked { case, needs, plan, memory, contributions: Vec::new(), passes: BTreeMap::new(), updates: Vec::new() };
+    let mut w = Walked {
+        case,
+        needs,
+        plan,
+        memory,
+        contributions: Vec::new(),
+        passes: BTreeMap::new(),
+        updates: Vec::new(),
+        repeated: BTreeSet::new(),
+    };
     for _ in 0..2 {
         w.contributions = vec![0; case.tape.nodes().len()];
         w.updates.clear();
+        w.repeated.clear();
         // Inputs are set, all of them, before the walk.
         for v in case.tape.values().filter(|v| case.tape.inputs(*v).is_empty()) {
             w.memory.write(w.value(v), Tag::Value(v.index()));
@@ -145,12 +167,41 @@ impl Walked<'_> {
         self.memory.write(attached, Tag::Attached(v.index()));
     }
 
+    /// Where a value lies during the backward walk, and the scratch of its second computation, if there is one.
+    fn later(&self, v: ValueId) -> [Range<usize>; 2] {
+        let len = self.case.tape.nodes()[v.index()].shape.len();
+        self.plan.again(v, len).map_or([self.value(v), 0..0], |spans| spans.map(|span| span.range()))
+    }
+
+    /// A value is computed once more, in another place, from what is still there.
+    fn again(&mut self, v: ValueId) {
+        let (case, op) = (self.case, self.case.tape.nodes()[v.index()].op);
+        assert!(case.again.contains(&v) && !case.keep.contains(&v) && self.repeated.insert(v), "{} is computed again once", v.index());
+        let [y, scratch] = self.later(v);
+        let saved = self.plan.node(v).saved.range();
+        let end = y.start + y.len().next_multiple_of(UNIT);
+        let attached = end..end + op.attached;
+        assert!(y.len() == case.tape.nodes()[v.index()].shape.len() && scratch.len() >= op.scratch[0]);
+        let places = [&y, &saved, &scratch, &attached];
+        assert!(places.iter().enumerate().all(|(i, a)| places[..i].iter().all(|b| apart(a, b))));
+        self.memory.read_if(saved.clone(), Tag::Saved(v.index()));
+        for place in [&saved, &scratch, &y, &attached] {
+            self.memory.write(place.clone(), Tag::Garbage);
+            for (_, x) in case.inputs(v) {
+                self.memory.read(self.later(x)[0].clone(), Tag::Value(x.index()));
+            }
+        }
+        self.memory.write(saved, Tag::Saved(v.index()));
+        self.memory.write(y, Tag::Value(v.index()));
+        self.memory.write(attached, Tag::Attached(v.index()));
+    }
+
     fn check_reads(&self, v: ValueId, r: &Reads) {
         for (_, x) in self.case.inputs(v).filter(|&(position, _)| has(r.x, position)) {
-            self.memory.read(self.value(x), Tag::Value(x.index()));
+            self.memory.read(self.later(x)[0].clone(), Tag::Value(x.index()));
         }
         if r.y {
-            self.memory.read(self.value(v), Tag::Value(v.index()));
+            self.memory.read(self.later(v)[0].clone(), Tag::Value(v.index()));
         }
         if r.saved {
             self.memory.read(self.plan.node(v).saved.range(), Tag::Saved(v.index()));
@@ -175,6 +226,7 @@ impl Walked<'_> {
         if !need.backward() {
             return;
         }
+        self.plan.again_before(v).collect::<Vec<_>>().into_iter().for_each(|u| self.again(u));
         assert!(self.contributions[v.index()] > 0, "the gradient of {} is read before it is written", v.index());
         let scratch = self.plan.node(v).backward_scratch.range();
         assert!(scratch.len() >= self.case.tape.nodes()[v.index()].op.scratch[1]);

@@ -61,6 +61,19 @@ pub struct ForwardRunning<'a> {
     pub scratch: &'a mut [f32],
 }
 
+/// The tensors of [`fused::forward_again`](super::fused::forward_again).
+#[derive(Debug)]
+pub struct ForwardAgain<'a> {
+    /// rows x channels: read. `None`: `y` holds it on entry.
+    pub x: Option<&'a [f32]>,
+    /// 4·channels that the forward with the batch's statistics has saved: read.
+    pub saved: &'a [f32],
+    /// rows x channels: overwritten.
+    pub y: &'a mut [f32],
+    /// [`BatchNorm::scratch_len`](super::BatchNorm::scratch_len) numbers: overwritten.
+    pub scratch: &'a mut [f32],
+}
+
 /// The tensors of [`backward_sums`](super::backward_sums) and of
 /// [`fused::backward_sums_gated`](super::fused::backward_sums_gated).
 #[derive(Debug)]

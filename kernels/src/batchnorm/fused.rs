@@ -14,8 +14,8 @@
 use super::pass::{InputBatchGated, Normalise, NormaliseAdd};
 use super::sums::{MergeStatistics, Open, Other};
 use super::{
-    BackwardInput, BackwardSums, BackwardSumsMasking, BackwardSumsRunningMasking, BatchNorm, CHANNELS_SAVED, ForwardBatch, ForwardRunning,
-    Moving, Rooms, RowSums, Statistics, Summed, input_tables, repeat, rows, running_tables, split, sums_around, sums_of,
+    BackwardInput, BackwardSums, BackwardSumsMasking, BackwardSumsRunningMasking, BatchNorm, CHANNELS_SAVED, ForwardAgain, ForwardBatch,
+    ForwardRunning, Moving, Rooms, RowSums, Statistics, Summed, input_tables, repeat, rows, running_tables, split, sums_around, sums_of,
 };
 use crate::Cpu;
 use crate::lanes::sqrt;
@@ -125,6 +125,31 @@ pub fn forward_running(cpu: &Cpu, p: &BatchNorm, then: Then, call: ForwardRunnin
     normalise(cpu, p, x, [mean, scale, shift], then, y);
 }
 
+/// The result of [`forward_batch`] once more, from the tables that it saved: the same bits, and no statistics are taken or
+/// moved.
+///
+/// # Panics
+/// If a length is wrong.
+pub fn forward_again(cpu: &Cpu, p: &BatchNorm, then: Then, call: ForwardAgain) {
+    let ForwardAgain { x, saved, y, scratch } = call;
+    let tensors = [x.map_or(y.len(), <[f32]>::len), y.len(), then.residual.map_or(y.len(), <[f32]>::len)];
+    assert_eq!(saved.len(), CHANNELS_SAVED * p.channels, "numbers that were saved for {} channels", p.channels);
+    p.check(&tensors, &[], scratch.len(), cpu.threads.count());
+    let tables = saved_tables(p, saved, p.rooms(scratch).tables);
+    normalise(cpu, p, x, tables, then, y);
+}
+
+/// The tables of mean, scale and shift that a forward saved.
+fn saved_tables<'t>(p: &BatchNorm, saved: &[f32], tables: &'t mut [f32]) -> [&'t [f32]; 3] {
+    let c = p.channels;
+    let [mean, scale, shift, ..] = split(tables, p.period());
+    mean[..c].copy_from_slice(&saved[..c]);
+    scale[..c].copy_from_slice(&saved[2 * c..3 * c]);
+    shift[..c].copy_from_slice(&saved[3 * c..]);
+    repeat(c, [&mut *mean, &mut *scale, &mut *shift]);
+    [mean, scale, shift]
+}
+
 fn normalise(cpu: &Cpu, p: &BatchNorm, x: Option<&[f32]>, tables: [&[f32]; 3], then: Then, y: &mut [f32]) {
     match (x, then.residual, then.relu) {
         (Some(x), None, false) => rows(cpu, p, Normalise::<false>, [x], tables, y),
@@ -145,14 +170,9 @@ fn normalise(cpu: &Cpu, p: &BatchNorm, x: Option<&[f32]>, tables: [&[f32]; 3], t
 /// If a length is wrong.
 pub fn backward_sums_gated(cpu: &Cpu, p: &BatchNorm, call: BackwardSums) {
     let BackwardSums { x, dy, saved, sums, scratch } = call;
-    let c = p.channels;
     p.check(&[x.len(), dy.len()], &[saved.len() / CHANNELS_SAVED, sums.len() / 2], scratch.len(), cpu.threads.count());
     let Rooms { partial, tables, threads } = p.rooms(scratch);
-    let [mean, scale, shift, ..] = split(tables, p.period());
-    mean[..c].copy_from_slice(&saved[..c]);
-    scale[..c].copy_from_slice(&saved[2 * c..3 * c]);
-    shift[..c].copy_from_slice(&saved[3 * c..]);
-    repeat(c, [&mut *mean, &mut *scale, &mut *shift]);
+    let [mean, scale, shift] = saved_tables(p, saved, tables);
     let other = Other::Dy { mean, open: Open::Recomputed(dy, [scale, shift]) };
     sums_around(cpu, p, RowSums { x, other, masked: &mut [], partial, threads }, Statistics::Saved(saved), sums);
 }

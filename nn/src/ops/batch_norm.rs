@@ -84,7 +84,8 @@ impl<'g> Scope<'g> {
             false => Err(Error::Norm { eps: norm.eps, momentum: norm.momentum.unwrap_or(0.0) }),
         };
         let size = kernel::BatchNorm { rows: s.rows(), channels: s.c(), eps: norm.eps };
-        let op = BatchNorm { size, momentum: norm.momentum, gamma, beta, mean, var, count, batch: true, then: Then::default() };
+        let op =
+            BatchNorm { size, momentum: norm.momentum, gamma, beta, mean, var, count, batch: true, tables: false, then: Then::default() };
         self.record(Op::BatchNorm(op), &[x], shape)
     }
 }
@@ -101,6 +102,8 @@ pub(crate) struct BatchNorm {
     pub(crate) count: EntryId,
     /// Statistics of the batch (which also move the running ones), or the running ones.
     pub(crate) batch: bool,
+    /// Saves the tables of scale and shift too, so that the result can be computed again without statistics.
+    pub(crate) tables: bool,
     /// What follows in the same pass.
     pub(crate) then: Then,
 }
@@ -142,9 +145,13 @@ impl BatchNorm {
         self.batch && self.then.relu() && !self.then.add
     }
 
-    /// Numbers for each channel that are left for backward.
-    const fn saved_per_channel(&self) -> usize {
+    /// Numbers for each channel that backward reads: the first of those that are saved.
+    const fn read_per_channel(&self) -> usize {
         if self.recomputes_relu() { 4 } else { 2 }
+    }
+    /// Numbers for each channel that forward saves.
+    const fn saved_per_channel(&self) -> usize {
+        if self.tables { 4 } else { self.read_per_channel() }
     }
 
     fn backward_reads(&self, x: bool) -> Reads {
@@ -195,7 +202,13 @@ impl BatchNorm {
     pub(crate) fn read_from(numbers: &mut Numbers, call: &Call, first: usize) -> Result<BatchNorm, Misfit> {
         let size = kernel::BatchNorm { rows: numbers.size(), channels: numbers.size(), eps: numbers.float() };
         let momentum = if numbers.flag() { Some(numbers.float()) } else { None };
-        let (batch, add, activation, moments) = (numbers.flag(), numbers.flag(), numbers.word(), numbers.flag());
+        let (statistics, add, activation, moments) = (numbers.word(), numbers.flag(), numbers.word(), numbers.flag());
+        let (batch, tables) = match statistics {
+            0 => (false, false),
+            1 => (true, false),
+            3 => (true, true),
+            _ => return Err("statistics that there are not"),
+        };
         let affine = numbers.flag();
         let own = if affine { 2 } else { 0 };
         let activation = match activation {
@@ -215,7 +228,10 @@ impl BatchNorm {
         let (gamma, beta) = (affine.then(|| entry(0)), affine.then(|| entry(1)));
         let count = if batch { entry(own + 2) } else { EntryId(0) };
         let then = Then { add, activation, moments };
-        Ok(BatchNorm { size, momentum, gamma, beta, mean: entry(own), var: entry(own + 1), count, batch, then })
+        if call.is_again() && batch && !tables {
+            return Err("a normalisation that is computed again, and did not save its tables");
+        }
+        Ok(BatchNorm { size, momentum, gamma, beta, mean: entry(own), var: entry(own + 1), count, batch, tables, then })
     }
 }
 
@@ -239,6 +255,10 @@ impl Facts for BatchNorm {
         Ok(Chosen::Computes)
     }
     fn backward_is(&mut self, _: bool) {}
+    fn repeat(&mut self) -> bool {
+        self.tables = self.batch;
+        true
+    }
     fn entries(&self) -> Entries {
         Entries::new(&[self.gamma, self.beta], &[Some(self.mean), Some(self.var), self.batch.then_some(self.count)])
     }
@@ -300,7 +320,8 @@ impl Facts for BatchNorm {
             Activation::Relu6 => 2,
             Activation::Hardswish => 3,
         };
-        let flags = [self.batch.into(), self.then.add.into(), activation, self.then.moments.into(), self.gamma.is_some().into()];
+        let statistics = u32::from(self.batch) | u32::from(self.tables) << 1;
+        let flags = [statistics, self.then.add.into(), activation, self.then.moments.into(), self.gamma.is_some().into()];
         flags.into_iter().try_for_each(|word| out.word(word))
     }
     fn read(call: &Call) -> Result<BatchNorm, Misfit> {
@@ -324,7 +345,12 @@ fn forward(run: &mut Run, call: &Call, _: usize) -> Result<(), Error> {
     let in_place = call.x(0) == call.y();
     let (x, residual) = (call.x(0).when(!in_place), call.x(1).when(then.add));
     let [gamma, beta, mean, var] = op.places(call, 0);
-    if op.batch {
+    if op.batch && call.is_again() {
+        let ([x, residual, saved], [y, scratch]) = lend(run.memory, [x, residual, call.saved()], [call.y(), call.scratch()])?;
+        let (_, scratch) = scratch.split_at_mut(op.affine_room());
+        let tensors = kernel::ForwardAgain { x: (!in_place).then_some(x), saved: &saved[..4 * size.channels], y, scratch };
+        fused::forward_again(&run.cpu, &size, then.fused(residual), tensors);
+    } else if op.batch {
         let factor = run.statistics_factor(op.count_of(call), op.momentum);
         let reads = [x, residual, call.attached().when(then.moments), gamma, beta];
         let writes = [call.y(), call.saved(), call.scratch(), mean, var];
@@ -372,7 +398,7 @@ pub(crate) fn parameter_gradients(run: &mut Run, call: &Call) -> Result<(), Erro
 
 fn sums(run: &mut Run, call: &Call, op: &BatchNorm) -> Result<(), Error> {
     let (cpu, size) = (&run.cpu, &op.size);
-    let numbers = op.saved_per_channel() * size.channels;
+    let numbers = op.read_per_channel() * size.channels;
     let (x, y, dy, saved, scratch) = (call.x(0), call.y(), call.dy(), call.saved(), call.scratch());
     let [_, _, mean, var] = op.places(call, 0);
     // The result is only there where relu's mask must be read from it.
@@ -431,7 +457,7 @@ fn backward_input(run: &mut Run, call: &Call, position: usize) -> Result<(), Err
         let ([x, dy, saved, gamma], [dx, scratch]) = lend(run.memory, [call.x(0), dy, call.saved(), gamma], [dx, scratch])?;
         let [affine, sums, scratch] = op.rooms(scratch);
         let [gamma, _] = op.affine(gamma, &[], affine);
-        let (dy, saved) = ((!in_place).then_some(dy), &saved[..op.saved_per_channel() * size.channels]);
+        let (dy, saved) = ((!in_place).then_some(dy), &saved[..op.read_per_channel() * size.channels]);
         let tensors = kernel::BackwardInput { x, dy, gamma, saved, sums, dx, scratch };
         match op.recomputes_relu() {
             true => fused::backward_input_gated(cpu, size, tensors),

@@ -42,6 +42,10 @@ impl Facts for BatchNormPool {
     fn backward_is(&mut self, exists: bool) {
         self.pool.places = exists;
     }
+    fn repeat(&mut self) -> bool {
+        // It would move the statistics, and its result is small beside what it is made of.
+        false
+    }
     fn entries(&self) -> Entries {
         self.norm.entries()
     }
@@ -99,7 +103,12 @@ impl Facts for BatchNormPool {
         let numbers = &mut call.numbers();
         let norm = BatchNorm::read_from(numbers, call, 0)?;
         let pool = read_pool(numbers, call)?;
-        let due = norm.batch && norm.then.relu() && !norm.then.add && pool.size.x_len() == norm.size.rows * norm.size.channels;
+        let due = norm.batch
+            && !norm.tables
+            && !call.is_again()
+            && norm.then.relu()
+            && !norm.then.add
+            && pool.size.x_len() == norm.size.rows * norm.size.channels;
         if due && pool.size.c == norm.size.channels { Ok(BatchNormPool { norm, pool }) } else { Err("a pooling of another size") }
     }
     fn lengths(&self) -> Lengths<'_> {

@@ -53,6 +53,9 @@ macro_rules! nothing_to_choose {
             Ok(crate::ops::Chosen::Computes)
         }
         fn backward_is(&mut self, _: bool) {}
+        fn repeat(&mut self) -> bool {
+            true
+        }
     };
 }
 pub(crate) use nothing_to_choose;

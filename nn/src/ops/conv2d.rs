@@ -196,6 +196,9 @@ impl Facts for Conv2d {
         Ok(Chosen::Computes)
     }
     fn backward_is(&mut self, _: bool) {}
+    fn repeat(&mut self) -> bool {
+        true
+    }
     fn entries(&self) -> Entries {
         match &self.finish {
             Finish::Nothing | Finish::Moments => Entries::new(&[Some(self.weight), self.bias], &[]),

@@ -59,6 +59,9 @@ impl Facts for Dropout {
         Ok(if self.probability == 0.0 { Chosen::Passes } else { Chosen::Computes })
     }
     fn backward_is(&mut self, _: bool) {}
+    fn repeat(&mut self) -> bool {
+        true
+    }
     fn backward_input_reads(&self) -> Reads {
         Reads::default()
     }

@@ -104,6 +104,9 @@ impl Facts for Linear {
         Ok(Chosen::Computes)
     }
     fn backward_is(&mut self, _: bool) {}
+    fn repeat(&mut self) -> bool {
+        true
+    }
     fn entries(&self) -> Entries {
         Entries::new(&[Some(self.weight), self.bias], &[])
     }

@@ -51,7 +51,7 @@ fn written(op: &Op) -> Vec<u32> {
     let bytes_of = |op: Option<&Op>| {
         let (mut bytes, mut text) = (List::new(), List::new());
         let mut out = Writer::new(&mut bytes, &mut text).expect("memory");
-        let call = Calls { op: 0, node: 0, inputs: &[], entries: &[], places: [Place::default(); 4], backward: None };
+        let call = Calls { op: 0, node: 0, inputs: &[], entries: &[], places: [Place::default(); 4], backward: None, again: false };
         out.call(&call, |out| op.map_or(Ok(()), |op| op.facts().write(out))).expect("memory");
         bytes.into_vec()
     };

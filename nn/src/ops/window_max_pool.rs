@@ -39,6 +39,9 @@ impl Facts for WindowMaxPool {
     fn backward_is(&mut self, exists: bool) {
         self.places = exists;
     }
+    fn repeat(&mut self) -> bool {
+        true
+    }
     fn backward_input_reads(&self) -> Reads {
         Reads { saved: true, ..Reads::default() }
     }

@@ -9,7 +9,7 @@ use crate::record::{Recording, draw_order};
 use crate::select::Mode;
 use nunatak_core::List;
 use nunatak_core::arena::UNIT;
-use nunatak_core::lifetime::Kind;
+use nunatak_core::lifetime::Kind as Holds;
 use nunatak_core::needs::{Need, Needs};
 use nunatak_core::plan::{Plan, Span};
 use nunatak_core::program::{Backward, Calls, EntryKind, EntryRecord, Flags, Header, InputGradient, Place, Program, ValueRecord, Writer};
@@ -30,6 +30,15 @@ pub(super) struct Planned<'a, 's> {
     pub(super) trainable: &'a dyn Fn(EntryId) -> bool,
 }
 
+/// The kinds of calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Forward,
+    /// A forward call that is made again, in the backward walk.
+    Again,
+    Backward,
+}
+
 /// Writes the program.
 ///
 /// # Errors
@@ -46,13 +55,14 @@ pub(super) fn encode<'s>(planned: &Planned, bytes: &mut List<'s, u8>, text: &mut
     for v in planned.tape.values() {
         let node = planned.tape.node(v)?;
         if !matches!(node.op, Op::Nothing | Op::Input(_) | Op::Labels(_)) {
-            planned.call(v, base, false, &mut out)?;
+            planned.call(v, base, Kind::Forward, &mut out)?;
         }
     }
     out.begin_backward();
     for v in planned.tape.values().rev() {
         if planned.needs.at(v).backward() {
-            planned.call(v, base, true, &mut out)?;
+            planned.plan.again_before(v).try_for_each(|u| planned.call(u, base, Kind::Again, &mut out))?;
+            planned.call(v, base, Kind::Backward, &mut out)?;
         }
     }
     let updated = (0..planned.recording.entries.len() as u32).filter(|id| planned.plan.uses(EntryId(*id)).count > 0);
@@ -147,9 +157,9 @@ impl<'a> Planned<'a, '_> {
         let peak = self.plan.peak();
         for slot in self.plan.slots().iter().filter(|s| s.begin <= peak && peak <= s.end) {
             let kind = match slot.kind {
-                Kind::ParamGradient(_) => 3,
-                Kind::Value(_) | Kind::Saved(_) | Kind::Gradient(_) | Kind::Addend(_) => 4,
-                Kind::ForwardScratch(_) | Kind::BackwardScratch(_) => 5,
+                Holds::ParamGradient(_) => 3,
+                Holds::Value(_) | Holds::Again(_) | Holds::Saved(_) | Holds::Gradient(_) | Holds::Addend(_) => 4,
+                Holds::ForwardScratch(_) | Holds::AgainScratch(_) | Holds::BackwardScratch(_) => 5,
             };
             units[kind] += slot.units;
         }
@@ -157,8 +167,14 @@ impl<'a> Planned<'a, '_> {
     }
 
     fn busiest_node(&self) -> u32 {
-        let (len, time) = (self.tape.nodes().len() as u32, self.plan.peak());
-        if time < len { 2 * time } else { 2 * (len - 1 - (time.min(3 * len - 1) - len) / 2) + 1 }
+        let (node, backward) = self.plan.busiest();
+        2 * node.0 + u32::from(backward)
+    }
+
+    /// Where a value lies when it is read: after it was computed again, or since it was computed first.
+    fn value_place(&self, v: ValueId, base: u32, later: bool) -> Place {
+        let again = if later { self.plan.again(v, self.tape.nodes()[v.index()].shape.len()) } else { None };
+        place(again.map_or(self.plan.node(v).value, |[value, _]| value), base)
     }
 
     fn entries(&self, base: u32) -> impl Iterator<Item = EntryRecord<'_>> {
@@ -204,23 +220,29 @@ impl<'a> Planned<'a, '_> {
         }
     }
 
-    /// Writes a node's call of the forward or the backward walk.
-    fn call(&self, v: ValueId, base: u32, backward: bool, out: &mut Writer) -> Result<(), Error> {
+    /// Writes a node's call.
+    fn call(&self, v: ValueId, base: u32, kind: Kind, out: &mut Writer) -> Result<(), Error> {
         let (op, inputs, spans) = (self.tape.node(v)?.op, self.tape.inputs(v), self.plan.node(v));
+        let (backward, later) = (kind == Kind::Backward, kind != Kind::Forward);
         let need = *self.needs.at(v);
         // What a backward call does not read may have been written over by then: it has no place there.
         let mut x = [Place::default(); MAX_INPUTS];
         for (i, input) in inputs.iter().enumerate().filter(|(i, _)| !backward || need.reads.x >> i & 1 == 1) {
-            x[i] = place(self.plan.node(*input).value, base);
+            x[i] = self.value_place(*input, base, later);
         }
-        let read = |wanted: bool, span: Span| if !backward || wanted { place(span, base) } else { Place::default() };
-        let (y, saved) = (read(need.reads.y, spans.value), read(need.reads.saved, spans.saved));
-        let attached = match (backward, op.facts().attached_len(), op.facts().reads_attached()) {
-            (true, ..) | (_, 0, 0) => Place::default(),
+        let read = |wanted: bool, place: Place| if !backward || wanted { place } else { Place::default() };
+        let (y, saved) = (read(need.reads.y, self.value_place(v, base, later)), read(need.reads.saved, place(spans.saved, base)));
+        let attached = match (kind, op.facts().attached_len(), op.facts().reads_attached()) {
+            (Kind::Backward, ..) | (_, 0, 0) | (Kind::Again, 0, _) => Place::default(),
             (_, 0, len) => behind(x[0], len),
             (_, len, _) => behind(y, len),
         };
-        let scratch = if backward { spans.backward_scratch } else { spans.forward_scratch };
+        let again = || self.plan.again(v, 0).map_or(Span::default(), |[_, scratch]| scratch);
+        let scratch = match kind {
+            Kind::Forward => spans.forward_scratch,
+            Kind::Again => again(),
+            Kind::Backward => spans.backward_scratch,
+        };
         let entries = op.facts().entries();
         let mut dx = [InputGradient::default(); MAX_INPUTS];
         let backward = backward.then(|| {
@@ -243,6 +265,7 @@ impl<'a> Planned<'a, '_> {
             entries: entries.numbers(),
             places: [y, saved, place(scratch, base), attached],
             backward,
+            again: kind == Kind::Again,
         };
         Ok(out.call(&call, |out| op.facts().write(out))?)
     }

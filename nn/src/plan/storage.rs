@@ -137,6 +137,7 @@ impl<const NODES: usize, const ENTRIES: usize, const TEXT: usize, const BYTES: u
                 uses: &mut self.uses,
                 slots: self.slots.as_flattened_mut(),
                 orders: self.orders.each_mut().map(|order| order.as_flattened_mut()),
+                repeats: &mut [],
             },
             kept: &mut self.kept,
             homes: &mut self.homes,

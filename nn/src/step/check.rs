@@ -76,7 +76,11 @@ fn check_call(call: &Call, facts: &dyn Facts, context: &Context) -> Result<(), &
             return Err("statistics that move, and are read in place");
         }
     }
-    let attached = if call.is_backward() { 0 } else { facts.attached_len().max(facts.reads_attached()) };
+    let attached = match (call.is_backward(), call.is_again()) {
+        (true, _) => 0,
+        (_, true) => facts.attached_len(),
+        _ => facts.attached_len().max(facts.reads_attached()),
+    };
     if call.y().len() != if reads.y { lengths.y } else { 0 } || call.attached().len() != attached {
         return Err("a result of another length");
     }

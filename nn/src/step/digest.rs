@@ -109,7 +109,7 @@ impl Written<'_> {
         let Written { memory, event, program, call } = self;
         let mut digest = Digesting::new();
         match (event, call) {
-            (Event::Forward(_), Some(call)) => forward(&mut digest, memory, call),
+            (Event::Forward(_) | Event::Again(_), Some(call)) => forward(&mut digest, memory, call),
             (Event::BackwardInput(_), Some(call)) => inputs(&mut digest, memory, call),
             (Event::BackwardWeight(_), Some(call)) => weights(&mut digest, memory, call),
             (Event::BackwardStep(_), Some(call)) => {

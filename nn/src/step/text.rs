@@ -19,6 +19,10 @@ pub fn each_call(program: &Program, mut visit: impl FnMut(Event)) {
     let at_once = |id| if during { Event::Update(id) } else { Event::Sum(id) };
     for call in program.backward() {
         let v = ValueId(call.node());
+        if call.is_again() {
+            visit(Event::Again(v));
+            continue;
+        }
         let apart = |i: usize| call.wants_weight(i) && !(i == 0 && call.is_one_pass());
         if apart(0) || apart(1) {
             visit(Event::BackwardWeight(v));
@@ -40,7 +44,10 @@ pub fn call_of<'p>(program: &'p Program, event: Event) -> Option<Call<'p>> {
     match event {
         Event::Input(_) | Event::Sum(_) | Event::Update(_) => None,
         Event::Forward(v) => program.forward().find(|call| call.node() == v.0),
-        Event::BackwardWeight(v) | Event::BackwardInput(v) | Event::BackwardStep(v) => program.backward().find(|call| call.node() == v.0),
+        Event::Again(v) => program.backward().find(|call| call.is_again() && call.node() == v.0),
+        Event::BackwardWeight(v) | Event::BackwardInput(v) | Event::BackwardStep(v) => {
+            program.backward().find(|call| call.is_backward() && call.node() == v.0)
+        }
     }
 }
 
@@ -77,7 +84,7 @@ pub fn call_operation(program: &Program, event: Event) -> &'static str {
 /// How a call is computed; `-` where there is one way only.
 pub fn call_algorithm(program: &Program, event: Event) -> &'static str {
     let pass = match event {
-        Event::Forward(_) => Pass::Forward,
+        Event::Forward(_) | Event::Again(_) => Pass::Forward,
         Event::BackwardInput(_) => Pass::BackwardInput,
         Event::BackwardWeight(_) | Event::BackwardStep(_) => Pass::BackwardWeight,
         Event::Input(_) | Event::Sum(_) | Event::Update(_) => return "-",
@@ -101,7 +108,7 @@ pub fn call_reads(program: &Program, event: Event) -> Reads {
     match event {
         Event::BackwardInput(_) => op.facts().backward_input_reads(),
         Event::BackwardWeight(_) | Event::BackwardStep(_) => op.facts().backward_weight_reads(),
-        Event::Input(_) | Event::Forward(_) | Event::Sum(_) | Event::Update(_) => Reads::default(),
+        Event::Input(_) | Event::Forward(_) | Event::Again(_) | Event::Sum(_) | Event::Update(_) => Reads::default(),
     }
 }
 
@@ -130,7 +137,9 @@ pub fn call_counts(program: &Program) -> CallCounts {
     each_call(program, |event| match event {
         Event::Forward(_) => counts.forward += 1,
         Event::Update(_) => counts.update += 1,
-        Event::BackwardWeight(_) | Event::BackwardInput(_) | Event::BackwardStep(_) | Event::Sum(_) => counts.backward += 1,
+        Event::Again(_) | Event::BackwardWeight(_) | Event::BackwardInput(_) | Event::BackwardStep(_) | Event::Sum(_) => {
+            counts.backward += 1
+        }
         Event::Input(_) => {}
     });
     counts

@@ -38,6 +38,14 @@ pub(crate) fn backward(run: &mut Run, program: &Program, watch: Watcher) -> Resu
     for call in program.backward() {
         let mut start = watch.now();
         let v = ValueId(call.node());
+        if call.is_again() {
+            run_part(run, &call, Part::Forward, 0)?;
+            watch.called_and(Event::Again(v), start, || watch.wrote(Event::Again(v), run, program, Some(&call)));
+            if run.sgd.is_none() {
+                watch.go_on()?;
+            }
+            continue;
+        }
         if run.routines.find(call.op(), Part::BackwardWeight).is_some() {
             run_part(run, &call, Part::BackwardWeight, 0)?;
         }

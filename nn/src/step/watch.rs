@@ -32,6 +32,8 @@ pub enum Event {
     Input(ValueId),
     /// The value was computed.
     Forward(ValueId),
+    /// The value was computed again, in the backward walk, because it was not kept.
+    Again(ValueId),
     /// The gradients of the operation's parameters were computed.
     BackwardWeight(ValueId),
     /// The gradients of the operation's inputs were computed. A normalisation's sums count here where
@@ -47,11 +49,12 @@ pub enum Event {
 }
 
 impl Event {
-    /// What is done: input, forward, backward_weight, backward_input, backward_step, sum or update.
+    /// What is done: input, forward, forward_again, backward_weight, backward_input, backward_step, sum or update.
     pub const fn pass(self) -> &'static str {
         match self {
             Event::Input(_) => "input",
             Event::Forward(_) => "forward",
+            Event::Again(_) => "forward_again",
             Event::BackwardWeight(_) => "backward_weight",
             Event::BackwardInput(_) => "backward_input",
             Event::BackwardStep(_) => "backward_step",

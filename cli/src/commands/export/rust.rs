@@ -103,6 +103,7 @@ fn event(event: Event) -> String {
     match event {
         Event::Input(v) => format!("Event::Input(ValueId({}))", v.0),
         Event::Forward(v) => format!("Event::Forward(ValueId({}))", v.0),
+        Event::Again(v) => format!("Event::Again(ValueId({}))", v.0),
         Event::BackwardWeight(v) => format!("Event::BackwardWeight(ValueId({}))", v.0),
         Event::BackwardInput(v) => format!("Event::BackwardInput(ValueId({}))", v.0),
         Event::BackwardStep(v) => format!("Event::BackwardStep(ValueId({}))", v.0),

@@ -65,6 +65,7 @@ fn code(event: Event) -> (&'static str, usize) {
     match event {
         Event::Input(v) => ("NUNATAK_CALL_INPUT", v.index()),
         Event::Forward(v) => ("NUNATAK_CALL_FORWARD", v.index()),
+        Event::Again(v) => ("NUNATAK_CALL_FORWARD_AGAIN", v.index()),
         Event::BackwardWeight(v) => ("NUNATAK_CALL_BACKWARD_WEIGHT", v.index()),
         Event::BackwardInput(v) => ("NUNATAK_CALL_BACKWARD_INPUT", v.index()),
         Event::BackwardStep(v) => ("NUNATAK_CALL_BACKWARD_STEP", v.index()),
