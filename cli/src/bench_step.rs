@@ -3,6 +3,7 @@
 use crate::args::{self, Compute, MemoryArg, UpdateArg};
 use crate::commands::finetune::Statistics;
 use crate::failure::Failure;
+use crate::max_mem::{MaxMem, Parts, say_again};
 use crate::setup::{Network, Setup, trains};
 use crate::weights::Backbone;
 use clap::ValueEnum;
@@ -35,7 +36,7 @@ pub struct StepArgs {
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// A program that `nunatak plan --out` wrote: its step, instead of one that is planned here
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["arch", "batch", "size", "mode", "bn_statistics", "algorithm", "update", "memory", "no_fuse", "in_place"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["arch", "batch", "size", "mode", "bn_statistics", "algorithm", "update", "memory", "no_fuse", "in_place", "max_mem"])]
     pub program: Option<PathBuf>,
     /// Read what is frozen where it lies in the mapped file, and keep in memory only what is trained; --mode
     /// is then head and --memory small where not given
@@ -68,6 +69,9 @@ pub struct StepArgs {
     /// Compute every operation in a pass of its own
     #[arg(long)]
     pub no_fuse: bool,
+    /// How much memory it may take
+    #[command(flatten)]
+    pub max_mem: MaxMem,
 }
 
 impl StepArgs {
@@ -89,14 +93,15 @@ impl StepArgs {
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn plan<'f>(&self, trainable: Option<&str>, weights: Option<&Native<'f>>) -> Result<Planned<'f>, Failure> {
+    pub fn plan<'f>(&self, trainable: Option<&str>, weights: Option<&Native<'f>>, parts: &Parts) -> Result<Planned<'f>, Failure> {
         if let Some(path) = &self.program {
-            return Ok(Planned { program: read_program(path)?, setup: None });
+            return Ok(Planned { program: read_program(path)?, setup: None, parts: 1, again: 0, times: 1.0 });
         }
-        let setup = self.setup(trainable, weights)?;
-        let program = setup.plan()?.program;
-        args::report_refused(&program, &setup.algorithms);
-        Ok(Planned { program, setup: Some(setup) })
+        let mut setup = self.setup(trainable, weights)?;
+        let (plan, parts) = parts.plan(&mut setup, &self.max_mem)?;
+        say_again(&plan);
+        args::report_refused(&plan.program, &setup.algorithms);
+        Ok(Planned { program: plan.program, setup: Some(setup), parts, again: plan.again, times: plan.times })
     }
 
     /// The instruction set: the one that a program asks for, where no other was asked for.
@@ -173,6 +178,12 @@ pub struct Planned<'f> {
     pub program: Program<'static>,
     /// The choices.
     pub setup: Option<Setup<'f>>,
+    /// How many walks make a step.
+    pub parts: usize,
+    /// How many values are computed again in the backward walk.
+    pub again: usize,
+    /// How much longer the step takes for it, by the planner's cost model.
+    pub times: f64,
 }
 
 /// Reads a program.
@@ -217,6 +228,8 @@ pub struct Step<'m> {
     inputs: Vec<(ValueId, Input)>,
     /// The gradient of the root, all ones; none where there is no walk back.
     gradient: Vec<f32>,
+    /// How many walks make a step.
+    parts: usize,
 }
 
 impl<'m> Step<'m> {
@@ -230,6 +243,7 @@ impl<'m> Step<'m> {
         level: Level,
         threads: Threads,
         weights: Option<Native<'m>>,
+        parts: usize,
     ) -> Result<Self, Failure> {
         let trainer = match weights {
             None if program.weights_hash().is_some() => {
@@ -250,7 +264,7 @@ impl<'m> Step<'m> {
         };
         let optimizer = Optimizer::new(Sgd { momentum: if has_momentum(trainer.program()) { 0.9 } else { 0.0 }, ..Sgd::new(1e-5) })?;
         let (inputs, gradient) = (inputs(trainer.program()), root_gradient(trainer.program()));
-        Ok(Step { trainer, optimizer, inputs, gradient })
+        Ok(Step { trainer, optimizer, inputs, gradient, parts })
     }
 
     /// Sets the inputs, computes the loss and, where something is trained, walks back and updates.
@@ -258,17 +272,28 @@ impl<'m> Step<'m> {
     /// # Errors
     /// The trainer's.
     pub fn run(&mut self) -> Result<(), Error> {
+        if self.parts == 1 && !self.trainer.sums_in_momentum() {
+            self.forward()?;
+            if !self.gradient.is_empty() {
+                self.trainer.backward_with_and_step(&self.gradient, self.optimizer)?;
+            }
+            return Ok(());
+        }
+        for _ in 0..self.parts {
+            self.forward()?;
+            self.trainer.accumulate(1.0, self.optimizer)?; // a sum over images has no share
+        }
+        self.trainer.step(self.optimizer)
+    }
+
+    fn forward(&mut self) -> Result<(), Error> {
         for (value, input) in &self.inputs {
             match input {
                 Input::Numbers(numbers) => self.trainer.set_input(*value, numbers)?,
                 Input::Classes(classes) => self.trainer.set_labels(*value, classes)?,
             }
         }
-        self.trainer.forward()?;
-        if !self.gradient.is_empty() {
-            self.trainer.backward_with_and_step(&self.gradient, self.optimizer)?;
-        }
-        Ok(())
+        self.trainer.forward()
     }
 
     /// The numbers of the prediction, or of the last value that the program keeps.

@@ -56,6 +56,10 @@ impl<'f> Plans<'f> {
         let sizes = || sizes.iter().copied().filter(|&n| n > 0);
         let mut most = sizes().try_fold(0, |most, n| Ok::<_, Error>(most.max(Trainer::bytes(&self.get(n)?.program))))?;
         let largest = sizes().max().unwrap_or(0);
+        if let Some(bound) = self.setup.max_mem {
+            // Every plan that comes later keeps it too.
+            return Ok(most.max(bound));
+        }
         for n in (1..largest).filter(|n| *n <= 32 || n + 4 >= largest) {
             // One image may be too few to train on: then it is refused when it comes.
             if let Ok(plan) = self.setup.with_batch(n).plan() {

@@ -14,6 +14,7 @@ pub mod engine;
 pub mod failure;
 pub mod images;
 pub mod lock;
+pub mod max_mem;
 pub mod median;
 pub mod model;
 pub mod output;

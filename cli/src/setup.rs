@@ -1,12 +1,14 @@
 //! The step of a network that classifies, planned from a few choices.
 
+use crate::bytes::Bytes;
 use crate::failure::Failure;
 use nunatak_nn::files::state::{StateError, recipe_metadata, recipe_of};
 use nunatak_nn::files::{Checkpoint, Entry};
 use nunatak_nn::models::{MODELS, MobileNet, Model};
+use nunatak_nn::plan::Within;
 use nunatak_nn::{
     Algorithm, EntryKind, Error, Graph, InstructionSet, Loss, Memory, Mode, Native, NormPolicy, Pass, Program, Recipe, Scope, Select, Stem,
-    Step, Update, Usual, ValueId, Var,
+    Step, Trainer, Update, Usual, ValueId, Var,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -267,6 +269,8 @@ pub struct Setup<'a> {
     pub dropout: bool,
     /// Values that can be read after a forward, besides features and prediction.
     pub keep: Vec<ValueId>,
+    /// Bytes that the block and the program may take; values are then computed again instead of being kept.
+    pub max_mem: Option<usize>,
 }
 
 /// A planned step.
@@ -278,12 +282,37 @@ pub struct Plan {
     pub values: Usual,
     /// The last feature map before the pooling over all places, where it is kept.
     pub map: Option<ValueId>,
+    /// How many values are computed again in the backward walk.
+    pub again: usize,
+    /// How much longer the step takes for it, by the planner's cost model.
+    pub times: f64,
 }
 
 impl Plan {
     /// Images, channels, rows and columns of the feature map, where it is kept.
     pub fn map_shape(&self) -> Option<[usize; 4]> {
         self.program.value_of_node(self.map?.0).map(|(_, value)| value.shape())
+    }
+}
+
+/// Plans a step so that block, program and trainer take at most `most` bytes.
+fn within(step: &Step, most: usize) -> Result<Within, Error> {
+    // What the program takes is known once it is planned; then so much less is left for the block.
+    let mut block = most;
+    loop {
+        let (found, last) = match step.plan_within(block) {
+            Err(Error::Budget { least, .. }) => (step.plan_within(least)?, true),
+            found => (found?, false),
+        };
+        let Bytes { tables, .. } = Bytes::of(&found.program);
+        let least = Trainer::bytes(&found.program) + tables;
+        if least <= most {
+            return Ok(found);
+        }
+        if last {
+            return Err(Error::Budget { asked: most, least });
+        }
+        block = block.min(most.saturating_sub(tables)).min(Trainer::bytes(&found.program) - 1);
     }
 }
 
@@ -311,6 +340,7 @@ impl<'a> Setup<'a> {
             keep_map: false,
             dropout: true,
             keep: Vec::new(),
+            max_mem: None,
         }
     }
 
@@ -329,8 +359,14 @@ impl<'a> Setup<'a> {
         let hold = |name: &str| self.hold.contains(name);
         let map = graph.last_pooled().filter(|_| self.keep_map).map(Var::id);
         let keep: Vec<ValueId> = [values.prediction, values.features].into_iter().chain(map).chain(self.keep.iter().copied()).collect();
-        let program = self.step(&graph, values.root, &keep, &hold).keep_gradients(map.as_slice()).plan()?;
-        Ok(Plan { program, values, map })
+        let step = self.step(&graph, values.root, &keep, &hold).keep_gradients(map.as_slice());
+        match self.max_mem {
+            None => Ok(Plan { program: step.plan()?, values, map, again: 0, times: 1.0 }),
+            Some(most) => {
+                let Within { program, again, times } = within(&step, most)?;
+                Ok(Plan { program, values, map, again: again.len(), times })
+            }
+        }
     }
 
     /// Records the network and its loss.

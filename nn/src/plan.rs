@@ -75,6 +75,8 @@ pub struct Step<'a, 's> {
     momentum_room: Option<&'a dyn Fn(&str) -> bool>,
     state_room: usize,
     again: &'a [ValueId],
+    #[cfg(feature = "std")]
+    within: Option<usize>,
 }
 
 impl core::fmt::Debug for Step<'_, '_> {
@@ -106,6 +108,8 @@ impl<'a, 's> Step<'a, 's> {
             momentum_room: None,
             state_room: 0,
             again: &[],
+            #[cfg(feature = "std")]
+            within: None,
         }
     }
     /// Walks back from this value: the loss, or what a gradient is fed into.
@@ -223,9 +227,17 @@ impl<'a, 's> Step<'a, 's> {
 
     /// Computes these values again where the backward walk reads them, instead of keeping them since the forward walk:
     /// less memory, more time, the same bits. Inputs, kept values, what is inside a fused step and what can't be
-    /// computed again without other effects are kept all the same. [`Step::within`] chooses such values.
+    /// computed again without other effects are kept all the same. With std [`Step::within`] chooses such values. A
+    /// workspace of slices has no room for them.
     pub fn again(mut self, values: &'a [ValueId]) -> Self {
         self.again = values;
+        self
+    }
+
+    /// Plans the step so that its block takes at most so many bytes, or fits its regions: see [`Step::plan_within`].
+    #[cfg(feature = "std")]
+    pub fn within(mut self, bytes: Option<usize>) -> Self {
+        self.within = bytes;
         self
     }
 
@@ -233,9 +245,12 @@ impl<'a, 's> Step<'a, 's> {
     ///
     /// # Errors
     /// [`Error::Region`] where a region is too small; those of the recording; [`Error::UnknownName`] where nothing has a name that is to be trained;
-    /// [`Error::OneValuePerChannel`]; [`Error::Core`] where the plan is too large.
+    /// [`Error::OneValuePerChannel`]; [`Error::Core`] where the plan is too large; [`Error::Budget`] after [`Step::within`].
     #[cfg(feature = "std")]
     pub fn plan(&self) -> Result<Program<'static>, Error> {
+        if let Some(bytes) = self.within {
+            return Ok(self.plan_within(bytes)?.program);
+        }
         let mut workspace = Workspace::new();
         self.plan_in(&mut workspace)?;
         Ok(Program::own(workspace.into_bytes())?)

@@ -132,17 +132,20 @@ fn a_budget_is_kept() {
         let values = record(&graph, &case);
         let plain = step(&graph, &case, &values).plan().expect("a plan");
         let most = Trainer::bytes(&plain);
-        let unbounded = step(&graph, &case, &values).within(most).expect("room");
+        let unbounded = step(&graph, &case, &values).plan_within(most).expect("room");
         assert_eq!((unbounded.program.bytes(), unbounded.times, unbounded.again.len()), (plain.bytes(), 1.0, 0));
-        let Err(Error::Budget { asked: 1000, least }) = step(&graph, &case, &values).within(1000) else { panic!("{model} in 1000 bytes") };
+        let Err(Error::Budget { asked: 1000, least }) = step(&graph, &case, &values).plan_within(1000) else {
+            panic!("{model} in 1000 bytes")
+        };
         // Of the larger network the weights are most.
         let lasting = 4 * plain.lasting_len();
         assert!(least - lasting < (most - lasting) * 3 / 4, "{model}: {least} of {most}, {lasting} last");
-        assert!(matches!(step(&graph, &case, &values).within(least - 1), Err(Error::Budget { .. })));
+        assert!(matches!(step(&graph, &case, &values).plan_within(least - 1), Err(Error::Budget { .. })));
         let mut before = f64::INFINITY;
         for part in 0..=8 {
             let budget = least + (most - least) * part / 8;
-            let found = step(&graph, &case, &values).within(budget).unwrap_or_else(|e| panic!("{model} in {budget} of {most} bytes: {e}"));
+            let found =
+                step(&graph, &case, &values).plan_within(budget).unwrap_or_else(|e| panic!("{model} in {budget} of {most} bytes: {e}"));
             assert!(Trainer::bytes(&found.program) <= budget, "{model}: {} of {budget}", Trainer::bytes(&found.program));
             assert!(found.times <= before * 1.02 && found.times >= 1.0, "{model}, {budget}: {} after {before}", found.times);
             assert_eq!(repeated(&found.program) > 0, found.times > 1.0);

@@ -4,6 +4,7 @@ use crate::bench_step::{Planned, StepArgs};
 use crate::bytes::Bytes;
 use crate::calls::{Call, calls};
 use crate::failure::Failure;
+use crate::max_mem::Parts;
 use crate::model::replace;
 use crate::paths::refuse_same;
 use crate::setup::{Setup, parameters, trains};
@@ -22,6 +23,8 @@ pub struct Args {
     /// all, none, or names and prefixes of parameters with commas between; instead of what the mode trains
     #[arg(long, conflicts_with = "program")]
     trainable: Option<String>,
+    #[command(flatten)]
+    parts: Parts,
     /// Write the program to FILE too: this step as bytes, for --program, the library, C or a board. --level (any
     /// where not given; it need not be this machine's), --threads and --memory are its target
     #[arg(long, value_name = "FILE", conflicts_with = "program")]
@@ -40,7 +43,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     refuse_same(&named(&args.out, "--out"), &named(&args.step.weights, "--weights"))?;
     let file = args.step.open_weights()?;
     let weights = file.as_ref().map(Backbone::native).transpose()?;
-    let Planned { program, setup } = args.step.plan(args.trainable.as_deref(), weights.as_ref())?;
+    let Planned { program, setup, parts, again, times } = args.step.plan(args.trainable.as_deref(), weights.as_ref(), &args.parts)?;
     if let Some(path) = &args.out {
         replace(path, program.bytes())?;
     }
@@ -62,6 +65,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
                     "in_place": bytes.borrowed,
                 },
                 "peak_bytes": bytes.total(),
+                "micro_batches": parts,
+                "computed_again": again,
+                "expected_times": times,
                 "peak_at": peak_at,
                 "calls": list.iter().map(row).collect::<Vec<_>>(),
                 "removed": removed.iter().map(|c| json!({"name": c.name, "pass": c.pass})).collect::<Vec<_>>(),
@@ -89,7 +95,7 @@ fn removed(setup: &Setup, program: &Program, list: &[Call]) -> Result<Vec<Call>,
     if parameters(program).all(|id| program.entry(id).is_trained()) || !trains(program) {
         return Ok(Vec::new());
     }
-    let full = Setup { trainable: "all".into(), ..setup.clone() }.plan()?.program;
+    let full = Setup { trainable: "all".into(), max_mem: None, ..setup.clone() }.plan()?.program;
     let same = |a: &Call, b: &Call| a.name == b.name && a.pass == b.pass;
     // Every forward call is there, though perhaps within another.
     let gone = |call: &Call| call.pass != "forward" && !list.iter().any(|c| same(c, call));

@@ -8,6 +8,7 @@ use crate::bench_step::{Step, StepArgs};
 use crate::block;
 use crate::calls::traffic;
 use crate::failure::Failure;
+use crate::max_mem::Parts;
 use crate::median::median;
 use crate::outln;
 use crate::peak::Peak;
@@ -86,14 +87,14 @@ impl Row {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let file = args.step.open_weights()?;
     let weights = file.as_ref().map(Backbone::native).transpose()?;
-    let program = args.step.plan(args.trainable.as_deref(), weights.as_ref())?.program;
+    let program = args.step.plan(args.trainable.as_deref(), weights.as_ref(), &Parts::default())?.program;
     let (level, threads) = (args.step.level(&program)?, args.step.start_threads(&program)?);
     let cpu = Cpu { level, threads: &threads };
     let before = Peak::measure(&cpu);
 
     let mut memory = block::reserve(Trainer::bytes(&program))?;
     let witness = Witness { start: Instant::now(), calls: Mutex::default() };
-    let mut step = Step::new(program, &mut memory, level, threads.clone(), weights)?;
+    let mut step = Step::new(program, &mut memory, level, threads.clone(), weights, 1)?;
     for _ in 0..WARM_UP {
         step.run()?;
     }

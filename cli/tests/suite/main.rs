@@ -12,6 +12,7 @@ mod finetune_refusals;
 mod finetune_resume;
 mod in_place;
 mod inspect;
+mod max_mem;
 mod measure;
 mod models;
 mod program;

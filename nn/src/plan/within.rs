@@ -41,7 +41,7 @@ impl Step<'_, '_> {
     ///
     /// # Errors
     /// Those of [`Step::plan`]; [`Error::Budget`] where no choice fits that was found, with the bytes of the smallest.
-    pub fn within(&self, bytes: usize) -> Result<Within, Error> {
+    pub fn plan_within(&self, bytes: usize) -> Result<Within, Error> {
         let mut workspace = Workspace::new();
         match self.make_smallest(&mut workspace) {
             Ok(len) if block_bytes(len) <= bytes => {

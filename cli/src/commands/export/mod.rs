@@ -13,6 +13,7 @@ mod target;
 use crate::args::{MemoryArg, UpdateArg};
 use crate::commands::finetune::{Accumulate, Statistics};
 use crate::failure::Failure;
+use crate::max_mem::bytes;
 use crate::model::replace;
 use crate::output;
 use names::Names;
@@ -50,6 +51,11 @@ pub struct Args {
     /// Where gradients of micro-batches are added up [default: gradient]
     #[arg(long, value_enum, requires = "micro_batch", conflicts_with = "no_momentum")]
     accumulate: Option<Accumulate>,
+    /// Plan every program so that it takes at most BYTES of all regions together (200K, 8M; powers of 1024), and each region
+    /// what it has: values of the forward walk are computed again in the backward walk instead of being kept, which takes
+    /// longer and gives the same bits
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    max_mem: Option<usize>,
     /// Images that are predicted at once
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
     predict_batch: u32,
@@ -110,14 +116,7 @@ impl FromStr for Region {
 
     fn from_str(text: &str) -> Result<Region, String> {
         let (name, size) = text.split_once('=').ok_or("expected NAME=BYTES, as ram=200K")?;
-        let digits = size.trim_end_matches(['K', 'k', 'M', 'm']);
-        let unit: usize = match &size[digits.len()..] {
-            "" => 1,
-            "K" | "k" => 1 << 10,
-            "M" | "m" => 1 << 20,
-            _ => return Err(format!("{size:?} is no number of bytes")),
-        };
-        let bytes = digits.parse().ok().and_then(|n: usize| n.checked_mul(unit)).filter(|n| *n > 0 && *n < 1 << 31);
+        let bytes = bytes(size).ok().filter(|bytes| *bytes < 1 << 31);
         bytes.map(|bytes| Region { name: name.into(), bytes }).ok_or(format!("{size:?}: expected 1 to 2047M bytes"))
     }
 }

@@ -203,7 +203,9 @@ fn planned(network: Network, args: &Args, target: &Target, purposes: &[Purpose],
     let banks = if banks.len() > 1 { &banks[..] } else { &[] };
     let steps = setups.iter().zip(&graphs).zip(&kept).zip(purposes);
     let steps: Vec<(&str, Step)> = steps
-        .map(|(((setup, graph), (root, keep)), purpose)| (purpose.name.as_str(), setup.step(graph, *root, keep, &hold).regions(banks)))
+        .map(|(((setup, graph), (root, keep)), purpose)| {
+            (purpose.name.as_str(), setup.step(graph, *root, keep, &hold).regions(banks).within(args.max_mem))
+        })
         .collect();
     bundle(&steps).map_err(|e| match e {
         nunatak_nn::Error::Region { name, given, needed } => {

@@ -45,6 +45,7 @@ mod validation;
 use crate::args::{Compute, MemoryArg, Reading, UpdateArg};
 use crate::failure::Failure;
 use crate::lock::Lock;
+use crate::max_mem::MaxMem;
 use crate::model::OutFormat;
 use features::Keep;
 pub use search::Search;
@@ -129,6 +130,9 @@ pub struct Args {
     /// Memory or speed
     #[arg(long, value_enum, default_value_t)]
     pub memory: MemoryArg,
+    /// How much memory a step may take
+    #[command(flatten)]
+    pub max_mem: MaxMem,
     /// Where the head alone is trained, without --augment, --mixup and --cutmix, with fixed statistics: keep what the network below it makes
     /// of an image, so that it is computed once. The same bits either way
     #[arg(long, value_enum, default_value_t = Keep::Once)]

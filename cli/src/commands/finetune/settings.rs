@@ -5,6 +5,7 @@ use super::rate::Rate;
 use crate::args::UpdateArg;
 use crate::engine::batch_sizes;
 use crate::failure::Failure;
+use crate::max_mem::MicroBatch;
 use crate::model::View;
 use nunatak_data::Mixing;
 use nunatak_nn::{NormPolicy, Optimizer, Sgd, Update};
@@ -64,9 +65,9 @@ pub struct Choices {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch: Option<u32>,
     /// Images that are computed at a time: a step's gradients are added up over as many micro-batches as it takes, in less
-    /// memory; batchnorm sees micro-batches [default: all of a step]
-    #[arg(long, value_name = "IMAGES", value_parser = clap::value_parser!(u32).range(1..=65536))]
-    pub micro_batch: Option<u32>,
+    /// memory; batchnorm sees micro-batches. auto: as many as fit into --max-mem [default: all of a step]
+    #[arg(long, value_name = "IMAGES")]
+    pub micro_batch: Option<MicroBatch>,
     /// Where gradients of micro-batches are added up [default: gradient]
     #[arg(long, value_enum)]
     pub accumulate: Option<Accumulate>,
@@ -238,11 +239,18 @@ impl Choices {
             }
             (given, saved) => given.or(saved.map(|s| s.epochs)).unwrap_or(10),
         };
+        let batch = pick("batch", self.batch, saved.map(|s| s.batch), 32)?;
+        let micro_batch = match (self.micro_batch, saved) {
+            (Some(MicroBatch::Of(images)), _) => Some(images),
+            // As many as it was started with; else all of a step, until it is known what fits.
+            (Some(MicroBatch::Auto), None) => Some(batch),
+            (Some(MicroBatch::Auto), Some(_)) | (None, _) => None,
+        };
         Ok(Settings {
             trainable: pick("trainable", self.trainable.as_deref().map(sorted), saved.map(|s| s.trainable.clone()), HEAD.into())?,
             epochs,
-            batch: pick("batch", self.batch, saved.map(|s| s.batch), 32)?,
-            micro_batch: pick_or_none("micro-batch", self.micro_batch, saved.map(|s| s.micro_batch))?,
+            batch,
+            micro_batch: pick_or_none("micro-batch", micro_batch, saved.map(|s| s.micro_batch))?,
             accumulate: pick("accumulate", self.accumulate, saved.map(|s| s.accumulate), Accumulate::Gradient)?,
             lr: pick("lr", self.lr, saved.map(|s| s.lr), 0.01)?,
             momentum: pick("momentum", self.momentum, saved.map(|s| s.momentum), 0.9)?,

@@ -17,6 +17,7 @@ use crate::about::About;
 use crate::block::reserve_beside;
 use crate::engine::{Engine, Plans, batch_sizes, evaluation, in_place_needs_native, loader_options};
 use crate::failure::Failure;
+use crate::max_mem::{MicroBatch, say_again};
 use crate::model::{Model, ModelFile, human_bytes};
 use crate::output::{say, warn};
 use crate::report::answers::Answers;
@@ -81,13 +82,15 @@ pub(super) fn run(args: &Args, aim: Aim) -> Result<(), Failure> {
         (base, ..) => base,
     };
 
-    let job = Job::settle(args, saved.as_ref(), model.as_ref())?;
+    let mut job = Job::settle(args, saved.as_ref(), model.as_ref())?;
+    job.choose_micro_batch(args, weights)?;
     let mut plans = job.plans(args, weights)?;
     let bytes = job.bytes(&mut plans)?;
     let mut memory = reserve_beside(bytes, job.bytes_beside(args, &mut plans)?)?;
     let first = job.settings.sizes(job.images.train)[0];
     let mut engine = Engine::new(plans, first, &mut memory, &args.compute, weights)?;
     engine.at_once = job.settings.at_once(usize::MAX);
+    say_again(&engine.plan(TRAIN, first)?);
     let (position, generator) = job.load(args, &mut engine, saved.as_ref(), model.as_ref())?;
     let average = job.average(&engine, saved.as_ref())?;
     job.introduce(args, aim, model.as_ref(), &engine, bytes);
@@ -190,6 +193,20 @@ impl Job {
         Ok(Job { settings, folder, images, class_weights, network, head, head_why })
     }
 
+    /// With `--micro-batch auto`: as many images at a time as fit.
+    fn choose_micro_batch(&mut self, args: &Args, weights: Option<Native>) -> Result<(), Failure> {
+        let Some(MicroBatch::Auto) = args.choices.micro_batch.filter(|_| !args.resume) else { return Ok(()) };
+        let mut failure = None;
+        for part in MicroBatch::Auto.candidates(self.settings.batch, args.max_mem.max_mem)? {
+            self.settings.micro_batch = Some(part);
+            match self.plans(args, weights) {
+                Ok(_) => return Ok(()),
+                Err(e) => failure = Some(e),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
     /// The plans for training and for validation. Both keep the momentum.
     fn plans<'f>(&self, args: &Args, weights: Option<Native<'f>>) -> Result<Vec<Plans<'f>>, Failure> {
         let settings = &self.settings;
@@ -211,7 +228,13 @@ impl Job {
             ..Setup::inference(self.network, n, side)
         };
         evaluation.check_trainable()?;
-        let training = Setup { mode: Mode::Train, norm_policy: settings.bn_statistics.into(), loss, ..evaluation.clone() };
+        let mut training = Setup { mode: Mode::Train, norm_policy: settings.bn_statistics.into(), loss, ..evaluation.clone() };
+        if args.max_mem.max_mem.is_some() {
+            let mut largest = training.with_batch(settings.sizes(self.images.train)[0]);
+            args.max_mem.plan(&mut largest)?;
+            (training.memory, training.max_mem) = (largest.memory, largest.max_mem);
+            (evaluation.memory, evaluation.max_mem) = (largest.memory, largest.max_mem);
+        }
         if weights.is_some() {
             // Validation reads the statistics that training has moved. What is moved does not depend on the
             // batch, and one image may be too few to plan with.

@@ -2,11 +2,12 @@
 
 mod choice;
 
-use crate::bench_step::{Step, StepArgs};
+use crate::bench_step::{Planned, Step, StepArgs};
 use crate::block::{self, peak_rss};
 use crate::bytes::Bytes;
 use crate::commands::inspect::memory_name;
 use crate::failure::Failure;
+use crate::max_mem::Parts;
 use crate::median::median;
 use crate::outln;
 use crate::setup::Setup;
@@ -39,6 +40,8 @@ pub struct Args {
     /// With --assert: how often a choice that seems slow is measured again, longer and later, before it counts
     #[arg(long, requires = "assert", default_value_t = 5)]
     tries: u8,
+    #[command(flatten)]
+    parts: Parts,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -83,33 +86,40 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     let file = args.step.open_weights()?;
     let weights = file.as_ref().map(Backbone::native).transpose()?;
-    let program = args.step.plan(None, weights.as_ref())?.program;
+    let Planned { program, parts, again, times, .. } = args.step.plan(None, weights.as_ref(), &args.parts)?;
     let bytes = Bytes::of(&program);
-    let update = if program.flags().has(Flags::DURING) { "during" } else { "after" };
+    let update = match (program.flags().has(Flags::DURING), program.flags().has(Flags::SUMMED)) {
+        (true, _) => "during",
+        (_, true) => "summed in the momentum",
+        _ => "after",
+    };
     let memory_name = memory_name(&program);
     let (level, threads) = (args.step.level(&program)?, args.step.start_threads(&program)?);
     let count = threads.count();
     let mut memory = block::reserve(Trainer::bytes(&program))?;
-    let mut step = Step::new(program, &mut memory, level, threads, weights)?;
-    let mut times = Vec::new();
+    let mut step = Step::new(program, &mut memory, level, threads, weights, parts)?;
+    let mut taken = Vec::new();
     for i in 0..WARM_UP + args.repeat as usize {
         let start = Instant::now();
         step.run()?;
         if i >= WARM_UP {
-            times.push(start.elapsed().as_secs_f64() * 1e3);
+            taken.push(start.elapsed().as_secs_f64() * 1e3);
         }
     }
-    let median = median(&mut times);
+    let median = median(&mut taken);
     let logits = step.prediction()?;
     let result = json!({
         "median_ms": median,
-        "min_ms": times[0],
-        "times_ms": times,
+        "min_ms": taken[0],
+        "times_ms": taken,
         "level": level.name(),
         "threads": count,
         "update": update,
         "memory": memory_name,
         "plan_bytes": bytes.total(),
+        "micro_batches": parts,
+        "computed_again": again,
+        "expected_times": times,
         "in_place_bytes": bytes.borrowed,
         "peak_rss_bytes": peak_rss(),
         "checksum": checksum(&logits),
@@ -117,7 +127,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if args.json {
         return outln!("{result}");
     }
-    outln!("median {median:.3} ms, fastest {:.3} ms of {} steps", times[0], times.len())?;
+    outln!("median {median:.3} ms, fastest {:.3} ms of {} steps", taken[0], taken.len())?;
     outln!("level {level}, {} threads, update {update}, memory {memory_name}", count)?;
     outln!(
         "planned {:.1} MB{}",
