@@ -383,6 +383,8 @@ enum {
   NUNATAK_CALL_BACKWARD_STEP = 5,
   // The gradient of a parameter is added to its momentum.
   NUNATAK_CALL_SUM = 6,
+  // An operation's result, computed again in the backward walk because it was not kept.
+  NUNATAK_CALL_FORWARD_AGAIN = 7,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
