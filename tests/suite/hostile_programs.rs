@@ -5,7 +5,7 @@ use nunatak_core::rng::Generator;
 use nunatak_nn::files::save::Save;
 use nunatak_nn::step::{Summary, call_counts};
 use nunatak_nn::{
-    Conv, CrossEntropyOptions, Graph, Level, Loss, Memory, Mode, NormPolicy, Recipe, Sgd, Step, Threads, Trainer, Update, ValueId,
+    Conv, CrossEntropyOptions, Graph, Level, Loss, Memory, Mode, Norm, NormPolicy, Recipe, Sgd, Step, Threads, Trainer, Update, ValueId,
 };
 use nunatak_tests::{Flash, STEM, Setup, emulated, plan, random, saved, training, with_trainer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -124,10 +124,26 @@ fn small_programs() -> (Vec<Vec<u8>>, Flash) {
     ];
     let mut programs: Vec<Vec<u8>> = setups.iter().map(|setup| plan(setup).0.bytes().to_vec()).collect();
     programs.push(arithmetic());
+    programs.push(again());
     let file = with_trainer(&plain, Level::PORTABLE, Threads::serial(), |trainer, _| Flash::new(&saved(trainer, Save::Network)));
     let in_place = Setup { trainable: "layer3,fc", norm_policy: NormPolicy::Fixed, weights: Some(file.native()), ..plain };
     programs.push(plan(&in_place).0.bytes().to_vec());
     (programs, file)
+}
+
+/// Convolution, normalisation, pooling and dropout that are computed again in the backward walk.
+fn again() -> Vec<u8> {
+    let graph = Graph::new();
+    let (data, classes) = (graph.input([2, 3, 4, 4]), graph.labels(2));
+    let g = graph.root();
+    let x = g.batch_norm("bn1", g.conv2d("conv1", data, Conv::new(4, 3).pad(1).no_bias()), Norm::default()).relu();
+    let y = g.batch_norm("bn2", g.conv2d("conv2", x, Conv::new(4, 3).pad(1).no_bias()), Norm::default());
+    let y = (x + y).relu().max_pool(2, 2, 0).dropout(0.5);
+    let loss = g.linear("fc", y.flatten(), 4).cross_entropy(classes, CrossEntropyOptions::default());
+    let every: Vec<ValueId> = (0..=loss.id().0).map(ValueId).collect();
+    let program = Step::new(&graph).loss(loss).update(Update::During).again(&every).plan().expect("a plan");
+    assert!(program.backward().any(|call| call.is_again()));
+    program.bytes().to_vec()
 }
 
 /// The operations that no residual network has.

@@ -1,10 +1,10 @@
 //! Programs of small networks that are right: what inputs of the fuzzer change. Together they have every op, every
-//! order of updates, frozen parts, and the memory settings.
+//! order of updates, frozen parts, the memory settings, and values that are computed again.
 
 use nunatak_nn::files::save::Save;
 use nunatak_nn::ops::Axis;
 use nunatak_nn::{Conv, CrossEntropyOptions, Graph, Loss, Memory, Mode, Native, Norm, NormPolicy};
-use nunatak_nn::{Recipe, Reduction, Stem, Step, Update};
+use nunatak_nn::{Recipe, Reduction, Stem, Step, Update, ValueId};
 
 /// Their bytes, and the file of weights that some of them read in place.
 pub fn programs() -> (Vec<Vec<u8>>, Native<'static>) {
@@ -23,8 +23,10 @@ fn residual() -> (Vec<Vec<u8>>, Native<'static>) {
     let values = graph.usual([2, 2, 4, 4], loss, |g, x| recipe.record(g, x)).expect("a recording");
     let keep = [values.prediction, values.features];
     let step = || Step::new(&graph).root(values.root).keep(&keep);
+    let every: Vec<ValueId> = (0..=values.root.expect("a loss").0).map(ValueId).collect();
     let steps = [
         step().keep_gradients(&keep),
+        step().update(Update::During).again(&every),
         step().update(Update::During).memory(Memory::Small),
         step().update(Update::Summed),
         step().fuse(false).momentum(false).memory(Memory::Tiny),
@@ -68,7 +70,9 @@ fn convolutions() -> Vec<Vec<u8>> {
     let loss = y.bce_with_logits(target, Reduction::Mean);
     let keep = [y.id()];
     let step = || Step::new(&graph).loss(loss).keep(&keep);
-    [step(), step().update(Update::During), step().mode(Mode::Eval).train("head,gate")].iter().map(bytes).collect()
+    let every: Vec<ValueId> = (0..=loss.id().0).map(ValueId).collect();
+    let steps = [step(), step().update(Update::During), step().mode(Mode::Eval).train("head,gate"), step().again(&every)];
+    steps.iter().map(bytes).collect()
 }
 
 /// A parameter that is used twice, and losses by arithmetic.
