@@ -1,8 +1,8 @@
 //! Planning for so many bytes at most: which values are computed again instead of being kept.
 //!
 //! Greedy: as long as too much is in use at the busiest time, of the values that only wait there for the backward walk
-//! the one is given up that frees the most memory for its cost. At the end values are kept again for which there is
-//! room after all, the dearest first.
+//! the one is given up that frees the most memory for its cost; where none helps, one is exchanged for another. At the
+//! end values are kept again for which there is room after all, the dearest first.
 //!
 //! The cost of an operation is counted in bytes that go through memory: its tensors, and [`FLOPS_PER_BYTE`]
 //! multiplications and additions for each byte.
@@ -119,7 +119,16 @@ impl<'a, 'b, 's, 'w> Search<'a, 'b, 's, 'w> {
         let mut refused: Vec<ValueId> = Vec::new();
         let (mut live, mut peak) = self.find()?;
         while live > aim {
-            let Some(v) = self.best(peak, &refused) else { return Ok(false) };
+            let Some(v) = self.best(peak, &refused) else {
+                match self.exchange(live)? {
+                    true => {
+                        (live, peak) = self.find()?;
+                        refused.clear();
+                        continue;
+                    }
+                    false => return Ok(false),
+                }
+            };
             self.workspace.again.push(v)?;
             let (less, later) = self.find()?;
             if less < live || less == live && later != peak {
@@ -133,6 +142,29 @@ impl<'a, 'b, 's, 'w> Search<'a, 'b, 's, 'w> {
             }
         }
         Ok(true)
+    }
+
+    /// Where giving up another value does not help: keeps one that was given up, or gives up another for it. What is made
+    /// of few others is cheap to compute again, but those must then be there for it. Whether less than `live` came of it.
+    fn exchange(&mut self, live: u64) -> Result<bool, Error> {
+        let chosen = self.workspace.again.to_vec();
+        for u in chosen.iter().filter(|u| !self.step.again.contains(u)) {
+            let mut without: Vec<ValueId> = chosen.iter().copied().filter(|v| v != u).collect();
+            self.set(&without)?;
+            let (less, peak) = self.find()?;
+            if less < live {
+                return Ok(true);
+            }
+            let Some(v) = self.best(peak, &[*u]) else { continue };
+            without.push(v);
+            self.set(&without)?;
+            if self.find()?.0 < live {
+                return Ok(true);
+            }
+        }
+        self.set(&chosen)?;
+        self.find()?;
+        Ok(false)
     }
 
     /// Keeps values after all where there is room, the dearest first.
