@@ -22,6 +22,19 @@ use std::vec::Vec;
 /// compute 150 to 300 GFLOP/s and move 10 to 20 GB/s.
 const FLOPS_PER_BYTE: u64 = 16;
 
+/// How a search goes about it.
+#[derive(Clone, Copy)]
+struct Way {
+    /// Values that are tried in exchange for one.
+    exchanges: usize,
+    /// Of values that free as much for their cost, the last is given up first: what it is made of stays there, or goes later.
+    last_first: bool,
+}
+
+/// The ways that are tried until one fits, the quickest first. Each ends at a minimum of its own.
+const WAYS: [Way; 3] =
+    [Way { exchanges: 0, last_first: true }, Way { exchanges: 16, last_first: false }, Way { exchanges: 16, last_first: true }];
+
 /// A step that was planned to fit.
 #[derive(Clone, Debug)]
 pub struct Within {
@@ -50,14 +63,16 @@ impl Step<'_, '_> {
             Ok(_) | Err(Error::Region { .. }) => {}
             Err(other) => return Err(other),
         }
-        let mut found = self.graph.with(|recording| Search::begin(self, recording, &mut workspace)?.run(bytes))?;
-        let again = core::mem::take(&mut found.again);
-        let step = Step { again: &again, ..*self };
-        let len = step.make(&mut workspace)?;
-        match block_bytes(len) <= bytes {
-            true => Ok(Within { program: Program::own(workspace.into_bytes())?, again, times: found.times }),
-            false => Err(Error::Budget { asked: bytes, least: block_bytes(len) }),
+        let mut least = usize::MAX;
+        for way in WAYS {
+            let Found { again, times } = self.graph.with(|recording| Search::begin(self, recording, &mut workspace, way)?.run(bytes))?;
+            let len = Step { again: &again, ..*self }.make(&mut workspace)?;
+            if block_bytes(len) <= bytes {
+                return Ok(Within { program: Program::own(workspace.into_bytes())?, again, times });
+            }
+            least = least.min(block_bytes(len));
         }
+        Err(Error::Budget { asked: bytes, least })
     }
 }
 
@@ -77,14 +92,15 @@ struct Search<'a, 'b, 's, 'w> {
     costs: Vec<u64>,
     /// What the step costs where nothing is computed again.
     whole: u64,
+    way: Way,
 }
 
 impl<'a, 'b, 's, 'w> Search<'a, 'b, 's, 'w> {
-    fn begin(step: &'a Step<'b, 's>, recording: &'a Recording<'s>, workspace: &'a mut Workspace<'w>) -> Result<Self, Error> {
+    fn begin(step: &'a Step<'b, 's>, recording: &'a Recording<'s>, workspace: &'a mut Workspace<'w>, way: Way) -> Result<Self, Error> {
         let lasting = step.select(recording, workspace)?.end;
         let costs: Vec<u64> = workspace.tape.values().map(|v| cost(&workspace.tape, v)).collect();
         let whole = workspace.tape.values().map(|v| costs[v.index()] * passes(&workspace.needs, v)).sum();
-        Ok(Search { step, recording, workspace, lasting, costs, whole })
+        Ok(Search { step, recording, workspace, lasting, costs, whole, way })
     }
 
     /// Finds what must be computed again so that the block takes at most `bytes`; where nothing does, what takes least.
@@ -119,7 +135,7 @@ impl<'a, 'b, 's, 'w> Search<'a, 'b, 's, 'w> {
         let mut refused: Vec<ValueId> = Vec::new();
         let (mut live, mut peak) = self.find()?;
         while live > aim {
-            let Some(v) = self.best(peak, &refused) else {
+            let Some(&v) = self.waiting(peak, &refused).first() else {
                 match self.exchange(live)? {
                     true => {
                         (live, peak) = self.find()?;
@@ -129,6 +145,7 @@ impl<'a, 'b, 's, 'w> Search<'a, 'b, 's, 'w> {
                     false => return Ok(false),
                 }
             };
+            self.give_up_one(v);
             self.workspace.again.push(v)?;
             let (less, later) = self.find()?;
             if less < live || less == live && later != peak {
@@ -147,6 +164,9 @@ impl<'a, 'b, 's, 'w> Search<'a, 'b, 's, 'w> {
     /// Where giving up another value does not help: keeps one that was given up, or gives up another for it. What is made
     /// of few others is cheap to compute again, but those must then be there for it. Whether less than `live` came of it.
     fn exchange(&mut self, live: u64) -> Result<bool, Error> {
+        if self.way.exchanges == 0 {
+            return Ok(false);
+        }
         let chosen = self.workspace.again.to_vec();
         for u in chosen.iter().filter(|u| !self.step.again.contains(u)) {
             let mut without: Vec<ValueId> = chosen.iter().copied().filter(|v| v != u).collect();
@@ -155,11 +175,14 @@ impl<'a, 'b, 's, 'w> Search<'a, 'b, 's, 'w> {
             if less < live {
                 return Ok(true);
             }
-            let Some(v) = self.best(peak, &[*u]) else { continue };
-            without.push(v);
-            self.set(&without)?;
-            if self.find()?.0 < live {
-                return Ok(true);
+            for v in self.waiting(peak, &[*u]).into_iter().take(self.way.exchanges) {
+                without.push(v);
+                self.give_up_one(v);
+                self.set(&without)?;
+                if self.find()?.0 < live {
+                    return Ok(true);
+                }
+                without.pop();
             }
         }
         self.set(&chosen)?;
@@ -183,9 +206,10 @@ impl<'a, 'b, 's, 'w> Search<'a, 'b, 's, 'w> {
         Ok(())
     }
 
-    /// The value that frees the most memory for its cost, of those that wait for the backward walk at the busiest time.
-    fn best(&mut self, peak: u32, refused: &[ValueId]) -> Option<ValueId> {
-        let Workspace { tape, plan, kept, again, .. } = &mut *self.workspace;
+    /// The values that only wait for the backward walk at the busiest time, without those that were refused: first what
+    /// frees the most memory for its cost.
+    fn waiting(&self, peak: u32, refused: &[ValueId]) -> Vec<ValueId> {
+        let Workspace { tape, plan, kept, again, .. } = &*self.workspace;
         let waits = |v: &ValueId| {
             let inside = plan.slot_of(*v).is_some_and(|slot| slot.begin <= peak && peak <= slot.end);
             inside && !tape.inputs(*v).is_empty() && !kept.contains(v) && !again.contains(v) && !refused.contains(v)
@@ -198,10 +222,15 @@ impl<'a, 'b, 's, 'w> Search<'a, 'b, 's, 'w> {
             let units = plan.slot_of(*v).map_or(0, |slot| slot.units);
             f64::from(units) / self.costs[v.index()].max(1) as f64
         };
-        let best = tape.values().filter(waits).filter(can).max_by(|a, b| gain(a).total_cmp(&gain(b)))?;
-        // Its operation saves what the second computation reads.
-        tape.nodes_mut()[best.index()].op.facts_mut().map(|op| op.repeat());
-        Some(best)
+        let mut all: Vec<ValueId> = tape.values().filter(waits).filter(can).collect();
+        let order = |a: &ValueId, b: &ValueId| if self.way.last_first { b.cmp(a) } else { a.cmp(b) };
+        all.sort_by(|a, b| gain(b).total_cmp(&gain(a)).then(order(a, b)));
+        all
+    }
+
+    /// A value's operation saves what computing it again reads.
+    fn give_up_one(&mut self, v: ValueId) {
+        self.workspace.tape.nodes_mut()[v.index()].op.facts_mut().map(|op| op.repeat());
     }
 
     /// Units that live at once at most, and when.
