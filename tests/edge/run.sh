@@ -77,7 +77,11 @@ part_c() {
   set_up builds c || { skip "C library for boards" "no compiler: $logs/setup.log"; return; }
   run "C library, Cortex-M7" "links with nothing but the compiler's own; no allocator" \
     env CARGO=xcargo CC=arm-none-eabi-gcc capi/tests/link.sh
+  # Of the kit what nothing else builds; capi/kit/build.sh makes all of it.
+  set_up kit || { skip "the kit" "no compiler: $logs/setup.log"; return; }
+  run "the kit, Cortex-M33, RISC-V" "archives, CMake, Zephyr's and ESP-IDF's files" kit
 }
+kit() { capi/kit/build.sh --out "$folder/kit-checked" m33 riscv32imafc && capi/kit/check.sh "$folder/kit-checked"; }
 
 part_metal() {
   [ -e tests/bare_metal/run.sh ] || { skip "bare metal" "tests/bare_metal/run.sh is not there"; return; }

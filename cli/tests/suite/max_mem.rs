@@ -100,5 +100,5 @@ fn exports_fit() {
     };
     assert!(ram("less") < 5 << 20 && ram("plain") > 5 << 20, "{} {}", ram("less"), ram("plain"));
     let run = fails(&place, 1, &format!("{export} --max-mem 100K --out no"));
-    assert!(run.err.contains("at least"), "{}", run.err);
+    assert!(run.err.contains("predict takes") && run.err.contains("bytes at least"), "{}", run.err);
 }

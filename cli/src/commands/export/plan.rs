@@ -212,6 +212,11 @@ fn planned(network: Network, args: &Args, target: &Target, purposes: &[Purpose],
             let bytes = args.region.iter().find(|region| region.name == name.as_str()).map_or(given, |region| region.bytes);
             too_small(name.as_str(), bytes, bytes + (needed - given), "")
         }
+        nunatak_nn::Error::Budget { asked, least } => {
+            // Alone a program takes no more than in the bundle.
+            let over = steps.iter().find(|(_, step)| step.plan().is_err()).map_or("a program", |(name, _)| *name);
+            Failure::Failed(format!("--max-mem {asked}: {over} takes {least} bytes at least. A smaller --batch, --micro-batch or --size, less that is --trainable, or --no-momentum takes less"))
+        }
         e => e.into(),
     })
 }
