@@ -119,6 +119,7 @@ impl fmt::Display for What {
     }
 }
 
+#[cfg(feature = "std")]
 impl FormatError {
     /// What is wrong, without name and place.
     pub(super) fn text(&self) -> impl fmt::Display {

@@ -48,6 +48,7 @@ impl<'f> TensorRef<'f> {
 pub(super) enum Item<'f> {
     Tensor(TensorRef<'f>),
     /// A pair of the metadata, and the byte of the file where it stands.
+    #[cfg_attr(not(feature = "std"), allow(dead_code, reason = "metadata is read into memory that only a heap has"))]
     Pair(JsonStr<'f>, JsonStr<'f>, usize),
 }
 
