@@ -172,9 +172,11 @@ pub(crate) fn backward_input(conv: &Conv2d, cpu: &Cpu, call: BackwardInput) {
 /// Scratch of [`backward_input`].
 pub(crate) fn backward_input_scratch(conv: &Conv2d, budget: usize) -> usize {
     let group = Group::nth(conv, 0);
-    let block = block(group.conv.c());
-    let columns = (group.conv.c().next_multiple_of(block), block);
-    let most = phases(conv).map(|phase| product_scratch(&phase.patches(&group, &[]), phase.rows(conv), columns, budget)).max();
+    let of_phase = |phase: Phase| {
+        let (patches, m) = (phase.patches(&group, &[]), phase.rows(conv));
+        product_scratch(&patches, m, exchanged(&patches, m, group.conv.c(), budget), budget)
+    };
+    let most = phases(conv).map(of_phase).max();
     group::own_len(conv) + most.unwrap_or(0)
 }
 
@@ -272,12 +274,23 @@ fn product_scratch(patches: &Patches, m: usize, (columns, block): (usize, usize)
     all.min(budget.max(least))
 }
 
+/// `n` columns whose weights are exchanged, in blocks as wide as those of weights that lie in memory, or of half that width
+/// where `numbers` have no room for one: so many columns in all, and in a block.
+fn exchanged(patches: &Patches, m: usize, n: usize, numbers: usize) -> (usize, usize) {
+    let unit = sub_panel(patches.tap_count()).min(patches.span.div_ceil(GROUP));
+    let fits = (m.min(PANEL_MOST) + block(n)) * patches.row_len(unit) <= numbers;
+    let block = if fits { block(n) } else { GROUP };
+    (n.next_multiple_of(block), block)
+}
+
 fn product(cpu: &Cpu, patches: Patches, weights: Weights, out: Out, scratch: &mut [f32]) {
     let Out { data, map, m, first: first_column, n, add, finish } = out;
-    let block = block(n);
-    let columns = match weights {
-        Weights::AsTheyLie(_) => NO_COLUMNS,
-        Weights::Transposed(..) => (n.next_multiple_of(block), block),
+    let (columns, block) = match weights {
+        Weights::AsTheyLie(_) => (NO_COLUMNS, block(n)),
+        Weights::Transposed(..) => {
+            let columns = exchanged(&patches, m, n, scratch.len());
+            (columns, columns.1)
+        }
     };
     let taps = patches.tap_count();
     let all_groups = if taps == 0 { 0 } else { patches.span.div_ceil(GROUP) };
