@@ -488,6 +488,10 @@ typedef struct nunatak_config {
   const void *weights;
   // Its length.
   size_t weights_bytes;
+  // The most bytes that the trainer may take, as `nunatak_trainer_required_bytes` tells. Where it is less than the fastest
+  // plan, values of the forward walk are computed again in the backward walk instead of being kept: more time, the same
+  // bits. Default: 0, as many as it takes.
+  size_t max_bytes;
 } nunatak_config;
 
 // A piece of memory that a trainer is made in. An array of them is a board's banks. Two members, for good: it never
@@ -674,14 +678,16 @@ nunatak_status nunatak_config_default(const struct nunatak_recipe *recipe,
 // `NUNATAK_UNSUPPORTED` for a `level` that this processor has not got, and in a library without the standard
 // library, which can't plan: see `nunatak_trainer_init_program`. With `weights` also `NUNATAK_BAD_FILE`,
 // `NUNATAK_BAD_CONFIG` (another network's, only `classes` may differ), `NUNATAK_WRONG_FILE` (a tensor is
-// missing), `NUNATAK_NOT_PLANNED` (a delta).
+// missing), `NUNATAK_NOT_PLANNED` (a delta). `NUNATAK_MEMORY_TOO_SMALL` where no plan keeps `max_bytes`: its numbers
+// are the least that was found, and what was asked for.
 //
 // The config is planned on the heap, which is free again afterwards. Any thread.
 //
 // # Safety
 // `config` is NULL or can be read, and its texts are NULL or end with a zero; `bytes` is NULL or can
 // be written.
-nunatak_status nunatak_trainer_required_bytes(const struct nunatak_config *config, size_t *bytes);
+nunatak_status nunatak_trainer_required_bytes(const struct nunatak_config *config,
+                                              size_t *bytes);
 
 // Makes a trainer in `bytes` bytes of memory, which may begin anywhere and are the trainer's until
 // `nunatak_trainer_release`: until then do not read, write, move or free them. What was in them does not

@@ -171,6 +171,10 @@ pub struct nunatak_config {
     pub weights: *const c_void,
     /// Its length.
     pub weights_bytes: usize,
+    /// The most bytes that the trainer may take, as `nunatak_trainer_required_bytes` tells. Where it is less than the fastest
+    /// plan, values of the forward walk are computed again in the backward walk instead of being kept: more time, the same
+    /// bits. Default: 0, as many as it takes.
+    pub max_bytes: usize,
 }
 
 impl nunatak_recipe {
@@ -238,6 +242,7 @@ impl nunatak_config {
             level: core::ptr::null(),
             weights: core::ptr::null(),
             weights_bytes: 0,
+            max_bytes: 0,
         }
     }
 }

@@ -40,10 +40,11 @@ pub(crate) unsafe fn level_of(args: &Args, level: *const c_char) -> Result<Level
 mod with_heap {
     use crate::boundary::{Args, slice, text};
     use crate::config::{nunatak_config, nunatak_recipe};
+    use crate::memory::NUNATAK_TRAINER_BYTES;
     use crate::status::{Failure, fail};
     use crate::threads;
     use nunatak_nn::models::{MAX_LAYERS, Stem};
-    use nunatak_nn::{CrossEntropyOptions, Graph, Level, Loss, Memory, Mode, Native, NormPolicy, Program, Recipe, Reduction, Step, Update};
+    use nunatak_nn::{CrossEntropyOptions, Error, Graph, Level, Loss, Memory, Mode, Native, NormPolicy, Program, Recipe, Reduction, Step, Update};
 
     /// A config in Rust's terms.
     pub(crate) struct Planned {
@@ -61,6 +62,8 @@ mod with_heap {
         level: Level,
         /// What is used in place.
         weights: Option<Native<'static>>,
+        /// The most bytes that the trainer may take.
+        max_bytes: Option<usize>,
     }
 
     fn choice<T: Copy>(value: u32, of: &[T], what: &str) -> Result<T, Failure> {
@@ -150,6 +153,7 @@ mod with_heap {
                 threads: threads::checked(config.threads)?,
                 level,
                 weights,
+                max_bytes: (config.max_bytes > 0).then_some(config.max_bytes),
             })
         }
 
@@ -157,7 +161,10 @@ mod with_heap {
         pub(crate) fn program(&self, hold: &dyn Fn(&str) -> bool) -> Result<Program<'static>, Failure> {
             let graph = Graph::new();
             let step = graph.usual(self.images, self.loss, |g, x| self.recipe.record(g, x))?;
-            let program = Step::new(&graph)
+            let mut entries = 0;
+            graph.each_entry(|_, _| entries += 1);
+            let front = NUNATAK_TRAINER_BYTES + entries;
+            let planned = Step::new(&graph)
                 .root(step.root)
                 .keep(&[step.prediction, step.features])
                 .train(self.trainable)
@@ -170,7 +177,12 @@ mod with_heap {
                 .gemm_only(self.gemm_only)
                 .in_place(self.weights)
                 .hold(hold)
-                .plan()?;
+                .within(self.max_bytes.map(|bytes| bytes.saturating_sub(front)))
+                .plan();
+            let program = planned.map_err(|e| match (e, self.max_bytes) {
+                (Error::Budget { least, .. }, Some(asked)) => Error::Budget { asked, least: least + front },
+                _ => e,
+            })?;
             match nunatak_heap::is_reserve(program.bytes()) {
                 true => Err(fail!(NUNATAK_OUT_OF_MEMORY, "the system gave no memory for the program; nothing was changed")),
                 false => Ok(program),

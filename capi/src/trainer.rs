@@ -76,7 +76,8 @@ impl Entered {
 /// `NUNATAK_UNSUPPORTED` for a `level` that this processor has not got, and in a library without the standard
 /// library, which can't plan: see `nunatak_trainer_init_program`. With `weights` also `NUNATAK_BAD_FILE`,
 /// `NUNATAK_BAD_CONFIG` (another network's, only `classes` may differ), `NUNATAK_WRONG_FILE` (a tensor is
-/// missing), `NUNATAK_NOT_PLANNED` (a delta).
+/// missing), `NUNATAK_NOT_PLANNED` (a delta). `NUNATAK_MEMORY_TOO_SMALL` where no plan keeps `max_bytes`: its numbers
+/// are the least that was found, and what was asked for.
 ///
 /// The config is planned on the heap, which is free again afterwards. Any thread.
 ///

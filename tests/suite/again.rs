@@ -140,7 +140,7 @@ fn a_budget_is_kept() {
         // Of the larger network the weights are most.
         let lasting = 4 * plain.lasting_len();
         assert!(least - lasting < (most - lasting) * 3 / 4, "{model}: {least} of {most}, {lasting} last");
-        assert!(matches!(step(&graph, &case, &values).plan_within(least - 1), Err(Error::Budget { .. })));
+        assert!(matches!(step(&graph, &case, &values).plan_within(lasting), Err(Error::Budget { .. })));
         let mut before = f64::INFINITY;
         for part in 0..=8 {
             let budget = least + (most - least) * part / 8;

@@ -228,7 +228,45 @@ static void changed_bytes(size_t every) {
   free(program.at);
 }
 
+/* What a trainer has learnt, by a config. */
+static bytes learnt(const nunatak_config *config, float *losses) {
+  nunatak_trainer *t;
+  size_t count;
+  CHECK(nunatak_trainer_required_bytes(config, &count));
+  expect_that(config->max_bytes == 0 || count <= config->max_bytes, "no more than max_bytes");
+  void *memory = allocate(count);
+  CHECK(nunatak_trainer_init(config, memory, count, &t));
+  ready(t);
+  learn(t, losses);
+  bytes file = saved(t);
+  CHECK(nunatak_trainer_release(t));
+  free(memory);
+  return file;
+}
+
+/* Values are computed again where memory is bounded: less of it, the same bits. */
+static void within_fewer_bytes(void) {
+  nunatak_config config = config_of("all");
+  float losses[2][STEPS];
+  size_t most, count;
+  int64_t least, asked;
+  CHECK(nunatak_trainer_required_bytes(&config, &most));
+  bytes files[2];
+  files[0] = learnt(&config, losses[0]);
+  config.max_bytes = 1;
+  expect_that(nunatak_trainer_required_bytes(&config, &count) == NUNATAK_MEMORY_TOO_SMALL, "one byte is too few");
+  expect_that(nunatak_last_error_numbers(&least, &asked) == 1 && asked == 1, "the least is told");
+  config.max_bytes = (size_t)least;
+  expect_that(config.max_bytes < most, "less memory");
+  files[1] = learnt(&config, losses[1]);
+  expect_that(memcmp(losses[0], losses[1], sizeof losses[0]) == 0, "the same losses in less memory");
+  expect_that(files[0].count == files[1].count && memcmp(files[0].at, files[1].at, files[0].count) == 0, "the same model in less memory");
+  free(files[0].at);
+  free(files[1].at);
+}
+
 int main(int argc, char **argv) {
+  within_fewer_bytes();
   CHECK(nunatak_threads_start(2));
   for (size_t threads = 1; threads <= 2; threads++) {
     the_same_bits(NUNATAK_UPDATE_AFTER, threads, NULL);

@@ -14,6 +14,20 @@ static void case_nunatak_trainer_required_bytes(void) {
   bad_configs(required);
   EXPECT(NUNATAK_NULL_POINTER, nunatak_trainer_required_bytes(&good, NULL));
   EXPECT(NUNATAK_MISALIGNED, nunatak_trainer_required_bytes(&good, (size_t *)(void *)odd(two)));
+  /* Within fewer bytes: what is least is told, and can be kept. */
+  size_t most = 0, got = 0;
+  int64_t least = 0, asked = 0;
+  EXPECT(NUNATAK_OK, nunatak_trainer_required_bytes(&good, &most));
+  good.max_bytes = 1;
+  EXPECT(NUNATAK_MEMORY_TOO_SMALL, nunatak_trainer_required_bytes(&good, &got));
+  TRUE(nunatak_last_error_numbers(&least, &asked) == 1);
+  TRUE(asked == 1 && least > 1000 && (size_t)least < most);
+  good.max_bytes = (size_t)least;
+  EXPECT(NUNATAK_OK, nunatak_trainer_required_bytes(&good, &got));
+  TRUE(got <= (size_t)least);
+  good.max_bytes = most;
+  EXPECT(NUNATAK_OK, nunatak_trainer_required_bytes(&good, &got));
+  TRUE(got == most);
 }
 
 static nunatak_status plan_bytes(const nunatak_config *config) {
