@@ -11,6 +11,7 @@
 
 use crate::failure::Failure;
 use crate::model::{beside, read_at_most, replace};
+use crate::published::view_of;
 use crate::setup::Network;
 use nunatak_nn::Stem;
 use nunatak_nn::files::Checkpoint;
@@ -70,7 +71,8 @@ impl About {
         About { classes: Some(classes.to_vec()), view: Some(view), recipe: network.metadata().remove(RECIPE_KEY) }
     }
 
-    /// What the file at `path` says: its metadata, and for what they lack the file beside it.
+    /// What the file at `path` says: its metadata, and for what they lack the file beside it, and the name of a file that
+    /// torchvision publishes.
     ///
     /// # Errors
     /// [`Failure`] that names the file with a value that can't be read.
@@ -83,7 +85,8 @@ impl About {
         let outside = About::beside(path)?.unwrap_or_default();
         let about = About {
             classes: inside.classes.or(outside.classes),
-            view: inside.view.or(outside.view),
+            // Torchvision's own files say nothing, but are known by their names.
+            view: inside.view.or(outside.view).or_else(|| view_of(path)),
             recipe: inside.recipe.or(outside.recipe),
         };
         about.stem(path)?;

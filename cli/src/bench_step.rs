@@ -4,6 +4,7 @@ use crate::args::{self, Compute, MemoryArg, UpdateArg};
 use crate::commands::finetune::Statistics;
 use crate::failure::Failure;
 use crate::max_mem::{MaxMem, Parts, say_again};
+use crate::published;
 use crate::setup::{Network, Setup, trains};
 use crate::weights::Backbone;
 use clap::ValueEnum;
@@ -32,8 +33,9 @@ pub struct StepArgs {
     /// mobilenet_v3_small, resnet8, a recipe in JSON, or a file with one
     #[arg(long, conflicts_with = "weights")]
     pub arch: Option<String>,
-    /// A native file (.nunatak): the network is its, and the weights; drawn from a seed where not given
-    #[arg(long, value_name = "FILE")]
+    /// A file of weights, or the name of published ones, as of `nunatak finetune`: the network is its, and the weights;
+    /// drawn from a seed where not given. --in-place asks for a .nunatak
+    #[arg(long, value_name = "FILE_OR_NAME")]
     pub weights: Option<PathBuf>,
     /// A program that `nunatak plan --out` wrote: its step, instead of one that is planned here
     #[arg(long, value_name = "FILE", conflicts_with_all = ["arch", "batch", "size", "mode", "bn_statistics", "algorithm", "update", "memory", "no_fuse", "in_place", "max_mem"])]
@@ -80,12 +82,17 @@ impl StepArgs {
         self.mode.unwrap_or(if self.in_place { Kind::Head } else { Kind::Train })
     }
 
-    /// Maps the file that `--weights` names.
+    /// Opens the file that `--weights` names.
     ///
     /// # Errors
     /// [`Failure`] that names it.
     pub fn open_weights(&self) -> Result<Option<Backbone>, Failure> {
-        self.weights.as_deref().map(Backbone::open).transpose()
+        let Some(given) = self.weights.as_deref() else { return Ok(None) };
+        if self.in_place {
+            published::refuse_in_place(given)?;
+        }
+        let path = published::find(given, None)?;
+        Ok(Some(if self.in_place { Backbone::open(&path)? } else { Backbone::open_any(&path)? }))
     }
 
     /// The program that `--program` names, or that of a step which is planned here; says on stderr which

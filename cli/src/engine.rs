@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::model::{Model, ModelFile, View};
 use crate::output::printable;
 use crate::output::say;
+use crate::published;
 use crate::setup::{Network, Plan, Setup};
 use nunatak_data::{Batch, Evaluation, Loader, LoaderOptions, Normalize, Preset, Sample, decode, sequential};
 use nunatak_nn::files::Head;
@@ -247,12 +248,16 @@ pub struct Showing {
 }
 
 impl Showing {
-    /// Opens the model that is to be shown images.
+    /// Opens the model that is to be shown images: a file, or published weights.
     ///
     /// # Errors
     /// [`Failure`] that names the file.
-    pub fn open(&self, path: &Path) -> Result<ModelFile, Failure> {
-        Ok(ModelFile::open(path, self.base.as_deref(), self.in_place)?.with_key(self.key.clone()))
+    pub fn open(&self, model: &Path) -> Result<ModelFile, Failure> {
+        if self.in_place {
+            published::refuse_in_place(model)?;
+        }
+        let path = published::find(model, self.reading.arch.as_deref())?;
+        Ok(ModelFile::open(&path, self.base.as_deref(), self.in_place)?.with_key(self.key.clone()))
     }
 
     /// How images are shown: as is asked for, else as to the model when it was trained.

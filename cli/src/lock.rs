@@ -6,9 +6,14 @@
 use crate::failure::Failure;
 use crate::model::beside;
 use crate::output::say;
+use crate::signals;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Between two looks at a lock that another process has.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Held for as long as a run writes.
 #[derive(Debug)]
@@ -29,6 +34,33 @@ impl Lock {
     /// # Errors
     /// [`Failure`] that names the process that has it, or what the system refuses.
     pub fn take(out: &Path) -> Result<Lock, Failure> {
+        Self::attempt(out)?.map_err(|owner| {
+            let held = Self::path_of(out);
+            let why = format_args!("{owner} is writing it (it holds {}); wait for it, or give --out another name", held.display());
+            Failure::with(out.display(), why)
+        })
+    }
+
+    /// Takes the lock of `out` as soon as nobody else has it; `told` is called once, with who that is.
+    ///
+    /// # Errors
+    /// [`Failure`] of what the system refuses; [`Failure::Interrupted`] where a signal came.
+    pub fn wait(out: &Path, told: impl FnOnce(&str)) -> Result<Lock, Failure> {
+        let mut told = Some(told);
+        loop {
+            match Self::attempt(out)? {
+                Ok(lock) => return Ok(lock),
+                Err(owner) => told.take().into_iter().for_each(|told| told(&owner)),
+            }
+            if let Some(signal) = signals::heard() {
+                return Err(Failure::Interrupted(signal));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Takes the lock of `out`, or tells who has it.
+    fn attempt(out: &Path) -> Result<Result<Lock, String>, Failure> {
         let path = Self::path_of(out);
         let fail = |e: std::io::Error| Failure::with(path.display(), format_args!("can't be locked: {e}; nothing was started"));
         if path.exists() && !path.is_file() {
@@ -41,11 +73,7 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => {
                     let mut owner = String::new();
                     let _ = file.read_to_string(&mut owner);
-                    let owner = owner.trim().parse::<u32>().map_or("another process".into(), |id| format!("process {id}"));
-                    return Err(Failure::with(
-                        out.display(),
-                        format_args!("{owner} is writing it (it holds {}); wait for it, or give --out another name", path.display()),
-                    ));
+                    return Ok(Err(owner.trim().parse::<u32>().map_or("another process".into(), |id| format!("process {id}"))));
                 }
                 Err(TryLockError::Error(e)) => {
                     say(format_args!("note: {} can't be locked: {e}; start no second run on it", path.display()))
@@ -56,7 +84,7 @@ impl Lock {
                 continue;
             }
             file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes())).map_err(fail)?;
-            return Ok(Lock { path, _file: file });
+            return Ok(Ok(Lock { path, _file: file }));
         }
     }
 }
@@ -96,5 +124,21 @@ mod tests {
         std::fs::write(Lock::path_of(&out), "4000000\n").unwrap();
         drop(Lock::take(&out).unwrap());
         assert!(Lock::take(&folder.path().join("none/m.safetensors")).is_err());
+    }
+
+    #[test]
+    fn who_waits_gets_it_when_the_other_has_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("m.pth");
+        let first = Lock::take(&out).unwrap();
+        let (told, hears) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| Lock::wait(&out, |owner| told.send(owner.to_string()).unwrap()).map(drop));
+            assert_eq!(hears.recv().unwrap(), format!("process {}", std::process::id()));
+            assert!(!second.is_finished());
+            drop(first);
+            assert!(second.join().unwrap().is_ok());
+        });
+        assert!(!Lock::path_of(&out).exists());
     }
 }

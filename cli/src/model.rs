@@ -11,7 +11,7 @@
 use crate::about::About;
 pub use crate::about::View;
 use crate::failure::Failure;
-use crate::published::{IMAGENET_CLASSES, address_for, imagenet_class};
+use crate::published::{IMAGENET_CLASSES, imagenet_class};
 use crate::setup::{Asked, Found, Network};
 use crate::weights::{self, Backbone};
 use nunatak_nn::files::save::Save;
@@ -69,9 +69,6 @@ impl ModelFile {
     /// # Errors
     /// [`Failure`] that names the file.
     pub fn open(path: &Path, base: Option<&Path>, in_place: bool) -> Result<ModelFile, Failure> {
-        if matches!(path.try_exists(), Ok(false)) {
-            return Err(Failure::with(path.display(), format_args!("can't be read: there is no such file; {}", address_for(path))));
-        }
         let bytes = if in_place { Bytes::Mapped(Backbone::open(path)?) } else { Bytes::Read(read_at_most(path, MAX_FILE)?) };
         Self::with_base(path, bytes, base)
     }

@@ -1,16 +1,29 @@
 //! Weights files: reading one whole, with errors that name it.
 
+use crate::block;
 use crate::failure::Failure;
+use crate::model::ModelFile;
+use crate::setup::Asked;
+use memmap2::MmapMut;
+use nunatak_nn::files::native::NativeErrorKind;
+use nunatak_nn::files::save::Save;
 use nunatak_nn::files::state::Loaded;
 use nunatak_nn::files::{Checkpoint, Entry, Head, Mapped};
-use nunatak_nn::{Native, Trainer};
+use nunatak_nn::{Level, Native, Threads, Trainer};
 use std::path::{Path, PathBuf};
 
 /// A native file, mapped into memory, so that its weights can be used where they lie.
 #[derive(Debug)]
 pub struct Backbone {
     path: PathBuf,
-    map: Mapped,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Mapped(Mapped),
+    /// Made of a file of another format.
+    Made(MmapMut),
 }
 
 impl Backbone {
@@ -20,7 +33,27 @@ impl Backbone {
     /// [`Failure`] that names it.
     pub fn open(path: &Path) -> Result<Backbone, Failure> {
         let map = Mapped::open(path).map_err(|e| Failure::with(path.display(), format_args!("can't be mapped: {e}")))?;
-        Ok(Backbone { path: path.to_owned(), map })
+        Ok(Backbone { path: path.to_owned(), bytes: Bytes::Mapped(map) })
+    }
+
+    /// Maps a file, or makes a native one in memory of a file of another format.
+    ///
+    /// # Errors
+    /// [`Failure`] that names it.
+    pub fn open_any(path: &Path) -> Result<Backbone, Failure> {
+        let file = Backbone::open(path)?;
+        if !matches!(Native::parse(file.bytes()), Err(e) if e.kind == NativeErrorKind::NotNative) {
+            return Ok(file);
+        }
+        drop(file);
+        let file = ModelFile::open(path, None, false)?;
+        let model = file.parse(Asked::default())?;
+        let mut trainer = Trainer::owning(model.network.program()?, Level::detect(), Threads::serial())?;
+        model.load(&mut trainer, Head::Load)?;
+        let saving = trainer.saving(Save::Network, &[])?;
+        let mut made = block::reserve(saving.len())?;
+        saving.write_to(&mut made[..saving.len()])?;
+        Ok(Backbone { path: path.to_owned(), bytes: Bytes::Made(made) })
     }
 
     /// The native file in it; its data are not looked at.
@@ -28,12 +61,15 @@ impl Backbone {
     /// # Errors
     /// [`Failure`] that names the file and what is wrong.
     pub fn native(&self) -> Result<Native<'_>, Failure> {
-        Native::parse(self.map.bytes()).map_err(|e| Failure::with(self.path.display(), e))
+        Native::parse(self.bytes()).map_err(|e| Failure::with(self.path.display(), e))
     }
 
     /// Its bytes.
     pub fn bytes(&self) -> &[u8] {
-        self.map.bytes()
+        match &self.bytes {
+            Bytes::Mapped(map) => map.bytes(),
+            Bytes::Made(made) => made,
+        }
     }
 }
 

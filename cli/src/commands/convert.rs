@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::model::{BASE_KEY, OutFormat};
 use crate::outln;
 use crate::output::printable;
+use crate::published;
 use crate::setup::Network;
 use crate::weights;
 use nunatak_nn::files::heapless::BESIDE;
@@ -16,10 +17,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Options of `nunatak convert`.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// A .pth (either form), .safetensors or .nunatak; of a training checkpoint the state_dict is taken, the rest
-    /// left out
+    /// A .pth (either form), .safetensors or .nunatak, or the name of published weights, as of `nunatak finetune`; of a
+    /// training checkpoint the state_dict is taken, the rest left out
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// Where to write; .pth, .safetensors or .nunatak says in which format
@@ -133,6 +134,7 @@ impl Taken {
 /// written, or holds several state dicts of which none was named. OUT is then as it was.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let target = OutFormat::of(&args.output)?;
+    let args = &Args { input: published::find(&args.input, None)?, ..args.clone() };
     let bytes = weights::read(&args.input)?;
     let fail = |e: ReadError| Failure::with(args.input.display(), e);
     let file = weights::parse(&args.input, &bytes, args.key.as_deref())?;

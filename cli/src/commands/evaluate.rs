@@ -19,7 +19,8 @@ use std::time::Instant;
 /// Options of `nunatak evaluate`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The model: .safetensors, .pth or .nunatak; the network is read from it
+    /// The model: .safetensors, .pth or .nunatak; the network is read from it. Or the name of published weights, as of
+    /// `nunatak finetune`
     pub model: PathBuf,
     /// Folder with one folder of images per class; where it has train/ and val/, val/ is taken; or a table FILE.csv
     pub dir: PathBuf,

@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 /// Options of `nunatak predict`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The model: .safetensors, .pth or .nunatak; the network is read from it
+    /// The model: .safetensors, .pth or .nunatak; the network is read from it. Or the name of published weights, as of
+    /// `nunatak finetune`
     pub model: PathBuf,
     /// Images, and folders of which all images are taken; - reads such names from stdin, one a line
     #[arg(required = true)]

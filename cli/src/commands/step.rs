@@ -6,6 +6,7 @@ use crate::block;
 use crate::commands::finetune::Accumulate;
 use crate::failure::Failure;
 use crate::paths::refuse_same;
+use crate::published;
 use crate::setup::{Network, Plan, Setup, trains};
 use crate::weights::{self, Backbone};
 use clap::ValueEnum;
@@ -22,7 +23,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Options of `nunatak step`.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// resnet18, resnet34, resnet50, resnet101, resnet152, resnext50_32x4d, resnext101_32x8d, wide_resnet50_2,
     /// wide_resnet101_2, mobilenet_v2, mobilenet_v3_small, resnet8, a recipe in JSON, or a file with one
@@ -31,8 +32,9 @@ pub struct Args {
     /// Classes; wins over a recipe's own
     #[arg(long)]
     pub(super) classes: Option<usize>,
-    /// State dict (.pth, .safetensors or .nunatak); drawn from the seed where not given
-    #[arg(long)]
+    /// State dict (.pth, .safetensors or .nunatak), or the name of published weights, as of `nunatak finetune`; drawn from
+    /// the seed where not given
+    #[arg(long, value_name = "FILE_OR_NAME")]
     pub(super) weights: Option<PathBuf>,
     /// Of weights with several state dicts: the keys that lead to the one that is meant, with dots between
     #[arg(long, value_name = "NAME", requires = "weights")]
@@ -150,6 +152,11 @@ struct Batch {
 /// # Errors
 /// [`Failure`]; nothing is written then.
 pub fn run(args: &Args) -> Result<(), Failure> {
+    if args.in_place {
+        args.weights.as_deref().map_or(Ok(()), published::refuse_in_place)?;
+    }
+    let found = args.weights.as_deref().map(|given| published::find(given, Some(&args.arch))).transpose()?;
+    let args = &Args { weights: found, ..args.clone() };
     let weights = args.weights.iter().map(|path| ("--weights", path.clone()));
     refuse_same(&[("--out", args.out.clone())], &weights.chain([("--input", args.input.clone())]).collect::<Vec<_>>())?;
     let out = compute(args)?;

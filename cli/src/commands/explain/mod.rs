@@ -35,7 +35,8 @@ use std::path::{Path, PathBuf};
                   that: dark blue where nothing speaks for the class, over green to red where most does."
 )]
 pub struct Args {
-    /// The model: .safetensors, .pth or .nunatak; the network is read from it
+    /// The model: .safetensors, .pth or .nunatak; the network is read from it. Or the name of published weights, as of
+    /// `nunatak finetune`
     pub model: PathBuf,
     /// Images, and folders of which all images are taken; - reads such names from stdin, one a line
     #[arg(required = true)]

@@ -31,8 +31,9 @@ pub struct Args {
     /// Classes; wins over a recipe's own
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     classes: Option<u32>,
-    /// State dict (.pth, .safetensors or .nunatak); drawn from the seed where not given
-    #[arg(long, value_name = "FILE")]
+    /// State dict (.pth, .safetensors or .nunatak), or the name of published weights, as of `nunatak finetune`; drawn from
+    /// the seed where not given
+    #[arg(long, value_name = "FILE_OR_NAME")]
     weights: Option<PathBuf>,
     /// Seed of what is drawn
     #[arg(long, default_value_t = 0)]

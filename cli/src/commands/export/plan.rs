@@ -6,7 +6,7 @@ use crate::commands::finetune::Accumulate;
 use crate::failure::Failure;
 use crate::output::say;
 use crate::setup::{Network, Setup};
-use crate::{args, weights};
+use crate::{args, published, weights};
 use nunatak_core::arena;
 use nunatak_core::bundle::Bundle;
 use nunatak_core::program::MOST_REGIONS;
@@ -75,8 +75,9 @@ pub(super) struct Exported {
 /// # Errors
 /// [`Failure`], among others where the region is too small.
 pub(super) fn export(args: &Args) -> Result<Exported, Failure> {
-    let file = args.weights.as_deref().map(weights::read).transpose()?;
-    let checkpoint = match (&args.weights, &file) {
+    let found = args.weights.as_deref().map(|given| published::find(given, args.arch.as_deref())).transpose()?;
+    let file = found.as_deref().map(weights::read).transpose()?;
+    let checkpoint = match (&found, &file) {
         (Some(path), Some(bytes)) => Some((path.as_path(), weights::parse(path, bytes, None)?)),
         _ => None,
     };

@@ -75,7 +75,9 @@ pub(super) fn text(args: &Args, settings: &Settings) -> String {
     let mut put = |key: &str, value: Option<Value>| value.into_iter().for_each(|value| drop(table.insert(key.into(), value)));
     let path = |path: &OsStr| path.to_str().map(Value::from);
     put("dir", path(args.folder().as_os_str()));
-    put("weights", args.weights.as_deref().map(Path::as_os_str).and_then(path));
+    // A name means the same on every machine.
+    let named = args.published.clone().map(Value::from);
+    put("weights", named.or_else(|| args.weights.as_deref().map(Path::as_os_str).and_then(path)));
     put("arch", args.reading.arch.clone().map(Value::from));
     put("stem", args.reading.stem.clone().map(Value::from));
     for (key, flag) in [("keep-head", args.keep_head), ("new-head", args.new_head), ("in-place", args.in_place), ("delta", args.delta)] {

@@ -46,7 +46,8 @@ use crate::args::{Compute, MemoryArg, Reading, UpdateArg};
 use crate::failure::Failure;
 use crate::lock::Lock;
 use crate::max_mem::MaxMem;
-use crate::model::OutFormat;
+use crate::model::{OutFormat, human_bytes};
+use crate::published::{self, table::TABLE};
 use features::Keep;
 pub use search::Search;
 use settings::Choices;
@@ -54,7 +55,7 @@ pub use settings::{Accumulate, Statistics};
 use std::path::{Path, PathBuf};
 
 /// Options of `nunatak finetune`.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 #[command(after_help = AFTER, args_override_self = true)]
 pub struct Args {
     /// Folder of images: train/CLASS/… and val/CLASS/…, or CLASS/… of which a part is put aside; or a table FILE.csv
@@ -68,10 +69,14 @@ pub struct Args {
     /// numbers them, or sorted]
     #[arg(long, value_name = "FILE")]
     pub classes: Option<PathBuf>,
-    /// The pretrained network: .pth (both forms), .safetensors or .nunatak; without it a network that --arch names is
-    /// trained from scratch
-    #[arg(long)]
+    /// The pretrained network: .pth (both forms), .safetensors or .nunatak; or a name of torchvision's, which is downloaded:
+    /// imagenet (the network of --arch, or resnet18), resnet50, resnet50.IMAGENET1K_V1, …; without it a network that
+    /// --arch names is trained from scratch
+    #[arg(long, value_name = "FILE_OR_NAME")]
     pub weights: Option<PathBuf>,
+    /// What the weights are called, where they are published ones
+    #[arg(skip)]
+    pub published: Option<String>,
     /// Of weights with several state dicts: the keys that lead to the one that is meant, with dots between
     #[arg(long, value_name = "NAME", requires = "weights", conflicts_with = "resume")]
     pub key: Option<String>,
@@ -166,6 +171,21 @@ impl Args {
     fn folder(&self) -> &Path {
         self.dir.as_deref().or(self.data.as_deref()).unwrap_or(Path::new("."))
     }
+
+    /// The same with the path of the weights where their name was given; they are downloaded then, if need be.
+    fn found(&self) -> Result<Args, Failure> {
+        let mut args = self.clone();
+        // A run that goes on has its weights in its own file.
+        if let Some(given) = self.weights.as_deref().filter(|_| !self.resume || self.in_place) {
+            if self.in_place {
+                published::refuse_in_place(given)?;
+            }
+            let path = published::find(given, self.reading.arch.as_deref())?;
+            args.published = (path != given).then(|| published::name_of(&path)).flatten();
+            args.weights = Some(path);
+        }
+        Ok(args)
+    }
 }
 
 /// The minutes of `--max-minutes`.
@@ -180,6 +200,7 @@ fn minutes(text: &str) -> Result<f64, String> {
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
     check(args)?;
+    let args = &args.found()?;
     if args.dry_run {
         return start::run(args, start::Aim::Rehearse);
     }
@@ -198,7 +219,7 @@ pub fn find_rate(args: &Args, search: Search) -> Result<(), Failure> {
         return Err(Failure::usage("lr-find starts from weights: leave out --resume"));
     }
     check(args)?;
-    start::run(args, start::Aim::Find(search))
+    start::run(&args.found()?, start::Aim::Find(search))
 }
 
 /// Refuses options that make no sense.
@@ -214,9 +235,12 @@ fn check(args: &Args) -> Result<(), Failure> {
             return Err(Failure::usage("--in-place needs --weights FILE, a .nunatak"));
         }
         if args.reading.arch.is_none() {
-            return Err(Failure::usage(
-                "name the pretrained network with --weights FILE, or with --arch NAME one that is trained from scratch",
-            ));
+            let size = human_bytes(TABLE[0].bytes as usize);
+            return Err(Failure::usage(format_args!(
+                "name the pretrained network: --weights imagenet downloads torchvision's {} ({size}), --weights FILE reads one; or \
+                 name with --arch NAME one that is trained from scratch",
+                TABLE[0].network
+            )));
         }
     }
     OutFormat::of(&args.out)?;

@@ -5,6 +5,7 @@ mod program;
 use crate::failure::Failure;
 use crate::outln;
 use crate::output::printable;
+use crate::published;
 use crate::setup::Network;
 use crate::weights;
 use nunatak_core::program::MAGIC;
@@ -18,7 +19,8 @@ use std::path::PathBuf;
 /// Options of `nunatak inspect`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Weights: a .pth (either form), .safetensors or .nunatak; or a program that `nunatak plan --out` wrote
+    /// Weights: a .pth (either form), .safetensors or .nunatak, or the name of published ones, as of `nunatak finetune`; or
+    /// a program that `nunatak plan --out` wrote
     file: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -128,17 +130,18 @@ fn shape_text(shape: &[usize]) -> String {
 /// # Errors
 /// [`Failure::Failed`] with the file's name, the place in it and what is wrong.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let bytes = weights::read(&args.file)?;
+    let path = &published::find(&args.file, None)?;
+    let bytes = weights::read(path)?;
     if bytes.starts_with(&MAGIC) {
-        return program::run(&args.file, bytes, args.json);
+        return program::run(path, bytes, args.json);
     }
-    let file = weights::parse(&args.file, &bytes, args.key.as_deref())?;
+    let file = weights::parse(path, &bytes, args.key.as_deref())?;
     let (network, not_a_network) = match network(&file) {
         Ok(network) => (Some(network), None),
         Err(why) => (None, Some(why)),
     };
     let report = Report {
-        file: args.file.display().to_string(),
+        file: path.display().to_string(),
         format: format_name(file.format()),
         file_bytes: bytes.len(),
         hash: file.native().map(|native| native.hash().to_string()),
