@@ -14,7 +14,11 @@ impl Bar {
     pub(super) fn new(name: &str, total: u64) -> Bar {
         let bar = ProgressBar::new(total);
         let wide = console::Term::stderr().size_checked().is_none_or(|(_, columns)| columns >= NARROW);
-        let template = if wide { "{prefix} {bar:20} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left" } else { "{bytes}/{total_bytes}" };
+        let template = if wide {
+            "{prefix} {bar:20} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left"
+        } else {
+            "{decimal_bytes}/{decimal_total_bytes}"
+        };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }

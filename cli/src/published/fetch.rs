@@ -21,7 +21,7 @@ use ureq::Agent;
 /// # Errors
 /// [`Failure`] that names the address and the file, and says what to do by hand.
 pub fn get(weights: &Weights, places: &Places) -> Result<PathBuf, Failure> {
-    if let Some(path) = held(weights, places) {
+    if let Some(path) = held(weights, places, true) {
         return Ok(path);
     }
     if places.offline {
@@ -32,12 +32,12 @@ pub fn get(weights: &Weights, places: &Places) -> Result<PathBuf, Failure> {
         ));
     }
     let target = places.target(weights);
-    std::fs::create_dir_all(&places.cache).map_err(|e| {
-        Failure::with(places.cache.display(), format_args!("can't be made to keep weights in: {e}; NUNATAK_CACHE names another folder"))
-    })?;
-    let _lock = Lock::wait(&target, |owner| say(format_args!("{owner} is downloading {}: waiting for it", target.display())))?;
+    let lost = |what: &str| Failure::Failed(format!("{what}; NUNATAK_CACHE names another folder to keep weights in"));
+    std::fs::create_dir_all(&places.cache).map_err(|e| lost(&format!("{}: can't be made: {e}", places.cache.display())))?;
+    let lock = Lock::wait(&target, |owner| say(format_args!("{owner} is downloading {}: waiting for it", target.display())));
+    let _lock = lock.map_err(|e| if let Failure::Failed(what) = e { lost(&what) } else { e })?;
     // The other process may have brought it.
-    if let Some(path) = held(weights, places) {
+    if let Some(path) = held(weights, places, false) {
         return Ok(path);
     }
     // What processes that were killed left half written, but for parts, which are gone on with.
@@ -57,24 +57,33 @@ impl Download<'_> {
     /// Brings the file.
     fn run(&self, target: &Path) -> Result<(), Failure> {
         let mut part = Part::open(target)?;
-        let mut whole = !part.is_empty() && part.is_whole(self.weights)?;
-        if !whole {
-            self.fill(&mut part)?;
-            whole = part.is_whole(self.weights)?;
+        match self.bring(&mut part) {
+            Ok(true) => part.finish(target, self.weights)?,
+            Ok(false) => return Err(self.wrong(part)),
+            Err(failure) => {
+                if part.is_empty() {
+                    let _ = part.remove();
+                }
+                return Err(failure);
+            }
         }
-        if !whole && part.is_joined() {
+        say(format_args!("{} is at {}", self.weights.name(), target.display()));
+        Ok(())
+    }
+
+    /// Fills a part; tells whether it is the right file then.
+    fn bring(&self, part: &mut Part) -> Result<bool, Failure> {
+        if !part.is_empty() && part.is_whole(self.weights)? {
+            return Ok(true);
+        }
+        self.fill(part)?;
+        if !part.is_whole(self.weights)? && part.is_joined() {
             // Its pieces may be of different files.
             say(format_args!("note: {}: the hash is wrong; beginning anew", part.path().display()));
             part.begin(None)?;
-            self.fill(&mut part)?;
-            whole = part.is_whole(self.weights)?;
+            self.fill(part)?;
         }
-        if !whole {
-            return Err(self.wrong(part));
-        }
-        part.finish(target, self.weights)?;
-        say(format_args!("{} is at {}", self.weights.name(), target.display()));
-        Ok(())
+        part.is_whole(self.weights)
     }
 
     /// Attempts until the server has sent everything.
@@ -144,9 +153,7 @@ impl Download<'_> {
     fn wrong(&self, part: Part) -> Failure {
         let (path, len) = (part.path().to_owned(), part.len());
         let hash = super::part::sha256(&path).unwrap_or_default();
-        let mut first = [0];
-        let page = std::fs::File::open(&path).and_then(|mut file| file.read_exact(&mut first)).is_ok_and(|()| first == *b"<");
-        let page = if page { " It looks like a web page: a login page or a proxy may stand between." } else { "" };
+        let page = if is_web_page(&path) { " It is a web page: a login page or a proxy may stand between." } else { "" };
         let removed = part.remove().map_or_else(|e| format!("could not be removed ({})", e.text()), |()| "was not kept".into());
         let known = self.weights.hash.len().min(hash.len());
         Failure::with(
@@ -160,6 +167,14 @@ impl Download<'_> {
             ),
         )
     }
+}
+
+/// Whether a file begins as a web page does.
+fn is_web_page(path: &Path) -> bool {
+    let mut first = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(64).read_to_end(&mut first));
+    let first = first.trim_ascii_start().to_ascii_lowercase();
+    read.is_ok() && (first.starts_with(b"<!doctype html") || first.starts_with(b"<html"))
 }
 
 /// Waits, unless a signal comes.

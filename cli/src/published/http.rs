@@ -171,7 +171,7 @@ fn refused(status: StatusCode) -> Stop {
 /// What an error means.
 fn stopped(e: &Error) -> Stop {
     match e {
-        Error::HostNotFound => Stop::Lasting("the server's name can't be looked up: is there a network?".into()),
+        Error::HostNotFound => Stop::Lasting("no connection (is there a network?): there is no server of this name".into()),
         Error::Timeout(Timeout::Connect | Timeout::Resolve) => Stop::Passing("no connection in time".into()),
         Error::Timeout(_) => Stop::Passing("nothing came for too long".into()),
         Error::Io(e) => match e.kind() {
@@ -180,7 +180,7 @@ fn stopped(e: &Error) -> Stop {
             }
             ErrorKind::TimedOut | ErrorKind::WouldBlock => Stop::Passing("nothing came for too long".into()),
             ErrorKind::InvalidData => Stop::Lasting(untrusted(e)),
-            _ => Stop::Lasting(format!("no connection: {e}")),
+            _ => Stop::Lasting(format!("no connection (is there a network?): {e}")),
         },
         Error::Rustls(e) => Stop::Lasting(untrusted(e)),
         Error::Tls(e) => Stop::Lasting(untrusted(e)),

@@ -5,9 +5,10 @@ use super::places::Places;
 use super::table::Weights;
 use crate::failure::Failure;
 use crate::model::{beside, human_bytes, read_at_most, replace};
+use crate::output::say;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// The longest tag that is kept, in bytes.
@@ -31,8 +32,8 @@ impl Part {
     pub fn open(target: &Path) -> Result<Part, Failure> {
         let path = beside(target, ".part");
         let fail = |e: io::Error| Failure::with(path.display(), format_args!("can't be written: {e}; NUNATAK_CACHE names another folder"));
-        let file = OpenOptions::new().append(true).create(true).open(&path).map_err(fail)?;
-        let len = file.metadata().map_err(fail)?.len();
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(fail)?;
+        let len = file.seek(SeekFrom::End(0)).map_err(fail)?;
         let tag = read_at_most(&tag_path(&path), LONGEST_TAG as u64).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         Ok(Part { tag: tag.and_then(strong), path, file, len, joined: false })
     }
@@ -75,7 +76,7 @@ impl Part {
         let fail = |e: io::Error| Failure::with(self.path.display(), format_args!("can't be emptied: {e}"));
         // A pipe or a device can't be cut; it has no length either.
         if self.len > 0 {
-            self.file.set_len(0).map_err(fail)?;
+            self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(fail)?;
         }
         (self.len, self.tag, self.joined) = (0, tag.and_then(strong), false);
         match &self.tag {
@@ -179,8 +180,8 @@ pub fn sha256(path: &Path) -> Result<String, Failure> {
 }
 
 /// The file of these weights, where it is on this machine already, whole: in the cache, or in another program's folder. A
-/// damaged one is named on stderr.
-pub fn held(weights: &Weights, places: &Places) -> Option<PathBuf> {
+/// damaged one is named on stderr, where that is to be `told`.
+pub fn held(weights: &Weights, places: &Places, told: bool) -> Option<PathBuf> {
     let others = places.others.iter().map(|folder| folder.join(weights.file));
     std::iter::once(places.target(weights)).chain(others).find(|path| {
         if !path.is_file() {
@@ -188,13 +189,14 @@ pub fn held(weights: &Weights, places: &Places) -> Option<PathBuf> {
         }
         match sha256(path) {
             Ok(hash) if hash.starts_with(weights.hash) => return true,
-            Ok(hash) => crate::output::say(format_args!(
+            _ if !told => {}
+            Ok(hash) => say(format_args!(
                 "note: {} is not used: its SHA-256 begins with {}, expected {}",
                 path.display(),
                 &hash[..weights.hash.len()],
                 weights.hash
             )),
-            Err(failure) => crate::output::say(format_args!("note: {}", failure.text())),
+            Err(failure) => say(format_args!("note: {}", failure.text())),
         }
         false
     })

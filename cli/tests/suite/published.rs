@@ -288,7 +288,7 @@ fn bytes_without_end_are_not_read() {
     });
     let text = bench.fails(&server);
     assert!(text.contains("bytes without end") && text.contains("300.0 kB"), "{text}");
-    assert_eq!(std::fs::metadata(bench.part()).unwrap().len(), 0);
+    assert!(bench.names().is_empty());
     // A length that can't be is refused before anything is read.
     let bench = Bench::new();
     let server = Server::start(|_, _, stream| send(stream, "200 OK", "Content-Length: 9000000000000000000\r\n", b"a"));
@@ -306,15 +306,14 @@ fn without_a_server_it_is_said_what_to_put_where() {
     let mut places = bench.places(&base);
     let put = format!("put it at {}", bench.cache().join(bench.weights.file).display());
     let text = get(&bench.weights, &places).unwrap_err().text();
-    assert!(text.starts_with(&base) && text.contains("no connection: ") && text.contains(&put), "{text}");
+    assert!(text.starts_with(&base) && text.contains("no connection (is there a network?): ") && text.contains(&put), "{text}");
     places.offline = true;
     let text = get(&bench.weights, &places).unwrap_err().text();
     assert!(text.starts_with("small.IMAGENET1K_V1: ") && text.contains("NUNATAK_OFFLINE") && text.contains(&put), "{text}");
     (places.offline, places.base) = (false, "http://nowhere.invalid/".into());
     let text = get(&bench.weights, &places).unwrap_err().text();
-    assert!(text.contains("can't be looked up") && text.contains(&put), "{text}");
-    // A refused connection is not a reason to leave anything.
-    assert!(bench.names().iter().all(|name| name.ends_with(".part")) && std::fs::metadata(bench.part()).unwrap().len() == 0);
+    assert!(text.contains("no connection (is there a network?)") && text.contains(&put), "{text}");
+    assert!(bench.names().is_empty());
 }
 
 #[test]
@@ -349,6 +348,16 @@ fn torchs_file_is_used_where_it_is_right() {
     std::fs::write(torch.join(bench.weights.file), "damaged").unwrap();
     bench.assert_whole(&get(&bench.weights, &places).unwrap());
     assert_eq!(std::fs::read(torch.join(bench.weights.file)).unwrap(), b"damaged");
+}
+
+/// Who can't show a certificate is not spoken to.
+#[test]
+fn a_server_without_tls_is_not_trusted_with_https() {
+    let bench = Bench::new();
+    let server = Server::start(|_, _, stream| send(stream, "200 OK", "Content-Length: 1\r\n", b"a"));
+    let places = bench.places(&server.base().replace("http:", "https:"));
+    let text = get(&bench.weights, &places).unwrap_err().text();
+    assert!(text.contains("not secure") && text.contains("SSL_CERT_FILE"), "{text}");
 }
 
 #[test]

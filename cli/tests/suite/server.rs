@@ -66,13 +66,16 @@ impl Drop for Server {
     }
 }
 
-/// Reads the head of a request, in small letters.
+/// Reads the head of a request, in small letters. Of what is no HTTP only the first byte is read.
 pub fn head(stream: &mut TcpStream) -> String {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
         head.push(byte[0]);
+        if !head[0].is_ascii_alphabetic() {
+            break;
+        }
     }
-    String::from_utf8(head).unwrap().to_ascii_lowercase()
+    String::from_utf8_lossy(&head).to_ascii_lowercase()
 }
 
 /// Sends an answer; the one who asks may have gone.
