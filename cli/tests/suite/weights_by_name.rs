@@ -34,7 +34,7 @@ fn every_command_knows_the_names() {
         ("finetune data --weights resnet50.IMAGENET1K_V1 --dry-run", "resnet50-0676ba61.pth"),
         ("lr-find data --weights MobileNet_V2_Weights.IMAGENET1K_V2", "mobilenet_v2-7ebf99e0.pth"),
         ("step --arch resnet34 --weights imagenet --input i.safetensors --out o.safetensors", "resnet34-b627a593.pth"),
-        ("export --weights imagenet --arch wide_resnet50_2 --target m7 --out e", "wide_resnet50_2-9ba9bcbe.pth"),
+        ("export --weights imagenet --arch wide_resnet50_2 --target m7 --region ram=4M --out e", "wide_resnet50_2-9ba9bcbe.pth"),
         ("convert mobilenet_v3_small m.safetensors", "mobilenet_v3_small-047dcff4.pth"),
         ("inspect resnext50_32x4d", "resnext50_32x4d-1a0047aa.pth"),
         ("predict imagenet data/val/red/0.png", "resnet18-f37072fd.pth"),
@@ -50,6 +50,10 @@ fn every_command_knows_the_names() {
         assert!(run.code == Some(1) && run.err.contains(&address) && run.err.contains(&format!("{target}{file}")), "{words}: {}", run.err);
         assert!(run.err.contains("NUNATAK_OFFLINE") && !place.path("cache").exists(), "{words}: {}", run.err);
     }
+    // What is in the way of a run is said before anything is downloaded.
+    std::fs::write(place.path("m.pth"), "mine").unwrap();
+    let run = offline(&place, "finetune data --weights imagenet --out m.pth");
+    assert!(run.code == Some(1) && run.err.contains("--overwrite") && !run.err.contains("OFFLINE"), "{}", run.err);
     // Read in place are native files alone: nothing is brought to find that out.
     for words in
         ["finetune data --weights resnet18 --in-place", "measure --weights imagenet --in-place", "predict resnet18 --in-place a.png"]

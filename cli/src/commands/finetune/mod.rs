@@ -200,13 +200,17 @@ fn minutes(text: &str) -> Result<f64, String> {
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
     check(args)?;
-    let args = &args.found()?;
     if args.dry_run {
-        return start::run(args, start::Aim::Rehearse);
+        return start::run(&args.found()?, start::Aim::Rehearse);
     }
+    // What would be in the way of the run is said before anything is downloaded.
     paths::check(args)?;
     let _lock = Lock::take(&args.out)?;
     paths::check_free(args)?;
+    let args = &args.found()?;
+    if args.published.is_some() {
+        paths::check(args)?;
+    }
     start::run(args, start::Aim::Train)
 }
 
