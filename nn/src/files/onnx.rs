@@ -50,6 +50,7 @@ use nodes::{Initializer, Written};
 use nunatak_core::tape::ValueId;
 use proto::Message;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 use std::string::String;
@@ -67,13 +68,18 @@ const OUTPUT: &str = "logits";
 const MOST: u64 = i32::MAX as u64;
 
 /// A network as ONNX, ready to be written.
-#[derive(Debug)]
 pub struct Onnx<'t> {
     /// Everything before the first tensor.
     front: Message,
     tensors: Vec<Initializer<'t>>,
     /// Everything behind the last.
     back: Message,
+}
+
+impl fmt::Debug for Onnx<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Onnx({} bytes)", self.len())
+    }
 }
 
 impl<'t> Onnx<'t> {

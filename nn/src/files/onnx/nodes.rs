@@ -71,7 +71,6 @@ impl Attribute<'_> {
 }
 
 /// A tensor of constants: everything up to its data, and these where they are lent.
-#[derive(Debug)]
 pub(super) struct Initializer<'t> {
     pub(super) head: Message,
     pub(super) lent: Option<Data<'t>>,

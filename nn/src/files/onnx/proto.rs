@@ -17,7 +17,7 @@ enum Wire {
 }
 
 /// A message, field after field.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub(super) struct Message {
     bytes: Vec<u8>,
 }

@@ -1,7 +1,7 @@
 //! What can't be written, and what the errors say.
 
 use nunatak_nn::files::onnx::{Onnx, OnnxError, write_onnx};
-use nunatak_nn::files::{Data, TensorOut, WriteError};
+use nunatak_nn::files::{Checkpoint, Data, TensorOut, WriteError};
 use nunatak_nn::{Dense, Error, Graph, Step, ValueId};
 use std::collections::BTreeMap;
 
@@ -94,4 +94,14 @@ fn what_stood_there_stays() {
     assert_eq!(std::fs::read(&path).expect("read"), b"before");
     let into_folder = write_onnx(folder.path(), &graph, graph.input([1]), &[], &BTreeMap::new());
     assert!(matches!(into_folder, Err(OnnxError::Write(WriteError::Io { .. }))), "{into_folder:?}");
+}
+
+#[test]
+fn a_file_that_was_written_is_no_checkpoint() {
+    let graph = Graph::new();
+    let output = graph.input([1, 2]).relu();
+    let mut bytes = Vec::new();
+    Onnx::new(&graph, output, &[], &BTreeMap::new()).expect("a network").write(&mut bytes).expect("written");
+    let error = Checkpoint::parse(&bytes).expect_err("no checkpoint").to_string();
+    assert!(error.contains("a network in ONNX") && error.contains("give the weights"), "{error}");
 }
