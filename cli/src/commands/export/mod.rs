@@ -106,17 +106,17 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with_all = BOARDS, help_heading = "ONNX")]
     onnx: Option<PathBuf>,
     /// Replace FILE if it is there
-    #[arg(long, requires = "onnx", help_heading = "ONNX")]
+    #[arg(long, help_heading = "ONNX")]
     overwrite: bool,
     /// How the first convolution goes, of which a .pth tells the size alone: KERNEL:STRIDE:PAD, and :pool where
     /// max-pooling follows
-    #[arg(long, value_name = "K:S:P[:pool]", requires = "onnx", requires = "weights", help_heading = "ONNX")]
+    #[arg(long, value_name = "K:S:P[:pool]", requires = "weights", help_heading = "ONNX")]
     stem: Option<String>,
     /// Of a delta: the .nunatak that it was made over; the file of that name beside it where not given
-    #[arg(long, value_name = "FILE", requires = "onnx", requires = "weights", help_heading = "ONNX")]
+    #[arg(long, value_name = "FILE", requires = "weights", help_heading = "ONNX")]
     base: Option<PathBuf>,
     /// Of weights with several state dicts: the keys that lead to the one that is meant, with dots between
-    #[arg(long, value_name = "NAME", requires = "onnx", requires = "weights", help_heading = "ONNX")]
+    #[arg(long, value_name = "NAME", requires = "weights", help_heading = "ONNX")]
     key: Option<String>,
 }
 
@@ -140,6 +140,9 @@ const BOARDS: [&str; 17] = [
     "rust",
     "out",
 ];
+
+/// Options that mean nothing without a file of ONNX.
+const ONNX: [&str; 4] = ["overwrite", "stem", "base", "key"];
 
 impl Args {
     /// Height and width of the images that a board sees.
@@ -172,6 +175,13 @@ impl FromStr for Region {
 /// # Errors
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
+    if args.onnx.is_none() {
+        // Said here: clap lets pass what requires an option that conflicts with others that were given.
+        let given = [args.overwrite, args.stem.is_some(), args.base.is_some(), args.key.is_some()];
+        if let Some((_, option)) = given.iter().zip(ONNX).find(|(given, _)| **given) {
+            return Err(Failure::usage(format_args!("--{option}: goes with --onnx; a folder for a board has no such choice")));
+        }
+    }
     match (&args.onnx, args.target, &args.out) {
         (Some(path), ..) => onnx::run(args, path),
         (None, Some(target), Some(out)) => board(args, target, out),
@@ -220,7 +230,7 @@ mod tests {
         let command = Args::augment_args(Command::new("export"));
         let onnx = command.get_arguments().find(|arg| arg.get_id() == "onnx").expect("the option");
         let refused: Vec<&str> = command.get_arg_conflicts_with(onnx).iter().map(|arg| arg.get_id().as_str()).collect();
-        let both = ["arch", "classes", "weights", "seed", "size", "onnx", "overwrite", "stem", "base", "key"];
+        let both = [&["arch", "classes", "weights", "seed", "size", "onnx"][..], &ONNX].concat();
         for arg in command.get_arguments().map(|arg| arg.get_id().as_str()) {
             assert_ne!(refused.contains(&arg), both.contains(&arg), "--{arg}");
         }

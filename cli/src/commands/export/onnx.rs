@@ -23,7 +23,6 @@ use nunatak_nn::files::Head;
 use nunatak_nn::files::onnx::{Onnx, OnnxError};
 use nunatak_nn::files::state::State;
 use nunatak_nn::{Graph, Level, Threads, Trainer};
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -130,8 +129,10 @@ fn metadata(network: &Network, classes: Option<Vec<String>>, view: View) -> BTre
     let mut metadata = About { classes, view: Some(view).filter(|_| pictures), recipe: None }.metadata();
     if pictures {
         let Normalize { mean, std } = Normalize::IMAGENET;
-        metadata.insert("nunatak.mean".into(), json!(mean).to_string());
-        metadata.insert("nunatak.std".into(), json!(std).to_string());
+        // A list in JSON of the shortest digits: in double the numbers of 32 bits would have twice as many.
+        let list = |numbers: [f32; 3]| format!("[{}]", numbers.map(|number| number.to_string()).join(","));
+        metadata.insert("nunatak.mean".into(), list(mean));
+        metadata.insert("nunatak.std".into(), list(std));
     }
     metadata
 }
