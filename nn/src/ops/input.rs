@@ -63,7 +63,7 @@ macro_rules! not_computed {
 }
 
 not_computed!(Input, "input", onnx: |nodes| {
-    nodes.from_outside();
+    nodes.comes_from_outside();
     Ok(())
 });
 not_computed!(Labels, "labels", onnx: |nodes| Err(nodes.refused("class indices serve a loss; ask for the prediction")));

@@ -243,7 +243,7 @@ mod onnx {
 
     /// x · (1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2
     fn gelu_tanh(nodes: &mut Nodes, form: Form, x: &Name) {
-        let (cube, scale) = (nodes.number("cube", 0.044715), nodes.number("scale", 0.797_884_56));
+        let (cube, scale) = (nodes.number("cube", 0.044715), nodes.number("scale", 0.797_884_6));
         let square = nodes.node("Mul", &[x, x], &[]);
         let cubed = nodes.node("Mul", &[&square, x], &[]);
         let small = nodes.node("Mul", &[&cubed, &cube], &[]);

@@ -121,11 +121,12 @@ pub struct Args {
 }
 
 /// Options that mean nothing without a board.
-const BOARDS: [&str; 17] = [
+const BOARDS: [&str; 18] = [
     "trainable",
     "batch",
     "micro_batch",
     "accumulate",
+    "max_mem",
     "predict_batch",
     "bn_statistics",
     "label_smoothing",

@@ -327,7 +327,7 @@ impl<'w, 'r, 't> Nodes<'w, 'r, 't> {
     }
 
     /// The result comes from outside: it is an input of the graph.
-    pub(crate) fn from_outside(&mut self) {
+    pub(crate) fn comes_from_outside(&mut self) {
         let shape = self.written.recording.tape.nodes()[self.value.index()].shape;
         let tensor = Tensor { name: self.name.clone(), form: form_of(shape), batch: shape.n() == self.written.batch };
         self.written.inputs.message(11, &described(shape, &tensor));

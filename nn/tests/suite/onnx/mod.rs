@@ -9,6 +9,7 @@ mod reader;
 mod structure;
 
 use crate::ops::cases::{self, Given, Random};
+use crate::own_network::example as own;
 use interpreter::Tensor;
 use nunatak_core::program::EntryKind;
 use nunatak_core::tape::ValueId;
@@ -20,10 +21,6 @@ use nunatak_nn::{Conv, Dense, Graph, Level, Mode, Norm, Recipe, Select, Step, Th
 use reader::Model;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-#[path = "../../../examples/own_network.rs"]
-#[allow(dead_code)] // the example runs in `own_network.rs`
-mod own;
 
 /// Bytes of a file, and what they hold.
 fn written(onnx: &Onnx) -> (Vec<u8>, Model) {
@@ -228,7 +225,8 @@ fn rows_and_images_go_together() {
 /// What a function makes of numbers beyond its bounds, of none, and of infinite bounds.
 #[test]
 fn bounds_and_powers_that_are_rare() {
-    let functions: [(&str, for<'g> fn(Var<'g>) -> Var<'g>); 6] = [
+    type Function = for<'g> fn(Var<'g>) -> Var<'g>;
+    let functions: [(&str, Function); 6] = [
         ("no upper bound", |x| (x * 1e38 * 1e3).clamp(-1.0, f32::INFINITY)),
         ("no bounds", |x| (x * 1e38 * 1e3).clamp(f32::NEG_INFINITY, f32::INFINITY).tanh()),
         ("bounds that cross", |x| x.clamp(0.5, -0.5)),
