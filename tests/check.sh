@@ -64,6 +64,13 @@ fi
 step "benches, in short: every case against the reference, then a moment of timing"
 NUNATAK_BENCH=short cargo bench -q --workspace --bench '*' --profile test >/dev/null
 
+step "ONNX Runtime computes what is exported"
+if python3 -c 'import numpy, onnx, onnxruntime' 2>/dev/null; then
+  python3 tests/onnx/check.py --quick
+else
+  skip "ONNX Runtime: not installed (pip install numpy onnx onnxruntime)"
+fi
+
 step "cargo-c installs the C library, pkg-config links with it"
 command -v pkg-config >/dev/null || skip "linking by pkg-config: not installed (apt-get install pkg-config)"
 if cargo cinstall --version >/dev/null 2>&1; then

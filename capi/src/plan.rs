@@ -44,7 +44,9 @@ mod with_heap {
     use crate::status::{Failure, fail};
     use crate::threads;
     use nunatak_nn::models::{MAX_LAYERS, Stem};
-    use nunatak_nn::{CrossEntropyOptions, Error, Graph, Level, Loss, Memory, Mode, Native, NormPolicy, Program, Recipe, Reduction, Step, Update};
+    use nunatak_nn::{
+        CrossEntropyOptions, Error, Graph, Level, Loss, Memory, Mode, Native, NormPolicy, Program, Recipe, Reduction, Step, Update,
+    };
 
     /// A config in Rust's terms.
     pub(crate) struct Planned {

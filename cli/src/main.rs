@@ -42,7 +42,7 @@ enum Command {
     Measure(measure::Args),
     /// What a step computes, and where its memory goes
     Plan(plan::Args),
-    /// A network as a folder for the firmware of a board: programs, weights, numbers, a self-test
+    /// A network as a folder for the firmware of a board: programs, weights, numbers, a self-test; or as a file of ONNX
     Export(Box<export::Args>),
     /// Where the time of a step goes, call by call
     Profile(profile::Args),

@@ -1,7 +1,7 @@
 //! A network of one's own: recorded, trained, frozen by a prefix, saved, loaded, looked into, exported. Run it with
 //! `cargo run --release --example own_network`.
 
-use nunatak_nn::files::{Checkpoint, Head, write_safetensors};
+use nunatak_nn::files::{Checkpoint, Head, write_onnx, write_safetensors};
 use nunatak_nn::{Conv, Graph, Mode, Scope, Sgd, Step, Trainer, Var};
 use std::path::Path;
 
@@ -67,6 +67,9 @@ pub(crate) fn run(folder: &Path) -> Result<[Vec<f32>; 2]> {
     let predict = Step::new(&graph).keep(&kept).train("none").mode(Mode::Eval);
     let mut other = predict.trainer()?;
     other.load(&Checkpoint::parse(&std::fs::read(&path)?)?, Head::Load)?;
+
+    // What ONNX Runtime and others execute, for any number of images.
+    write_onnx(&folder.join("own.onnx"), &graph, prediction, &other.state().views(), &Default::default())?;
 
     // What a board executes: the step as bytes. `nunatak inspect own.program` shows them.
     std::fs::write(folder.join("own.program"), predict.plan()?.bytes())?;

@@ -40,6 +40,7 @@
 //! | `state_dict`, `names` | which dict of a file is a network's; who names entries how |
 //! | `matching` | which entry of a network a tensor is, and whether it fits |
 //! | `state`, `save`, `heapless` | between files and trainers: with a heap, as native files, and without a heap |
+//! | `onnx` | networks for other programs to execute, written only |
 //! | `slots` | saving to raw flash, safe from power cuts |
 //! | `entry`, `dtype` | one tensor; conversion; types |
 //! | `tensor_out`, `atomic` | writing |
@@ -72,6 +73,8 @@ mod mapped;
 #[cfg(feature = "std")]
 mod names;
 #[cfg(feature = "std")]
+pub mod onnx;
+#[cfg(feature = "std")]
 mod parse;
 #[cfg(feature = "std")]
 mod pth;
@@ -93,6 +96,8 @@ pub use mapped::Mapped;
 pub use native::Native;
 #[cfg(feature = "std")]
 pub use native::write_native;
+#[cfg(feature = "std")]
+pub use onnx::{OnnxError, write_onnx};
 #[cfg(feature = "std")]
 pub use parse::{Checkpoint, Format};
 #[cfg(feature = "std")]

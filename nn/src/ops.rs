@@ -1,7 +1,7 @@
 //! The operations that can stand on a tape: one file each, which holds all that this crate knows of it.
 //!
 //! An operation's file has its recorder method with the check of shapes, what its passes read, overwrite,
-//! save and need (`Facts`), how a call of it is written into a program and checked again, and its
+//! save and need (`Facts`), how a call of it is written into a program and checked again, its nodes of ONNX, and its
 //! routines, which lend memory to the kernel and call it. A new operation is one more file and one line in
 //! the list below.
 
@@ -49,6 +49,8 @@ pub use reduce_axes::Axis;
 pub(crate) use relu::Relu;
 pub(crate) use run::{HAS_GRADIENT, HAS_MOMENTUM, NOT_FINITE, Run, SUMMED, Shorter, UPDATED, address, lend};
 
+#[cfg(feature = "std")]
+use crate::files::onnx::{Nodes, OnnxError};
 pub(crate) use crate::routines::{Listed, Part};
 use nunatak_core::Shape;
 use nunatak_core::program::{Call, Writer};
@@ -156,6 +158,12 @@ pub(crate) trait Facts {
         Self: Sized;
     /// Numbers of the inputs, of the result, and of each entry.
     fn lengths(&self) -> Lengths<'_>;
+    /// Writes the nodes of ONNX that compute its result in eval mode, as it was recorded.
+    ///
+    /// # Errors
+    /// [`OnnxError`], where there are none or a weight is missing.
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError>;
 }
 
 /// The lengths that a call's places must have.
@@ -409,8 +417,24 @@ macro_rules! no_product {
     };
 }
 
+/// For operations that compute a loss, or that only fusing makes: why there are no nodes of ONNX.
+macro_rules! no_onnx {
+    ($why:literal) => {
+        #[cfg(feature = "std")]
+        fn onnx(&self, nodes: &mut crate::files::onnx::Nodes) -> Result<(), crate::files::OnnxError> {
+            Err(nodes.refused($why))
+        }
+    };
+    (loss) => {
+        crate::ops::no_onnx!("a loss is for training; ask for the value that it judges");
+    };
+    (fused) => {
+        crate::ops::no_onnx!("it is made by fusing, and no recording has it");
+    };
+}
+
 #[cfg(all(test, feature = "std"))]
 mod tests;
 
 pub(crate) use choice::nothing_to_choose;
-pub(crate) use {no_memory, no_product, nothing_attached, nothing_to_train};
+pub(crate) use {no_memory, no_onnx, no_product, nothing_attached, nothing_to_train};

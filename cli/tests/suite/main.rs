@@ -4,6 +4,7 @@ mod convert;
 mod demo;
 mod explain;
 mod export;
+mod export_onnx;
 mod finetune_features;
 mod finetune_folders;
 mod finetune_learns;

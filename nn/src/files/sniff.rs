@@ -90,6 +90,9 @@ fn known_other(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         ("a NumPy array", CONVERT)
     } else if bytes.starts_with(b"GGUF") {
         ("a GGUF file", CONVERT)
+    } else if matches!(bytes, [0x08, 1..=0x20, 0x12, 1..=0x7f, producer, ..] if producer.is_ascii_alphabetic()) {
+        // The version of its format, then who wrote it.
+        ("a network in ONNX", "give the weights that it was made from: ONNX is written, not read")
     } else {
         return None;
     })

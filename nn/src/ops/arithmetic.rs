@@ -2,6 +2,8 @@
 //! [`crate::ops::broadcast`].
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Nodes, OnnxError};
 use crate::ops::{Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, Shorter, lend};
 use crate::record::Var;
 use nunatak_core::program::{Call, Writer};
@@ -43,7 +45,7 @@ impl<'g> core::ops::Mul for Var<'g> {
 }
 
 macro_rules! elementwise {
-    ($kind:ident, $name:literal, reads: $reads:expr, dx: $dx:expr) => {
+    ($kind:ident, $name:literal, reads: $reads:expr, dx: $dx:expr, onnx: $onnx:literal) => {
         #[doc = concat!("`", $name, "` on the tape, of so many numbers.")]
         #[derive(Clone, Copy, Debug)]
         pub(crate) struct $kind {
@@ -79,6 +81,12 @@ macro_rules! elementwise {
             fn lengths(&self) -> Lengths<'_> {
                 Lengths { x: Inputs::Few([Some(self.len), Some(self.len), None]), y: self.len, ..Lengths::default() }
             }
+            #[cfg(feature = "std")]
+            fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+                let (form, x) = nodes.alike();
+                nodes.result(form, $onnx, &[&x[0], &x[1]], &[]);
+                Ok(())
+            }
             crate::ops::nothing_to_choose!();
             crate::ops::nothing_to_train!();
             crate::ops::nothing_attached!();
@@ -88,9 +96,9 @@ macro_rules! elementwise {
     };
 }
 
-elementwise!(Add, "add", reads: 0, dx: |_| true);
-elementwise!(Sub, "sub", reads: 0, dx: |input| input == 0);
-elementwise!(Mul, "mul", reads: 0b11, dx: |_| false);
+elementwise!(Add, "add", reads: 0, dx: |_| true, onnx: "Add");
+elementwise!(Sub, "sub", reads: 0, dx: |input| input == 0, onnx: "Sub");
+elementwise!(Mul, "mul", reads: 0b11, dx: |_| false, onnx: "Mul");
 
 pub(crate) static ADD_FORWARD: Routine = Routine { part: Part::Forward, run: add };
 pub(crate) static ADD_BACKWARD: Routine = Routine { part: Part::BackwardInput, run: add_backward };

@@ -1,6 +1,8 @@
 //! Means of windows that cut an image evenly: PyTorch's adaptive average pooling.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Attribute, Form, Nodes, OnnxError};
 use crate::ops::{Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, lend};
 use crate::record::{Pair, Var};
 use nunatak_core::Shape;
@@ -57,11 +59,49 @@ impl Facts for AvgPool {
     fn lengths(&self) -> Lengths<'_> {
         Lengths { x: Inputs::Few([Some(self.size.x_len()), None, None]), y: self.size.y_len(), ..Lengths::default() }
     }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        let kernel::AdaptiveAvgPool { h, w, out_h, out_w, .. } = self.size;
+        let x = nodes.images(0);
+        if [out_h, out_w] == [1, 1] {
+            nodes.result(Form::Images, "GlobalAveragePool", &[&x], &[]);
+        } else if h.is_multiple_of(out_h) && w.is_multiple_of(out_w) {
+            let window = [h / out_h, w / out_w];
+            let attributes = [Attribute::Ints("kernel_shape", &window), Attribute::Ints("strides", &window)];
+            nodes.result(Form::Images, "AveragePool", &[&x], &attributes);
+        } else {
+            // ONNX has no windows of different sizes. The mean over a window is one over its lines and one over its columns:
+            // a matrix from the left, and one from the right.
+            let lines = nodes.numbers("lines", &[out_h, h], &shares(h, out_h));
+            let columns = nodes.numbers("columns", &[w, out_w], &transposed(&shares(w, out_w), w));
+            let across = nodes.node("MatMul", &[&x, &columns], &[]);
+            nodes.result(Form::Images, "MatMul", &[&lines, &across], &[]);
+        }
+        Ok(())
+    }
     crate::ops::nothing_to_choose!();
     crate::ops::nothing_to_train!();
     crate::ops::nothing_attached!();
     crate::ops::no_memory!();
     crate::ops::no_product!();
+}
+
+/// For each of `out` windows over `len` pixels, how much each pixel counts in the mean.
+#[cfg(feature = "std")]
+fn shares(len: usize, out: usize) -> std::vec::Vec<f32> {
+    let mut shares = std::vec![0.0; out * len];
+    for (i, row) in shares.chunks_exact_mut(len).enumerate() {
+        let window = i * len / out..((i + 1) * len).div_ceil(out);
+        let share = 1.0 / window.len() as f32;
+        row[window].fill(share);
+    }
+    shares
+}
+
+/// A matrix with so many columns, mirrored.
+#[cfg(feature = "std")]
+fn transposed(matrix: &[f32], columns: usize) -> std::vec::Vec<f32> {
+    (0..columns).flat_map(|column| matrix.iter().skip(column).step_by(columns).copied()).collect()
 }
 
 pub(crate) static FORWARD: Routine = Routine { part: Part::Forward, run: forward };

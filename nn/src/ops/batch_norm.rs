@@ -1,6 +1,8 @@
 //! Batch normalisation, with a residual and relu in the same pass where they were fused.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Attribute, Nodes, OnnxError};
 use crate::ops::{Choice, Chosen, Context, Entries, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, Shorter, lend};
 use crate::record::{Declaration, Init, Layout, Parameter, Scope, Var};
 use nunatak_core::Shape;
@@ -332,6 +334,26 @@ impl Facts for BatchNorm {
         let own = self.gamma.and(c);
         let entries = [own, own, c, c, self.batch.then_some(0)];
         Lengths { x: Inputs::Few([Some(len), self.then.add.then_some(len), None]), y: len, entries }
+    }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        if self.then != Then::default() {
+            return Err(nodes.refused("it is made by fusing, and no recording has it"));
+        }
+        let x = nodes.x(0);
+        let channels = self.size.channels;
+        let gamma = match self.gamma {
+            Some(gamma) => nodes.entry(gamma)?,
+            None => nodes.numbers("weight", &[channels], &std::vec![1.0; channels]),
+        };
+        let beta = match self.beta {
+            Some(beta) => nodes.entry(beta)?,
+            None => nodes.numbers("bias", &[channels], &std::vec![0.0; channels]),
+        };
+        let (mean, var) = (nodes.entry(self.mean)?, nodes.entry(self.var)?);
+        let eps = [Attribute::Float("epsilon", self.size.eps)];
+        nodes.result(x.form, "BatchNormalization", &[&x.name, &gamma, &beta, &mean, &var], &eps);
+        Ok(())
     }
 }
 

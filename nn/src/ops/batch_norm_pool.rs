@@ -114,6 +114,7 @@ impl Facts for BatchNormPool {
     fn lengths(&self) -> Lengths<'_> {
         Lengths { y: self.pool.size.y_len(), ..self.norm.lengths() }
     }
+    crate::ops::no_onnx!(fused);
 }
 
 pub(crate) static FORWARD: Routine = Routine { part: Part::Forward, run: forward };

@@ -85,6 +85,7 @@ impl Facts for BceWithLogits {
         let (len, weights) = (Some(shape.len()), self.weighted.then_some(shape.c()));
         Lengths { x: Inputs::Few([len, len, weights]), y: 1, ..Lengths::default() }
     }
+    crate::ops::no_onnx!(loss);
     crate::ops::nothing_to_choose!();
     crate::ops::nothing_to_train!();
     crate::ops::nothing_attached!();

@@ -2,6 +2,8 @@
 //! quotients of equal shapes.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Nodes, OnnxError};
 use crate::ops::{Context, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, Shorter, lend};
 use crate::record::Var;
 use nunatak_core::Shape;
@@ -101,6 +103,18 @@ impl Facts for Broadcast {
     fn lengths(&self) -> Lengths<'_> {
         let [a, b] = OPERANDS.map(|operand| Some(self.size.operand(operand).len()));
         Lengths { x: Inputs::Few([a, b, None]), y: self.size.result().len(), ..Lengths::default() }
+    }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        let op = match self.binary {
+            Binary::Add => "Add",
+            Binary::Sub => "Sub",
+            Binary::Mul => "Mul",
+            Binary::Div => "Div",
+        };
+        let (form, x) = nodes.alike();
+        nodes.result(form, op, &[&x[0], &x[1]], &[]);
+        Ok(())
     }
     crate::ops::nothing_to_choose!();
     crate::ops::nothing_to_train!();

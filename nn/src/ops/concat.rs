@@ -1,6 +1,8 @@
 //! Tensors side by side along the channels: PyTorch's `cat(dim=1)`.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Attribute, Nodes, OnnxError};
 use crate::ops::{Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, lend};
 use crate::record::{Scope, Var};
 use nunatak_core::Shape;
@@ -126,6 +128,13 @@ impl Facts for Concat {
     fn lengths(&self) -> Lengths<'_> {
         let whole = self.shape().map_or(0, |shape| shape.len());
         Lengths { x: Inputs::Rows(self.rows(), self.channels()), y: whole, ..Lengths::default() }
+    }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        let (form, parts) = nodes.alike();
+        let parts: std::vec::Vec<_> = parts.iter().collect();
+        nodes.result(form, "Concat", &parts, &[Attribute::Int("axis", 1)]);
+        Ok(())
     }
     crate::ops::nothing_to_choose!();
     crate::ops::nothing_to_train!();

@@ -1,6 +1,8 @@
 //! Convolution, with what can happen to its output before it leaves the cache.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Attribute, Form, Nodes, OnnxError};
 use crate::ops::{
     Choice, Chosen, Context, Entries, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, Shorter, batch_norm, lend, run,
 };
@@ -327,6 +329,29 @@ impl Facts for Conv2d {
                 Lengths { x: Inputs::Few([Some(self.size.x_len()), residual, None]), y, entries }
             }
         }
+    }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        match &self.finish {
+            Finish::Nothing => {}
+            Finish::Moments | Finish::Normalise(_) => return Err(nodes.refused("it is made by fusing, and no recording has it")),
+        }
+        let x = nodes.images(0);
+        let weight = nodes.entry(self.weight)?;
+        let bias = self.bias.map(|bias| nodes.entry(bias)).transpose()?;
+        let (size, [top, left]) = (&self.size, self.size.pad());
+        let attributes = [
+            Attribute::Ints("dilations", &size.dilation()),
+            Attribute::Int("group", size.groups() as i64),
+            Attribute::Ints("kernel_shape", &size.kernel()),
+            Attribute::Ints("pads", &[top, left, top, left]),
+            Attribute::Ints("strides", &size.stride()),
+        ];
+        match &bias {
+            Some(bias) => nodes.result(Form::Images, "Conv", &[&x, &weight, bias], &attributes),
+            None => nodes.result(Form::Images, "Conv", &[&x, &weight], &attributes),
+        }
+        Ok(())
     }
 }
 

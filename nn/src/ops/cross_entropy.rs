@@ -121,6 +121,7 @@ impl Facts for CrossEntropy {
         let weights = self.weighted.then_some(self.size.classes);
         Lengths { x: Inputs::Few([Some(logits), Some(targets), weights]), y: 1, ..Lengths::default() }
     }
+    crate::ops::no_onnx!(loss);
     crate::ops::nothing_to_choose!();
     crate::ops::nothing_to_train!();
     crate::ops::nothing_attached!();

@@ -4,6 +4,8 @@
 //! mode, which lies in the lasting state. Backward finds the same again, so nothing is saved.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Nodes, OnnxError};
 use crate::ops::{Choice, Chosen, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, Shorter, lend};
 use crate::record::Var;
 use nunatak_core::Shape;
@@ -90,6 +92,11 @@ impl Facts for Dropout {
     }
     fn lengths(&self) -> Lengths<'_> {
         Lengths { x: Inputs::Few([Some(self.len), None, None]), y: self.len, ..Lengths::default() }
+    }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        nodes.pass_on(0); // it drops nothing in eval mode
+        Ok(())
     }
     crate::ops::nothing_to_train!();
     crate::ops::nothing_attached!();

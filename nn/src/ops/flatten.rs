@@ -1,6 +1,8 @@
 //! Images as rows, in PyTorch's order of channels, lines and columns.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Attribute, Form, Nodes, OnnxError};
 use crate::ops::broadcast::{read_shape, write_shape};
 use crate::ops::{Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, lend};
 use crate::record::Var;
@@ -56,6 +58,12 @@ impl Facts for Flatten {
     fn lengths(&self) -> Lengths<'_> {
         let len = self.size.shape().len();
         Lengths { x: Inputs::Few([Some(len), None, None]), y: len, ..Lengths::default() }
+    }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        let x = nodes.x(0);
+        nodes.result(Form::Rows, "Flatten", &[&x.name], &[Attribute::Int("axis", 1)]);
+        Ok(())
     }
     crate::ops::nothing_to_choose!();
     crate::ops::nothing_to_train!();

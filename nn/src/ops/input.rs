@@ -1,5 +1,7 @@
 //! What is not computed: tensors and class indices from outside, and steps that another absorbed.
 
+#[cfg(feature = "std")]
+use crate::files::onnx::{Nodes, OnnxError};
 use crate::ops::{Facts, Lengths, Misfit, no_memory, no_product, nothing_attached, nothing_to_choose, nothing_to_train};
 use nunatak_core::program::{Call, Writer};
 use nunatak_core::tape::Reads;
@@ -17,7 +19,7 @@ pub(crate) struct Nothing;
 pub(crate) struct Labels;
 
 macro_rules! not_computed {
-    ($kind:ident, $name:literal) => {
+    ($kind:ident, $name:literal, onnx: $onnx:expr) => {
         impl Facts for $kind {
             fn name(&self) -> &'static str {
                 $name
@@ -46,6 +48,11 @@ macro_rules! not_computed {
             fn lengths(&self) -> Lengths<'_> {
                 Lengths::default()
             }
+            #[cfg(feature = "std")]
+            fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+                let written: fn(&mut Nodes) -> Result<(), OnnxError> = $onnx;
+                written(nodes)
+            }
             nothing_to_choose!();
             nothing_to_train!();
             nothing_attached!();
@@ -55,6 +62,9 @@ macro_rules! not_computed {
     };
 }
 
-not_computed!(Input, "input");
-not_computed!(Labels, "labels");
-not_computed!(Nothing, "nothing");
+not_computed!(Input, "input", onnx: |nodes| {
+    nodes.comes_from_outside();
+    Ok(())
+});
+not_computed!(Labels, "labels", onnx: |nodes| Err(nodes.refused("class indices serve a loss; ask for the prediction")));
+not_computed!(Nothing, "nothing", onnx: |nodes| Err(nodes.refused("another step does its work, and no recording has it")));

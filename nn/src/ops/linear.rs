@@ -1,6 +1,8 @@
 //! A linear layer: x·Wᵀ + b.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Attribute, Form, Nodes, OnnxError};
 use crate::ops::{Choice, Chosen, Context, Entries, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, lend, run};
 use crate::record::{Declaration, Draw, Init, Layout, Parameter, Scope, Var};
 use nunatak_core::Shape;
@@ -176,6 +178,20 @@ impl Facts for Linear {
         let kernel::Linear { n, inputs, outputs } = self.size;
         let entries = [Some(self.size.weights().len()), self.bias.map(|_| outputs), None, None, None];
         Lengths { x: Inputs::Few([Some(n * inputs), None, None]), y: n * outputs, entries }
+    }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        let x = nodes.rows(0);
+        let weight = nodes.entry(self.weight)?;
+        let transposed = [Attribute::Int("transB", 1)];
+        match self.bias {
+            Some(bias) => {
+                let bias = nodes.entry(bias)?;
+                nodes.result(Form::Rows, "Gemm", &[&x, &weight, &bias], &transposed);
+            }
+            None => nodes.result(Form::Rows, "Gemm", &[&x, &weight], &transposed),
+        }
+        Ok(())
     }
     crate::ops::nothing_attached!();
 }

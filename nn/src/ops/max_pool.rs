@@ -1,6 +1,8 @@
 //! The largest value of a window.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Attribute, Form, Nodes, OnnxError};
 use crate::ops::{Choice, Chosen, Context, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, lend};
 use crate::record::{Pair, Var};
 use nunatak_core::Shape;
@@ -88,6 +90,19 @@ pub(crate) fn read_window(numbers: &mut Numbers) -> Window {
     Window { kernel: pair(), stride: pair(), pad: pair(), dilation: pair() }
 }
 
+/// The node of a pooling by any window.
+#[cfg(feature = "std")]
+pub(crate) fn max_pool(nodes: &mut Nodes, window: &Window) {
+    let (x, [top, left]) = (nodes.images(0), window.pad);
+    let attributes = [
+        Attribute::Ints("dilations", &window.dilation),
+        Attribute::Ints("kernel_shape", &window.kernel),
+        Attribute::Ints("pads", &[top, left, top, left]),
+        Attribute::Ints("strides", &window.stride),
+    ];
+    nodes.result(Form::Images, "MaxPool", &[&x], &attributes);
+}
+
 impl Facts for MaxPool {
     fn name(&self) -> &'static str {
         "maxpool"
@@ -133,6 +148,12 @@ impl Facts for MaxPool {
     }
     fn lengths(&self) -> Lengths<'_> {
         Lengths { x: Inputs::Few([Some(self.size.x_len()), None, None]), y: self.size.y_len(), ..Lengths::default() }
+    }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        let kernel::MaxPool { kernel, stride, pad, .. } = self.size;
+        max_pool(nodes, &Window::square(kernel, stride, pad));
+        Ok(())
     }
     crate::ops::nothing_to_train!();
     crate::ops::nothing_attached!();

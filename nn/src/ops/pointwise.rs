@@ -1,6 +1,8 @@
 //! Functions of one number, applied to every element: activations, and the maths of expressions.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Nodes, OnnxError};
 use crate::ops::{Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, Shorter, lend};
 use crate::record::Var;
 use nunatak_core::program::{Call, Writer};
@@ -132,11 +134,137 @@ impl Facts for Pointwise {
     fn lengths(&self) -> Lengths<'_> {
         Lengths { x: Inputs::Few([Some(self.len), None, None]), y: self.len, ..Lengths::default() }
     }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        let x = nodes.x(0);
+        match onnx::Formula::of(self.function) {
+            Some(formula) => formula.write(nodes, x.form, &x.name),
+            None => return Err(nodes.refused("the function is not known here; write it as arithmetic of others")),
+        }
+        Ok(())
+    }
     crate::ops::nothing_to_choose!();
     crate::ops::nothing_to_train!();
     crate::ops::nothing_attached!();
     crate::ops::no_memory!();
     crate::ops::no_product!();
+}
+
+/// Functions as nodes of ONNX.
+#[cfg(feature = "std")]
+mod onnx {
+    use crate::files::onnx::{Attribute, Form, Name, Nodes};
+    use nunatak_kernels::pointwise::Pointwise;
+
+    /// A function as nodes of ONNX.
+    pub(super) enum Formula {
+        /// A node that reads x alone.
+        Node(&'static str, &'static [Attribute<'static>]),
+        /// A node that reads x, then a number.
+        Number(&'static str, &'static str, f32),
+        /// A node that reads x, then a least and a largest number.
+        Clip(f32, f32),
+        /// Several nodes.
+        Nodes(fn(&mut Nodes, Form, &Name)),
+    }
+
+    impl Formula {
+        pub(super) fn of(function: Pointwise) -> Option<Formula> {
+            use Pointwise as F;
+            const SIXTH: &[Attribute] = &[Attribute::Float("alpha", 1.0 / 6.0), Attribute::Float("beta", 0.5)];
+            Some(match function {
+                F::Relu6 => Formula::Clip(0.0, 6.0),
+                F::Hardswish => Formula::Node("HardSwish", &[]),
+                F::Hardsigmoid => Formula::Node("HardSigmoid", SIXTH),
+                F::Silu => Formula::Nodes(silu),
+                F::Sigmoid => Formula::Node("Sigmoid", &[]),
+                F::Tanh => Formula::Node("Tanh", &[]),
+                F::Gelu => Formula::Nodes(gelu),
+                F::GeluTanh => Formula::Nodes(gelu_tanh),
+                F::Exp => Formula::Node("Exp", &[]),
+                F::Log => Formula::Node("Log", &[]),
+                F::Sqrt => Formula::Node("Sqrt", &[]),
+                F::Abs => Formula::Node("Abs", &[]),
+                F::Square => Formula::Nodes(square),
+                F::Reciprocal => Formula::Node("Reciprocal", &[]),
+                F::Pow(exponent) => Formula::Number("Pow", "exponent", exponent),
+                // Everything becomes NaN; what Clip makes of such a bound is not said.
+                F::Clamp { low, high } if low.is_nan() || high.is_nan() => Formula::Number("Mul", "nan", f32::NAN),
+                F::Clamp { low, high } => Formula::Clip(low, high),
+                F::Scale(factor) => Formula::Number("Mul", "factor", factor),
+                F::AddScalar(number) => Formula::Number("Add", "number", number),
+                F::Divide(divisor) => Formula::Number("Div", "divisor", divisor),
+                // The list is open to other crates. Whatever is new is refused until it has a line, and a test asks for it.
+                _ => return None,
+            })
+        }
+
+        pub(super) fn write(&self, nodes: &mut Nodes, form: Form, x: &Name) {
+            match *self {
+                Formula::Node(op, attributes) => nodes.result(form, op, &[x], attributes),
+                Formula::Number(op, what, number) => {
+                    let number = nodes.number(what, number);
+                    nodes.result(form, op, &[x, &number], &[]);
+                }
+                Formula::Clip(low, high) => {
+                    // Where there is no bound, infinity is one: without it Clip has the largest finite number.
+                    let (low, high) = (nodes.number("low", low), nodes.number("high", high));
+                    nodes.result(form, "Clip", &[x, &low, &high], &[]);
+                }
+                Formula::Nodes(write) => write(nodes, form, x),
+            }
+        }
+    }
+
+    fn square(nodes: &mut Nodes, form: Form, x: &Name) {
+        nodes.result(form, "Mul", &[x, x], &[]);
+    }
+
+    fn silu(nodes: &mut Nodes, form: Form, x: &Name) {
+        let sigmoid = nodes.node("Sigmoid", &[x], &[]);
+        nodes.result(form, "Mul", &[x, &sigmoid], &[]);
+    }
+
+    /// x / 2 times 1 and another function's value.
+    fn half_of(nodes: &mut Nodes, form: Form, x: &Name, value: &Name) {
+        let (half, one) = (nodes.number("half", 0.5), nodes.number("one", 1.0));
+        let halved = nodes.node("Mul", &[x, &half], &[]);
+        let raised = nodes.node("Add", &[value, &one], &[]);
+        nodes.result(form, "Mul", &[&halved, &raised], &[]);
+    }
+
+    /// x · (1 + erf(x/√2)) / 2
+    fn gelu(nodes: &mut Nodes, form: Form, x: &Name) {
+        let scale = nodes.number("scale", core::f32::consts::FRAC_1_SQRT_2);
+        let scaled = nodes.node("Mul", &[x, &scale], &[]);
+        let erf = nodes.node("Erf", &[&scaled], &[]);
+        half_of(nodes, form, x, &erf);
+    }
+
+    /// x · (1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2
+    fn gelu_tanh(nodes: &mut Nodes, form: Form, x: &Name) {
+        let (cube, scale) = (nodes.number("cube", 0.044715), nodes.number("scale", 0.797_884_6));
+        let square = nodes.node("Mul", &[x, x], &[]);
+        let cubed = nodes.node("Mul", &[&square, x], &[]);
+        let small = nodes.node("Mul", &[&cubed, &cube], &[]);
+        let sum = nodes.node("Add", &[x, &small], &[]);
+        let scaled = nodes.node("Mul", &[&sum, &scale], &[]);
+        let tanh = nodes.node("Tanh", &[&scaled], &[]);
+        half_of(nodes, form, x, &tanh);
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        /// The numbers of functions have no gaps, so a new one is found here.
+        #[test]
+        fn every_function_has_nodes() {
+            let known = (1..).map_while(|code| Pointwise::decode(code, [0.5, 1.5]));
+            let without: std::vec::Vec<_> = known.clone().filter(|function| Formula::of(*function).is_none()).collect();
+            assert!(without.is_empty() && known.count() >= 19, "no nodes: {without:?}");
+        }
+    }
 }
 
 pub(crate) static FORWARD: Routine = Routine { part: Part::Forward, run: forward };

@@ -1,6 +1,8 @@
 //! The sum and the mean of all numbers.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Attribute, Form, Nodes, OnnxError};
 use crate::ops::{Context, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, lend};
 use crate::record::Var;
 use nunatak_core::Shape;
@@ -20,7 +22,7 @@ impl<'g> Var<'g> {
 }
 
 macro_rules! reduction {
-    ($kind:ident, $name:literal) => {
+    ($kind:ident, $name:literal, onnx: $onnx:expr) => {
         #[doc = concat!("`", $name, "` of so many numbers, on the tape.")]
         #[derive(Clone, Copy, Debug)]
         pub(crate) struct $kind {
@@ -64,6 +66,12 @@ macro_rules! reduction {
             fn lengths(&self) -> Lengths<'_> {
                 Lengths { x: Inputs::Few([Some(self.len), None, None]), y: 1, ..Lengths::default() }
             }
+            #[cfg(feature = "std")]
+            fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+                nodes.without_batch();
+                $onnx(nodes);
+                Ok(())
+            }
             crate::ops::nothing_to_choose!();
             crate::ops::nothing_to_train!();
             crate::ops::nothing_attached!();
@@ -72,8 +80,22 @@ macro_rules! reduction {
     };
 }
 
-reduction!(Sum, "sum");
-reduction!(Mean, "mean");
+reduction!(Sum, "sum", onnx: reduce_sum);
+reduction!(Mean, "mean", onnx: reduce_mean);
+
+/// The nodes of a sum over everything, which has one pixel.
+#[cfg(feature = "std")]
+fn reduce_sum(nodes: &mut Nodes) {
+    let (x, axes) = (nodes.images(0), nodes.integers("axes", &[0, 1, 2, 3]));
+    nodes.result(Form::Images, "ReduceSum", &[&x, &axes], &[Attribute::Int("keepdims", 1)]);
+}
+
+/// The same of a mean, which takes the axes as an attribute.
+#[cfg(feature = "std")]
+fn reduce_mean(nodes: &mut Nodes) {
+    let x = nodes.images(0);
+    nodes.result(Form::Images, "ReduceMean", &[&x], &[Attribute::Ints("axes", &[0, 1, 2, 3]), Attribute::Int("keepdims", 1)]);
+}
 
 pub(crate) static SUM_FORWARD: Routine = Routine { part: Part::Forward, run: sum };
 pub(crate) static SUM_BACKWARD: Routine = Routine { part: Part::BackwardInput, run: sum_backward };

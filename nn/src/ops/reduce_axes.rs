@@ -1,6 +1,8 @@
 //! Sums and means over some axes.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Attribute, Form, Nodes, OnnxError};
 use crate::ops::broadcast::{read_shape, write_shape};
 use crate::ops::{Context, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, lend};
 use crate::record::Var;
@@ -90,6 +92,25 @@ impl Facts for ReduceAxes {
     }
     fn lengths(&self) -> Lengths<'_> {
         Lengths { x: Inputs::Few([Some(self.size.x_shape().len()), None, None]), y: self.size.y_shape().len(), ..Lengths::default() }
+    }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        let x = nodes.images(0);
+        let kernel::Axes { n, c, h, w } = self.axes;
+        if n {
+            nodes.without_batch();
+        }
+        let axes: std::vec::Vec<usize> = [n, c, h, w].into_iter().enumerate().filter(|(_, summed)| *summed).map(|(axis, _)| axis).collect();
+        if axes.is_empty() {
+            nodes.result(Form::Images, "Identity", &[&x], &[]);
+        } else if self.size.is_mean() {
+            nodes.result(Form::Images, "ReduceMean", &[&x], &[Attribute::Ints("axes", &axes), Attribute::Int("keepdims", 1)]);
+        } else {
+            // Of this set of operators the sum alone takes the axes as a tensor.
+            let axes = nodes.integers("axes", &axes.iter().map(|axis| *axis as i64).collect::<std::vec::Vec<_>>());
+            nodes.result(Form::Images, "ReduceSum", &[&x, &axes], &[Attribute::Int("keepdims", 1)]);
+        }
+        Ok(())
     }
     crate::ops::nothing_to_choose!();
     crate::ops::nothing_to_train!();

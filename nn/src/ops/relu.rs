@@ -1,6 +1,8 @@
 //! max(x, 0)
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Nodes, OnnxError};
 use crate::ops::{Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, Shorter, lend};
 use crate::record::Var;
 use nunatak_core::program::{Call, Writer};
@@ -47,6 +49,12 @@ impl Facts for Relu {
     }
     fn lengths(&self) -> Lengths<'_> {
         Lengths { x: Inputs::Few([Some(self.len), None, None]), y: self.len, ..Lengths::default() }
+    }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        let x = nodes.x(0);
+        nodes.result(x.form, "Relu", &[&x.name], &[]);
+        Ok(())
     }
     crate::ops::nothing_to_choose!();
     crate::ops::nothing_to_train!();

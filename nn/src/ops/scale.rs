@@ -1,6 +1,8 @@
 //! A tensor times a number.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Nodes, OnnxError};
 use crate::ops::{Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, Shorter, lend};
 use crate::record::Var;
 use nunatak_core::program::{Call, Writer};
@@ -50,6 +52,12 @@ impl Facts for Scale {
     }
     fn lengths(&self) -> Lengths<'_> {
         Lengths { x: Inputs::Few([Some(self.len), None, None]), y: self.len, ..Lengths::default() }
+    }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        let (x, factor) = (nodes.x(0), nodes.number("factor", self.factor));
+        nodes.result(x.form, "Mul", &[&x.name, &factor], &[]);
+        Ok(())
     }
     crate::ops::nothing_to_choose!();
     crate::ops::nothing_to_train!();

@@ -79,6 +79,7 @@ impl Facts for SmoothL1 {
     fn lengths(&self) -> Lengths<'_> {
         Lengths { x: Inputs::Few([Some(self.len), Some(self.len), None]), y: 1, ..Lengths::default() }
     }
+    crate::ops::no_onnx!(loss);
     crate::ops::nothing_to_choose!();
     crate::ops::nothing_to_train!();
     crate::ops::nothing_attached!();

@@ -1,6 +1,8 @@
 //! Shares of the channels, and their logarithms.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Attribute, Nodes, OnnxError};
 use crate::ops::broadcast::{read_shape, write_shape};
 use crate::ops::{Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, Shorter, lend};
 use crate::record::Var;
@@ -57,6 +59,12 @@ impl Facts for Softmax {
     fn lengths(&self) -> Lengths<'_> {
         let len = self.size.shape().len();
         Lengths { x: Inputs::Few([Some(len), None, None]), y: len, ..Lengths::default() }
+    }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        let (x, op) = (nodes.x(0), if self.size.is_log() { "LogSoftmax" } else { "Softmax" });
+        nodes.result(x.form, op, &[&x.name], &[Attribute::Int("axis", 1)]);
+        Ok(())
     }
     crate::ops::nothing_to_choose!();
     crate::ops::nothing_to_train!();

@@ -1,6 +1,8 @@
 //! The mean of each window of a fixed size.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Attribute, Form, Nodes, OnnxError};
 use crate::ops::broadcast::{read_shape, write_shape};
 use crate::ops::max_pool::{read_window, write_window};
 use crate::ops::{Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, lend};
@@ -60,6 +62,19 @@ impl Facts for WindowAvgPool {
     }
     fn lengths(&self) -> Lengths<'_> {
         Lengths { x: Inputs::Few([Some(self.size.x_shape().len()), None, None]), y: self.size.y_shape().len(), ..Lengths::default() }
+    }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        let (x, window) = (nodes.images(0), self.size.window());
+        let [top, left] = window.pad;
+        let attributes = [
+            Attribute::Int("count_include_pad", self.size.count_include_pad().into()),
+            Attribute::Ints("kernel_shape", &window.kernel),
+            Attribute::Ints("pads", &[top, left, top, left]),
+            Attribute::Ints("strides", &window.stride),
+        ];
+        nodes.result(Form::Images, "AveragePool", &[&x], &attributes);
+        Ok(())
     }
     crate::ops::nothing_to_choose!();
     crate::ops::nothing_to_train!();

@@ -1,7 +1,11 @@
 //! The largest value of a window of any shape; squares without gaps are `max_pool.rs`'s.
 
 use crate::Error;
+#[cfg(feature = "std")]
+use crate::files::onnx::{Nodes, OnnxError};
 use crate::ops::broadcast::{read_shape, write_shape};
+#[cfg(feature = "std")]
+use crate::ops::max_pool::max_pool;
 use crate::ops::max_pool::{read_window, write_window};
 use crate::ops::{Choice, Chosen, Context, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, lend};
 use crate::record::Var;
@@ -79,6 +83,11 @@ impl Facts for WindowMaxPool {
     }
     fn lengths(&self) -> Lengths<'_> {
         Lengths { x: Inputs::Few([Some(self.size.x_shape().len()), None, None]), y: self.size.y_shape().len(), ..Lengths::default() }
+    }
+    #[cfg(feature = "std")]
+    fn onnx(&self, nodes: &mut Nodes) -> Result<(), OnnxError> {
+        max_pool(nodes, &self.size.window());
+        Ok(())
     }
     crate::ops::nothing_to_train!();
     crate::ops::nothing_attached!();

@@ -11,6 +11,7 @@ mod checkpoint_target;
 mod checkpoint_zip;
 mod heapless;
 mod models;
+mod onnx;
 mod ops;
 mod own_network;
 mod slots;

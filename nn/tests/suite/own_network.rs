@@ -1,7 +1,7 @@
 //! The example of a network of one's own runs, learns, saves, loads PyTorch's file and is exported.
 
 #[path = "../../examples/own_network.rs"]
-mod example;
+pub(crate) mod example;
 
 use nunatak_nn::files::{Checkpoint, Head};
 use nunatak_nn::{Graph, Mode, Program, Step};

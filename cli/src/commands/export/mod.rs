@@ -1,9 +1,10 @@
 //! `nunatak export`: a network as a folder that is added to the firmware of a board: programs, weights, numbers, a
-//! self-test.
+//! self-test. Or as one file of ONNX, for other programs.
 
 mod c;
 mod golden;
 mod names;
+mod onnx;
 mod plan;
 mod report;
 mod rust;
@@ -17,7 +18,7 @@ use crate::max_mem::bytes;
 use crate::model::replace;
 use crate::output;
 use names::Names;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use target::TargetArg;
 
@@ -60,9 +61,9 @@ pub struct Args {
     /// Images that are predicted at once
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
     predict_batch: u32,
-    /// Height and width of the images
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1 << 14))]
-    size: u32,
+    /// Height and width of the images [default: 32; with --onnx as the model was trained, or 224]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1 << 14))]
+    size: Option<u32>,
     /// What frozen batchnorm does in training
     #[arg(long, value_enum, default_value = "fixed")]
     bn_statistics: Statistics,
@@ -76,15 +77,15 @@ pub struct Args {
     #[arg(long)]
     no_momentum: bool,
     /// The processor
-    #[arg(long, value_enum)]
-    target: TargetArg,
+    #[arg(long, value_enum, required_unless_present = "onnx")]
+    target: Option<TargetArg>,
     /// Memory or speed: `small` takes some 500 kB of scratch more than `tiny`, and 2 % fewer instructions where the head
     /// is trained, 15 % where everything is [default: tiny; fast for a64]
     #[arg(long, value_enum)]
     memory: Option<MemoryArg>,
     /// Memory for the trainer: a name and bytes, as ram=200K (1K is 1024 bytes, 1M is 1024K). Given several times they
     /// are the banks of a board, the fastest first: what is used most often lies there, what lasts in the slowest
-    #[arg(long, value_name = "NAME=BYTES", required = true)]
+    #[arg(long, value_name = "NAME=BYTES", required_unless_present = "onnx")]
     region: Vec<Region>,
     /// What functions, constants and files are called; the network's name where not given
     #[arg(long)]
@@ -99,8 +100,57 @@ pub struct Args {
     #[arg(long)]
     rust: bool,
     /// The folder; files in it that an export writes are written anew
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "onnx")]
+    out: Option<PathBuf>,
+    /// Write the network for inference to FILE as ONNX, instead of a folder for a board: weights with PyTorch's names, any
+    /// number of images; class names, size, resize, mean and deviation in the file's metadata
+    #[arg(long, value_name = "FILE", conflicts_with_all = BOARDS, help_heading = "ONNX")]
+    onnx: Option<PathBuf>,
+    /// Replace FILE if it is there
+    #[arg(long, help_heading = "ONNX")]
+    overwrite: bool,
+    /// How the first convolution goes, of which a .pth tells the size alone: KERNEL:STRIDE:PAD, and :pool where
+    /// max-pooling follows
+    #[arg(long, value_name = "K:S:P[:pool]", requires = "weights", help_heading = "ONNX")]
+    stem: Option<String>,
+    /// Of a delta: the .nunatak that it was made over; the file of that name beside it where not given
+    #[arg(long, value_name = "FILE", requires = "weights", help_heading = "ONNX")]
+    base: Option<PathBuf>,
+    /// Of weights with several state dicts: the keys that lead to the one that is meant, with dots between
+    #[arg(long, value_name = "NAME", requires = "weights", help_heading = "ONNX")]
+    key: Option<String>,
+}
+
+/// Options that mean nothing without a board.
+const BOARDS: [&str; 18] = [
+    "trainable",
+    "batch",
+    "micro_batch",
+    "accumulate",
+    "max_mem",
+    "predict_batch",
+    "bn_statistics",
+    "label_smoothing",
+    "update",
+    "no_momentum",
+    "target",
+    "memory",
+    "region",
+    "name",
+    "section",
+    "raw",
+    "rust",
+    "out",
+];
+
+/// Options that mean nothing without a file of ONNX.
+const ONNX: [&str; 4] = ["overwrite", "stem", "base", "key"];
+
+impl Args {
+    /// Height and width of the images that a board sees.
+    fn side(&self) -> usize {
+        self.size.unwrap_or(32) as usize
+    }
 }
 
 /// Memory of a board.
@@ -127,10 +177,26 @@ impl FromStr for Region {
 /// # Errors
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
+    if args.onnx.is_none() {
+        // Said here: clap lets pass what requires an option that conflicts with others that were given.
+        let given = [args.overwrite, args.stem.is_some(), args.base.is_some(), args.key.is_some()];
+        if let Some((_, option)) = given.iter().zip(ONNX).find(|(given, _)| **given) {
+            return Err(Failure::usage(format_args!("--{option}: goes with --onnx; a folder for a board has no such choice")));
+        }
+    }
+    match (&args.onnx, args.target, &args.out) {
+        (Some(path), ..) => onnx::run(args, path),
+        (None, Some(target), Some(out)) => board(args, target, out),
+        (None, ..) => Err(Failure::usage("--target and --out: name the board and a folder, or a file with --onnx")),
+    }
+}
+
+/// Writes the folder for a board.
+fn board(args: &Args, target: TargetArg, out: &Path) -> Result<(), Failure> {
     if !(0.0..=1.0).contains(&args.label_smoothing) {
         return Err(Failure::usage(format_args!("--label-smoothing {}: expected 0 to 1", args.label_smoothing)));
     }
-    let exported = plan::export(args)?;
+    let exported = plan::export(args, target)?;
     let names = Names::new(args.name.as_deref().unwrap_or(exported.network.name()), &exported.regions)?;
     let traces = golden::traces(&exported)?;
     let name = &names.lower;
@@ -150,14 +216,27 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }
     }
     add("README.md".into(), report::readme(&exported, &names, args).as_bytes());
-    std::fs::create_dir_all(&args.out).map_err(|e| Failure::with(args.out.display(), e))?;
-    files.iter().try_for_each(|(file, bytes)| replace(&args.out.join(file), bytes))?;
+    std::fs::create_dir_all(out).map_err(|e| Failure::with(out.display(), e))?;
+    files.iter().try_for_each(|(file, bytes)| replace(&out.join(file), bytes))?;
     output::write(format_args!("{}", report::table(&exported)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A new option must be one of a board, of ONNX, or of both.
+    #[test]
+    fn options_of_boards_do_not_go_with_onnx() {
+        use clap::{Args as _, Command};
+        let command = Args::augment_args(Command::new("export"));
+        let onnx = command.get_arguments().find(|arg| arg.get_id() == "onnx").expect("the option");
+        let refused: Vec<&str> = command.get_arg_conflicts_with(onnx).iter().map(|arg| arg.get_id().as_str()).collect();
+        let both = [&["arch", "classes", "weights", "seed", "size", "onnx"][..], &ONNX].concat();
+        for arg in command.get_arguments().map(|arg| arg.get_id().as_str()) {
+            assert_ne!(refused.contains(&arg), both.contains(&arg), "--{arg}");
+        }
+    }
 
     #[test]
     fn regions_have_a_name_and_bytes() {

@@ -1,6 +1,6 @@
 //! What is exported: the weights in the native layout, and the programs that share them.
 
-use super::target::Target;
+use super::target::{Target, TargetArg};
 use super::{Args, Region};
 use crate::commands::finetune::Accumulate;
 use crate::failure::Failure;
@@ -74,7 +74,7 @@ pub(super) struct Exported {
 ///
 /// # Errors
 /// [`Failure`], among others where the region is too small.
-pub(super) fn export(args: &Args) -> Result<Exported, Failure> {
+pub(super) fn export(args: &Args, target: TargetArg) -> Result<Exported, Failure> {
     let found = args.weights.as_deref().map(|given| published::find(given, args.arch.as_deref())).transpose()?;
     let file = found.as_deref().map(weights::read).transpose()?;
     let checkpoint = match (&found, &file) {
@@ -97,7 +97,7 @@ pub(super) fn export(args: &Args) -> Result<Exported, Failure> {
     if let Some(part) = args.micro_batch.filter(|part| !args.batch.is_multiple_of(*part)) {
         return Err(Failure::usage(format_args!("--micro-batch {part}: --batch {} is no multiple of it", args.batch)));
     }
-    let target = args.target.target();
+    let target = target.target();
     let weights = native(network, args, checkpoint.as_ref().map(|(path, file)| (*path, file)))?;
     let purposes = purposes(args);
     if args.region.len() > MOST_REGIONS {
@@ -107,7 +107,7 @@ pub(super) fn export(args: &Args) -> Result<Exported, Failure> {
     let bundle = planned(network, args, &target, &purposes, file)?;
     let exported = Exported {
         network,
-        size: args.size as usize,
+        size: args.side(),
         weights,
         bundle,
         purposes,
@@ -122,7 +122,7 @@ pub(super) fn export(args: &Args) -> Result<Exported, Failure> {
 
 /// The weights as a native file: those of a file, the rest drawn.
 fn native(network: Network, args: &Args, file: Option<(&std::path::Path, &Checkpoint)>) -> Result<Aligned, Failure> {
-    let program = Setup::inference(network, 1, args.size as usize).plan()?.program;
+    let program = Setup::inference(network, 1, args.side()).plan()?.program;
     let mut trainer = Trainer::owning(program, Level::detect(), Threads::serial())?;
     trainer.init(args.seed);
     match file {
@@ -180,7 +180,7 @@ fn planned(network: Network, args: &Args, target: &Target, purposes: &[Purpose],
             update: update(args),
             momentum: !args.no_momentum,
             in_place: Some(file),
-            ..Setup::inference(network, purpose.batch, args.size as usize)
+            ..Setup::inference(network, purpose.batch, args.side())
         };
         match &purpose.trainable {
             None => Setup { mode: Mode::Eval, loss: Loss::None, trainable: union.into(), ..setup },

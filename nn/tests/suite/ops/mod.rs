@@ -5,7 +5,7 @@
 //! same bits; the update during the walk gives the bits of the update after it; without fusing all is the same within
 //! rounding. And every operation that a program can name has a case.
 
-mod cases;
+pub(crate) mod cases;
 
 use cases::{Case, FORWARDS, Given, Values};
 use nunatak_core::program::{EntryKind, Program};
