@@ -25,6 +25,9 @@ pub mod bundle;
 pub mod routines;
 
 pub mod random;
+
+pub mod classes;
+
 pub mod weights;
 
 pub mod images;

@@ -172,7 +172,7 @@ impl From<Error> for Failure {
             Error::Recipe(_) | Error::Threads { .. } | Error::OneValuePerChannel { .. } => NUNATAK_BAD_CONFIG,
             Error::NameTaken { .. } | Error::BadName { .. } | Error::Init { .. } | Error::Norm { .. } => NUNATAK_BAD_CONFIG,
             Error::Window { .. } | Error::LabelSmoothing { .. } | Error::Probability { .. } => NUNATAK_BAD_CONFIG,
-            Error::OtherNetwork | Error::OtherGraph => NUNATAK_BAD_CONFIG,
+            Error::OtherNetwork | Error::OtherGraph | Error::NoNewClass(_) => NUNATAK_BAD_CONFIG,
             Error::Region { .. } => NUNATAK_MEMORY_TOO_SMALL,
             Error::UnknownName { .. } => NUNATAK_UNKNOWN_NAME,
             Error::Program(_) | Error::Bundle(_) | Error::Misfit(_) => NUNATAK_BAD_PROGRAM,

@@ -12,6 +12,7 @@ mod begin;
 mod check;
 mod digest;
 mod doors;
+mod grow;
 mod init;
 mod inputs;
 mod text;
@@ -22,6 +23,7 @@ mod watch;
 mod weights;
 
 pub use digest::{Digest, Written};
+pub use grow::NewClass;
 pub use text::{
     CallCounts, Summary, call_algorithm, call_convolution, call_counts, call_flops, call_name, call_of, call_operation, call_reads,
     each_call,

@@ -13,6 +13,7 @@
 #include "hostile/bundles.h"
 #include "hostile/life.h"
 #include "hostile/random.h"
+#include "hostile/classes.h"
 #include "hostile/inputs.h"
 #include "hostile/steps.h"
 #include "hostile/optimizer.h"
@@ -54,7 +55,7 @@ static const test tests[] = {
     CASE(nunatak_program_required_bytes), CASE(nunatak_program_region_count), CASE(nunatak_program_region_bytes), CASE(nunatak_program_text_bytes), CASE(nunatak_program_text),
     CASE(nunatak_trainer_init_program), CASE(nunatak_trainer_switch_program), CASE(nunatak_bundle_count),
     CASE(nunatak_bundle_program), CASE(nunatak_use_routines), CASE(nunatak_use_all_routines),
-    CASE(nunatak_trainer_on_digest),
+    CASE(nunatak_trainer_on_digest), CASE(nunatak_trainer_add_class), CASE(nunatak_trainer_add_class_program),
 };
 
 int main(int argc, char **argv) {
