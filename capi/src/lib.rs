@@ -32,6 +32,8 @@ pub mod weights;
 
 pub mod images;
 
+pub mod features;
+
 pub mod optimizer;
 
 pub mod tensors;

@@ -17,6 +17,7 @@ mod init;
 mod inputs;
 mod text;
 mod trainer;
+mod trunk;
 mod undo;
 mod walk;
 mod watch;

@@ -19,6 +19,7 @@
 #include "hostile/optimizer.h"
 #include "hostile/tensors.h"
 #include "hostile/files.h"
+#include "hostile/features.h"
 #include "hostile/in_place.h"
 #include "hostile/callbacks.h"
 
@@ -56,6 +57,8 @@ static const test tests[] = {
     CASE(nunatak_trainer_init_program), CASE(nunatak_trainer_switch_program), CASE(nunatak_bundle_count),
     CASE(nunatak_bundle_program), CASE(nunatak_use_routines), CASE(nunatak_use_all_routines),
     CASE(nunatak_trainer_on_digest), CASE(nunatak_trainer_add_class), CASE(nunatak_trainer_add_class_program),
+    CASE(nunatak_features_key), CASE(nunatak_features_flash_bytes), CASE(nunatak_features_open), CASE(nunatak_features_clear),
+    CASE(nunatak_features_append), CASE(nunatak_features_count), CASE(nunatak_features_read),
 };
 
 int main(int argc, char **argv) {

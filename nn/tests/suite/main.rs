@@ -13,6 +13,7 @@ mod heapless;
 mod models;
 mod ops;
 mod own_network;
+mod ring;
 mod slots;
 
 #[path = "../support/mod.rs"]
