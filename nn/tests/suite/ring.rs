@@ -76,17 +76,23 @@ impl Flash for Chip {
     }
     fn erase(&mut self, at: usize) -> Result<(), PowerCut> {
         assert!(at.is_multiple_of(self.page));
-        for i in at..at + self.page {
+        // From either end: no flash says in which order its cells become ones.
+        let backwards = self.any() & 1 == 1;
+        let page = self.page;
+        let place = |n: usize| at + if backwards { page - 1 - n } else { n };
+        for n in 0..page {
+            let i = place(n);
             if !self.spend() {
-                // Half erased: any of the zeros of the page may have become ones.
-                for i in i..at + self.page {
+                // Half erased: any of the zeros of the next bytes, or of all, may have become ones.
+                let some = if self.any() & 1 == 1 { 8 } else { page };
+                for i in (n..page).take(some).map(place) {
                     let some = self.any() & self.any();
                     self.bytes[i] |= some;
                 }
                 return Err(PowerCut);
             }
             self.bytes[i] = 0xff;
-            self.written[i / self.unit] &= (i + 1) % self.unit != 0;
+            self.written[i / self.unit] &= if backwards { !i.is_multiple_of(self.unit) } else { !(i + 1).is_multiple_of(self.unit) };
         }
         Ok(())
     }
