@@ -185,7 +185,8 @@ unsafe fn place<'a>(args: &Args, features: *mut nunatak_features) -> Result<(*mu
     unsafe { Out::new(args, features, "features")? };
     let place = features.cast::<Opened>();
     // SAFETY: plain numbers at the front, in memory that can be read.
-    let (bytes, own, mark) = unsafe { ((&raw const (*place).struct_bytes).read(), (&raw const (*place).place).read(), &raw const (*place).mark) };
+    let (bytes, own, mark) =
+        unsafe { ((&raw const (*place).struct_bytes).read(), (&raw const (*place).place).read(), &raw const (*place).mark) };
     let there = bytes == size_of::<nunatak_features>() && own == place.addr();
     // SAFETY: as above; what has these numbers was written by this file.
     Ok((place, there.then(|| unsafe { &*mark })))

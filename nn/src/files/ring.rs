@@ -124,7 +124,9 @@ impl<E: fmt::Display> fmt::Display for RingError<E> {
             RingError::Length { expected, got } => write!(f, "a record has {expected} numbers, got {got}"),
             RingError::NotFinite { at } => write!(f, "feature {at} is NaN or infinite; look at the image and the weights"),
             RingError::NoRecord { count, index } => write!(f, "there is no record {index}: there are {count}"),
-            RingError::Damaged { index } => write!(f, "record {index} is damaged: the flash has lost bits; leave it out, or clear the ring"),
+            RingError::Damaged { index } => {
+                write!(f, "record {index} is damaged: the flash has lost bits; leave it out, or clear the ring")
+            }
             RingError::ReadBack => f.write_str("the flash does not give back what was programmed; the records of before still count"),
             RingError::Trainer(e) => e.fmt(f),
         }

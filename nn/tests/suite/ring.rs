@@ -127,7 +127,8 @@ impl Flash for Chip {
 const KEY: [u8; 32] = [7; 32];
 
 /// Pages, units, numbers of a record, bytes: records smaller and larger than a page, units that divide nothing.
-const CHIPS: [(usize, usize, usize, usize); 5] = [(128, 1, 2, 512), (256, 4, 5, 768), (64, 8, 20, 2048), (256, 64, 3, 1024), (512, 16, 9, 1536)];
+const CHIPS: [(usize, usize, usize, usize); 5] =
+    [(128, 1, 2, 512), (256, 4, 5, 768), (64, 8, 20, 2048), (256, 64, 3, 1024), (512, 16, 9, 1536)];
 
 fn features(label: i64, numbers: usize) -> Vec<f32> {
     (0..numbers).map(|i| label as f32 * 0.37 - i as f32 * 1.5).collect()
@@ -380,7 +381,12 @@ fn bytes_of_flash_are_told() {
     for (page, unit) in [(2048, 8), (4096, 1), (131_072, 32)] {
         for numbers in [512, 64] {
             let size = Ring::<Chip>::flash_bytes(numbers, 200, page, unit).expect("bytes");
-            assert!(size.is_multiple_of(page) && size >= 200 * 4 * numbers && size <= 200 * (4 * numbers + 96) * 9 / 8 + 3 * 131_072.max(8 * 2112), "{size}");
+            assert!(
+                size.is_multiple_of(page)
+                    && size >= 200 * 4 * numbers
+                    && size <= 200 * (4 * numbers + 96) * 9 / 8 + 3 * 131_072.max(8 * 2112),
+                "{size}"
+            );
             let mut ring = Ring::erased(Chip::new(size, page, unit), KEY, numbers).expect("a ring");
             assert!(ring.capacity() >= 200);
             (0..500).for_each(|label| append(&mut ring, label).expect("appended"));

@@ -69,7 +69,9 @@ static const float three[NUMBERS] = {.5f, -1.5f, 2};
     EXPECT(NUNATAK_BAD_CONFIG, call(&good, a_key, 0, sizeof features, &features));                             \
     EXPECT(NUNATAK_BAD_CONFIG, call(&good, a_key, 200, sizeof features, &features));                           \
     EXPECT(NUNATAK_BAD_CONFIG, call(&good, a_key, SIZE_MAX, sizeof features, &features));                      \
+    features.struct_bytes = sizeof flash;                                                                      \
     EXPECT(NUNATAK_OVERLAP, call((nunatak_flash *)(void *)&features, a_key, NUMBERS, sizeof features, &features)); \
+    features.struct_bytes = 0;                                                                                 \
     EXPECT(NUNATAK_OVERLAP, call(&good, (const uint8_t *)&features + 8, NUMBERS, sizeof features, &features)); \
     flash.struct_bytes = 8;                                                                                    \
     EXPECT(NUNATAK_BAD_CONFIG, call(&flash, a_key, NUMBERS, sizeof features, &features));                      \

@@ -71,7 +71,8 @@ impl Places {
         }
         let (head, mark) = (HEAD.next_multiple_of(unit), MARK.next_multiple_of(unit));
         let stride = mark + (4 * numbers).next_multiple_of(unit);
-        let sector = pages.checked_mul(page).filter(|bytes| *bytes <= isize::MAX as usize).ok_or("a page does not fit the address space")?;
+        let sector =
+            pages.checked_mul(page).filter(|bytes| *bytes <= isize::MAX as usize).ok_or("a page does not fit the address space")?;
         let slots = sector.saturating_sub(head) / stride;
         Ok(Places { numbers, page, sector, sectors: 0, slots, head, mark, stride })
     }
