@@ -201,7 +201,7 @@ unsafe fn using<'a>(args: &Args, features: *mut nunatak_features) -> Result<Usin
     let mark = mark.ok_or_else(none)?;
     match mark.compare_exchange(OPEN, IN_USE, Ordering::Acquire, Ordering::Relaxed) {
         // SAFETY: whoever wrote the mark wrote the ring, and this call alone uses it.
-        Ok(_) => Ok(Using { mark, ring: unsafe { &mut *(&raw mut (*place).ring) } }),
+        Ok(_) => Ok(Using { mark, ring: unsafe { &mut (*place).ring } }),
         Err(IN_USE) => Err(fail!(NUNATAK_BUSY, "these features are in use, by another thread or by the call whose callback this is")),
         Err(_) => Err(none()),
     }
