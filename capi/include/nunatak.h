@@ -70,6 +70,9 @@
 // `nunatak_program_region_bytes` count them in.
 #define NUNATAK_TRAINER_BYTES 1024
 
+// Bytes of a key: which network and preprocessing features are of.
+#define NUNATAK_KEY_BYTES 32
+
 // Bytes that hold the name of any tensor, its zero included.
 #define NUNATAK_NAME_BYTES 64
 
@@ -150,6 +153,12 @@ enum {
   NUNATAK_NOT_FINITE = 28,
   // The system gave no memory.
   NUNATAK_OUT_OF_MEMORY = 29,
+  // A function that reaches the flash did not return 0, or the flash does not give back what was programmed.
+  NUNATAK_FLASH = 30,
+  // The flash has features of another network or preprocessing.
+  NUNATAK_OTHER_FEATURES = 31,
+  // A record in flash has lost bits.
+  NUNATAK_DAMAGED = 32,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -394,6 +403,28 @@ typedef uint32_t nunatak_call;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// How the row of a class that is added begins: its weights and its bias.
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+enum nunatak_new_class : uint32_t {
+#else
+enum {
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  // With zeros: its logit is 0 until it is trained.
+  NUNATAK_NEW_CLASS_ZERO = 0,
+  // As the rows of `torch.nn.Linear(features, classes)` of all classes, new and old; what PyTorch draws for the rows
+  // that are there is drawn and left out. The generator goes on.
+  NUNATAK_NEW_CLASS_DRAWN = 1,
+  // With numbers of the caller's: the weights of every new row, one after the other, then their biases.
+  NUNATAK_NEW_CLASS_GIVEN = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum nunatak_new_class nunatak_new_class;
+#else
+typedef uint32_t nunatak_new_class;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // A part of an operation, with its kernels: the forward pass of a convolution, say. A library without the standard
 // library has a constant for each, `nunatak_conv2d_forward` and its like, which `nunatak export` declares where it lists
 // them. Only its address is of use.
@@ -511,6 +542,46 @@ typedef struct nunatak_random {
   // The library's.
   uint64_t state[320];
 } nunatak_random;
+
+// Reads `bytes` bytes of flash from `at` on. 0, or a number of the caller's that says why not.
+typedef int (*nunatak_flash_read_callback)(void *user, size_t at, void *out, size_t bytes);
+
+// Erases the page of flash that begins at `at`: its bytes are 0xff then. 0, or a number of the caller's that says why not.
+typedef int (*nunatak_flash_erase_callback)(void *user, size_t at);
+
+// Programs `count` bytes of erased flash from `at` on, both multiples of the unit. 0, or a number of the caller's that
+// says why not.
+typedef int (*nunatak_flash_program_callback)(void *user, size_t at, const void *bytes, size_t count);
+
+// Raw flash: sizes, and functions that reach it. They may not call the library for the features that they serve:
+// `NUNATAK_BUSY`. They must return; left by longjmp, the features must be opened again.
+typedef struct nunatak_flash {
+  // sizeof(nunatak_flash), as for `nunatak_config`.
+  size_t struct_bytes;
+  // Bytes in all, a multiple of the page: see `nunatak_features_flash_bytes`.
+  size_t size;
+  // Bytes that are erased at once.
+  size_t page;
+  // Bytes that are programmed at once, 1 to 64, a divisor of the page; each only once between two erasures.
+  size_t unit;
+  // Reads.
+  nunatak_flash_read_callback read;
+  // Erases.
+  nunatak_flash_erase_callback erase;
+  // Programs.
+  nunatak_flash_program_callback program;
+  // Handed to every call; it may be NULL.
+  void *user;
+} nunatak_flash;
+
+// A ring of features in flash, open. It belongs to the caller, who keeps it where it was opened; what is in it is the
+// library's. The records are in the flash alone: nothing is lost where it is given up, and nothing need be closed.
+typedef struct nunatak_features {
+  // sizeof(nunatak_features), which `nunatak_features_open` sets.
+  size_t struct_bytes;
+  // The library's.
+  uint64_t state[48];
+} nunatak_features;
 
 // Settings of PyTorch's SGD.
 typedef struct nunatak_sgd {
@@ -717,7 +788,8 @@ nunatak_status nunatak_trainer_init(const struct nunatak_config *config,
 // Goes on with another config in the same memory: more or less frozen, a head of another size, another
 // batch, evaluation. Weights, statistics and the momentum of what stays trainable survive. Gradients,
 // images, labels and what was computed do not. A head of another size has no weights until it is drawn, loaded or
-// set: until then a forward is NUNATAK_NO_WEIGHTS. The optimiser's groups stay with their parameters.
+// set: until then a forward is NUNATAK_NO_WEIGHTS; `nunatak_trainer_add_class` keeps the classes that it has. The
+// optimiser's groups stay with their parameters.
 //
 // `NUNATAK_MEMORY_TOO_SMALL`, `NUNATAK_BAD_CONFIG` (another network: only `classes` may differ), and what
 // `nunatak_trainer_required_bytes` returns: then nothing has changed. `threads` must be as many as at the
@@ -1161,6 +1233,46 @@ nunatak_status nunatak_trainer_draw_weights(struct nunatak_trainer *trainer, str
 // `random` is NULL, or was written by `nunatak_random_seed`.
 nunatak_status nunatak_trainer_draw_head(struct nunatak_trainer *trainer, struct nunatak_random *random);
 
+// Goes on with a config of the same network and more classes, in the same memory, as `nunatak_trainer_switch` does: but
+// the rows of the classes that are there keep their bits, and those of their momentum, so that an image has the same
+// logits as before. The new classes have the numbers behind the old ones, and a momentum of zero where the head has one.
+//
+// `begins` is a `nunatak_new_class`. `random` is looked at with NUNATAK_NEW_CLASS_DRAWN alone, `row` and `count` with
+// NUNATAK_NEW_CLASS_GIVEN alone: for one class more, one float for each feature and one for the bias.
+//
+// `NUNATAK_BAD_CONFIG` where the config has no more classes than the trainer; `NUNATAK_NO_WEIGHTS` where the head has none
+// yet; `NUNATAK_BAD_SETTING` for `begins`; `NUNATAK_WRONG_ORDER` for a generator that was not seeded; `NUNATAK_NOT_PLANNED`
+// where a step was begun whose gradients lie in the momentum (end it, or call `nunatak_trainer_zero_grad`); and what
+// `nunatak_trainer_switch` returns. Then nothing has changed.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `config` as for `nunatak_trainer_required_bytes`; `random` is NULL, or was written by `nunatak_random_seed`; `row` is
+// NULL, or `count` floats can be read there.
+nunatak_status nunatak_trainer_add_class(struct nunatak_trainer *trainer,
+                                         const struct nunatak_config *config,
+                                         uint32_t begins,
+                                         struct nunatak_random *random,
+                                         const float *row,
+                                         size_t count);
+
+// The same with a program of more classes, which runs where it lies: nothing is allocated.
+//
+// Errors of `nunatak_trainer_add_class` and of `nunatak_trainer_switch_program`. Then nothing has changed.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `program` as for `nunatak_trainer_switch_program`; the others as for `nunatak_trainer_add_class`.
+nunatak_status nunatak_trainer_add_class_program(struct nunatak_trainer *trainer,
+                                                 const void *program,
+                                                 size_t program_bytes,
+                                                 uint32_t begins,
+                                                 struct nunatak_random *random,
+                                                 const float *row,
+                                                 size_t count);
+
 // Loads weights from the bytes of a whole file: `.safetensors`, native, or `.pth` (zip or legacy; nothing in
 // it is executed). Parameters and statistics are overwritten; the bytes may begin anywhere, and are not
 // needed afterwards. Momenta and gradients are forgotten. `head` is a `nunatak_head`. Checksums are verified.
@@ -1317,6 +1429,109 @@ nunatak_status nunatak_trainer_set_labels(struct nunatak_trainer *trainer,
 nunatak_status nunatak_trainer_set_targets(struct nunatak_trainer *trainer,
                                            const float *targets,
                                            size_t count);
+
+// The key of the features that a trainer's network makes of images: a digest of all parameters and statistics below the
+// head, of the images' size, and of `view`, which may be NULL where `view_bytes` is 0: bytes of the caller's that say how
+// images become numbers (resizing, means, deviations). With equal keys features are the same, but for rounding where
+// programs take other algorithms: compute all by one program. `key` gets NUNATAK_KEY_BYTES bytes. Of weights in place the
+// file's checksums are believed; others are read, which takes a board a second for each 10 MB or so.
+//
+// `NUNATAK_NO_WEIGHTS` where there are none yet.
+//
+// Any thread, one call at a time on a trainer.
+//
+// # Safety
+// `view` is NULL, or `view_bytes` bytes can be read there; `key` is NULL, or NUNATAK_KEY_BYTES bytes can be written there.
+nunatak_status nunatak_features_key(const struct nunatak_trainer *trainer,
+                                    const void *view,
+                                    size_t view_bytes,
+                                    uint8_t *key);
+
+// How many bytes of flash always hold the newest `records` records of `count` numbers each (an image's features), where
+// pages of `page` bytes are erased at once and `unit` bytes are programmed: a multiple of the page.
+//
+// `NUNATAK_BAD_CONFIG` for sizes that can't be, or do not fit the address space. Any thread.
+//
+// # Safety
+// `bytes` is NULL or can be written.
+nunatak_status nunatak_features_flash_bytes(size_t count,
+                                            size_t records,
+                                            size_t page,
+                                            size_t unit,
+                                            size_t *bytes);
+
+// Opens the features in a flash and finds the records that are there, also after a power cut at any moment: of records
+// that were being written nothing is seen. Nothing in the flash is changed. `key` is NUNATAK_KEY_BYTES bytes, those of
+// `nunatak_features_key` or of the caller's; `count` the numbers of an image; `struct_bytes` sizeof(nunatak_features). What
+// was in `features` does not matter. The flash's struct is copied.
+//
+// `NUNATAK_OTHER_FEATURES` where the flash has features of another key or length: clear it, or take the network that they
+// were made with. `NUNATAK_BAD_CONFIG` for sizes that do not fit together, or fewer `struct_bytes` than this version's;
+// `NUNATAK_FLASH` where a callback did not return 0; `NUNATAK_BUSY`. Allocates nothing.
+//
+// Any thread; features are used by one thread at a time.
+//
+// # Safety
+// `flash` is NULL or can be read, and its callbacks do what they say; `key` is NULL, or NUNATAK_KEY_BYTES bytes can be read
+// there; `features` is NULL, or `struct_bytes` bytes can be read and written there.
+nunatak_status nunatak_features_open(const struct nunatak_flash *flash,
+                                     const uint8_t *key,
+                                     size_t count,
+                                     size_t struct_bytes,
+                                     struct nunatak_features *features);
+
+// Erases the whole flash, whatever it has, and opens it: for the first time, or for features of another network. Else as
+// `nunatak_features_open`.
+//
+// # Safety
+// As for `nunatak_features_open`.
+nunatak_status nunatak_features_clear(const struct nunatak_flash *flash,
+                                      const uint8_t *key,
+                                      size_t count,
+                                      size_t struct_bytes,
+                                      struct nunatak_features *features);
+
+// Appends an image's features (of `nunatak_trainer_features`) and its label. Where the flash is full the oldest records
+// make room, a sector at a time. After any error, and after a power cut at any moment, all other records are there.
+//
+// `NUNATAK_WRONG_ORDER` where the features are not open; `NUNATAK_NOT_FINITE` for a feature that is NaN or infinite;
+// `NUNATAK_FLASH` where a callback did not return 0, or the flash does not give back what was programmed;
+// `NUNATAK_BUSY`. Allocates nothing.
+//
+// Any thread; features are used by one thread at a time.
+//
+// # Safety
+// `features` is NULL, or was written by `nunatak_features_open`; `numbers` is NULL, or `count` floats can be read there.
+nunatak_status nunatak_features_append(struct nunatak_features *features,
+                                       int64_t label,
+                                       const float *numbers,
+                                       size_t count);
+
+// How many records there are. `NUNATAK_WRONG_ORDER` where the features are not open; `NUNATAK_BUSY`.
+//
+// Any thread; features are used by one thread at a time.
+//
+// # Safety
+// `features` is NULL, or was written by `nunatak_features_open`; `count` is NULL or can be written.
+nunatak_status nunatak_features_count(struct nunatak_features *features, size_t *count);
+
+// Reads the record `index`, of those that `nunatak_features_count` counts; 0 is the oldest: `numbers` gets its features, for
+// `nunatak_trainer_set_features`, and `label` its label. Reading them in their order is quickest.
+//
+// `NUNATAK_UNKNOWN_NAME` where there is no such record; `NUNATAK_DAMAGED` where its checksum is wrong: then `numbers` has
+// zeros, and the others can be read; `NUNATAK_WRONG_ORDER`, `NUNATAK_FLASH`, `NUNATAK_BUSY` as for
+// `nunatak_features_append`. Allocates nothing.
+//
+// Any thread; features are used by one thread at a time.
+//
+// # Safety
+// `features` is NULL, or was written by `nunatak_features_open`; `numbers` is NULL, or `count` floats can be written there;
+// `label` is NULL or can be written.
+nunatak_status nunatak_features_read(struct nunatak_features *features,
+                                     size_t index,
+                                     float *numbers,
+                                     size_t count,
+                                     int64_t *label);
 
 // Plain SGD of this rate: no momentum, no decay. Whether the rate makes sense is found when it is set.
 // `struct_bytes` is sizeof(nunatak_sgd), else `NUNATAK_BAD_CONFIG`. Any thread.

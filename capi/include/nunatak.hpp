@@ -210,6 +210,10 @@ class Trainer {
   nunatak_trainer *get() const noexcept { return trainer_; }
 
   void switch_to(const Config &config) { check(nunatak_trainer_switch(trainer_, &config)); }
+  /// A config of more classes: the rows of those that are there stay, new ones are drawn.
+  void add_class(const Config &config, Random &random) {
+    check(nunatak_trainer_add_class(trainer_, &config, NUNATAK_NEW_CLASS_DRAWN, random.get(), nullptr, 0));
+  }
   void draw_weights(Random &random) { check(nunatak_trainer_draw_weights(trainer_, random.get())); }
   void draw_head(Random &random) { check(nunatak_trainer_draw_head(trainer_, random.get())); }
 

@@ -25,9 +25,14 @@ pub mod bundle;
 pub mod routines;
 
 pub mod random;
+
+pub mod classes;
+
 pub mod weights;
 
 pub mod images;
+
+pub mod features;
 
 pub mod optimizer;
 

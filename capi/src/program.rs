@@ -17,7 +17,7 @@ use nunatak_nn::{Native, Program};
 ///
 /// # Safety
 /// If `program` passes the checks, `bytes` bytes can be read there for `'a`, and nobody writes them.
-unsafe fn program_of<'a>(args: &Args, program: *const c_void, bytes: usize) -> Result<Program<'a>, Failure> {
+pub(crate) unsafe fn program_of<'a>(args: &Args, program: *const c_void, bytes: usize) -> Result<Program<'a>, Failure> {
     // SAFETY: the caller's promise.
     let bytes = unsafe { slice(args, program.cast::<u8>(), bytes, "program")? };
     Ok(Program::check(bytes).map_err(nunatak_nn::Error::from)?)
@@ -278,11 +278,16 @@ pub unsafe extern "C" fn nunatak_trainer_switch_program(
         let mut t = Entered::new(trainer)?;
         // SAFETY: the caller's promise: the bytes stay until the release, or until another program takes over.
         let program = unsafe { program_of(args, program, program_bytes)? };
-        let (threads, most) = (t.threads, program.threads());
-        if threads > most {
-            return Err(fail!(NUNATAK_BAD_CONFIG, "the trainer has {threads} threads, but the program was planned for at most {most}"));
-        }
-        check_program_for(&program, routines::table()?)?;
+        check_next(&t, &program)?;
         t.switch(program)
     })
+}
+
+/// Whether a program may take over from a trainer's.
+pub(crate) fn check_next(t: &Entered, program: &Program) -> Result<(), Failure> {
+    let (threads, most) = (t.threads, program.threads());
+    if threads > most {
+        return Err(fail!(NUNATAK_BAD_CONFIG, "the trainer has {threads} threads, but the program was planned for at most {most}"));
+    }
+    Ok(check_program_for(program, routines::table()?)?)
 }

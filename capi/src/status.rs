@@ -79,12 +79,18 @@ pub enum nunatak_status {
     NUNATAK_NOT_FINITE = 28,
     /// The system gave no memory.
     NUNATAK_OUT_OF_MEMORY = 29,
+    /// A function that reaches the flash did not return 0, or the flash does not give back what was programmed.
+    NUNATAK_FLASH = 30,
+    /// The flash has features of another network or preprocessing.
+    NUNATAK_OTHER_FEATURES = 31,
+    /// A record in flash has lost bits.
+    NUNATAK_DAMAGED = 32,
 }
 
 use nunatak_status::*;
 
 impl nunatak_status {
-    const ALL: [(nunatak_status, &core::ffi::CStr); 30] = [
+    const ALL: [(nunatak_status, &core::ffi::CStr); 33] = [
         (NUNATAK_OK, c"NUNATAK_OK"),
         (NUNATAK_NULL_POINTER, c"NUNATAK_NULL_POINTER"),
         (NUNATAK_MISALIGNED, c"NUNATAK_MISALIGNED"),
@@ -115,6 +121,9 @@ impl nunatak_status {
         (NUNATAK_BAD_PROGRAM, c"NUNATAK_BAD_PROGRAM"),
         (NUNATAK_NOT_FINITE, c"NUNATAK_NOT_FINITE"),
         (NUNATAK_OUT_OF_MEMORY, c"NUNATAK_OUT_OF_MEMORY"),
+        (NUNATAK_FLASH, c"NUNATAK_FLASH"),
+        (NUNATAK_OTHER_FEATURES, c"NUNATAK_OTHER_FEATURES"),
+        (NUNATAK_DAMAGED, c"NUNATAK_DAMAGED"),
     ];
 
     #[cfg(not(feature = "messages"))]
@@ -172,7 +181,7 @@ impl From<Error> for Failure {
             Error::Recipe(_) | Error::Threads { .. } | Error::OneValuePerChannel { .. } => NUNATAK_BAD_CONFIG,
             Error::NameTaken { .. } | Error::BadName { .. } | Error::Init { .. } | Error::Norm { .. } => NUNATAK_BAD_CONFIG,
             Error::Window { .. } | Error::LabelSmoothing { .. } | Error::Probability { .. } => NUNATAK_BAD_CONFIG,
-            Error::OtherNetwork | Error::OtherGraph => NUNATAK_BAD_CONFIG,
+            Error::OtherNetwork | Error::OtherGraph | Error::NoNewClass(_) => NUNATAK_BAD_CONFIG,
             Error::Region { .. } | Error::Budget { .. } => NUNATAK_MEMORY_TOO_SMALL,
             Error::UnknownName { .. } => NUNATAK_UNKNOWN_NAME,
             Error::Program(_) | Error::Bundle(_) | Error::Misfit(_) => NUNATAK_BAD_PROGRAM,

@@ -6,11 +6,11 @@ use crate::config::nunatak_config;
 use crate::handles::{self, Entered};
 use crate::memory::{Memory, Parts, check_room, make, nunatak_region, required};
 use crate::optimizer::Settings;
-use crate::plan::planned;
+use crate::plan::{Planned, planned};
 use crate::status::{Failure, fail, nunatak_status};
 use core::ffi::c_char;
 use nunatak_nn::record::in_scope;
-use nunatak_nn::{Error, Program, Trainer, ValueId};
+use nunatak_nn::{Error, NewClass, Program, Trainer, ValueId};
 
 /// A network with a step that can be repeated, in the caller's memory. A pointer to it is a handle: it points
 /// somewhere into that memory, but there is nothing to be read. It is none any more once the trainer is released,
@@ -48,13 +48,19 @@ impl Values {
 }
 
 impl Entered {
+    /// Whether another program of the same network fits the memory, where that is one piece.
+    fn check_room(&self, program: &Program) -> Result<(), Failure> {
+        let same = program.entry_count() == self.trainer.program().entry_count() && program.region_count() == 1;
+        match self.memory_bytes().filter(|_| same) {
+            Some(bytes) => check_room(program, 0, bytes),
+            None => Ok(()),
+        }
+    }
+
     /// Goes on with another program.
     pub(crate) fn switch(&mut self, program: Program<'static>) -> Result<(), Failure> {
         let values = Values::of(&program);
-        let same = program.entry_count() == self.trainer.program().entry_count() && program.region_count() == 1;
-        if let Some(bytes) = self.memory_bytes().filter(|_| same) {
-            check_room(&program, 0, bytes)?;
-        }
+        self.check_room(&program)?;
         let head = |program: &Program| {
             let mut shapes = program.entries().map(|id| program.entry(id)).filter(|entry| in_scope(entry.name(), program.head()));
             shapes.next().map(|entry| entry.shape())
@@ -65,6 +71,39 @@ impl Entered {
         self.values = values;
         self.keeps(Span::of(self.trainer.program().bytes()));
         Ok(())
+    }
+
+    /// Goes on with a program of more classes.
+    pub(crate) fn add_class(&mut self, program: Program<'static>, begins: NewClass) -> Result<(), Failure> {
+        if !(self.ready && self.headed) {
+            return Err(fail!(NUNATAK_NO_WEIGHTS, "the head has no weights yet, so there is none to add a class to: load, draw or set it"));
+        }
+        let values = Values::of(&program);
+        self.check_room(&program)?;
+        self.trainer.add_class(program, begins)?;
+        self.values = values;
+        self.keeps(Span::of(self.trainer.program().bytes()));
+        Ok(())
+    }
+
+    /// Whether a config may take over: its weights and threads are those that the trainer was made with.
+    pub(crate) fn check_config(&self, planned: &Planned) -> Result<(), Failure> {
+        if let Some(weights) = planned.weights()
+            && self.trainer.weights_file().is_none_or(|own| !core::ptr::eq(own.bytes(), weights.bytes()))
+        {
+            return Err(fail!(NUNATAK_BAD_CONFIG, "weights are not those that the trainer was made with"));
+        }
+        let (threads, own) = (planned.threads(), self.threads);
+        if threads != own {
+            return Err(fail!(NUNATAK_BAD_CONFIG, "threads is {threads}, but the trainer was made with {own}"));
+        }
+        Ok(())
+    }
+
+    /// The program of a config that takes over: what lies in the block may have been trained there, and stays.
+    pub(crate) fn next_program(&self, planned: &Planned) -> Result<Program<'static>, Failure> {
+        let (inner, old) = (&self.trainer, self.trainer.program());
+        planned.program(&|name| inner.entry_named(name).is_ok_and(|id| !old.entry(id).is_borrowed()))
     }
 }
 
@@ -137,7 +176,8 @@ pub unsafe extern "C" fn nunatak_trainer_init(
 /// Goes on with another config in the same memory: more or less frozen, a head of another size, another
 /// batch, evaluation. Weights, statistics and the momentum of what stays trainable survive. Gradients,
 /// images, labels and what was computed do not. A head of another size has no weights until it is drawn, loaded or
-/// set: until then a forward is NUNATAK_NO_WEIGHTS. The optimiser's groups stay with their parameters.
+/// set: until then a forward is NUNATAK_NO_WEIGHTS; `nunatak_trainer_add_class` keeps the classes that it has. The
+/// optimiser's groups stay with their parameters.
 ///
 /// `NUNATAK_MEMORY_TOO_SMALL`, `NUNATAK_BAD_CONFIG` (another network: only `classes` may differ), and what
 /// `nunatak_trainer_required_bytes` returns: then nothing has changed. `threads` must be as many as at the
@@ -154,18 +194,8 @@ pub unsafe extern "C" fn nunatak_trainer_switch(trainer: *mut nunatak_trainer, c
         let mut t = Entered::new(trainer)?;
         // SAFETY: the caller's promise.
         let planned = unsafe { planned(args, config)? };
-        if let Some(weights) = planned.weights()
-            && t.trainer.weights_file().is_none_or(|own| !core::ptr::eq(own.bytes(), weights.bytes()))
-        {
-            return Err(fail!(NUNATAK_BAD_CONFIG, "weights are not those that the trainer was made with"));
-        }
-        let (threads, own) = (planned.threads(), t.threads);
-        if threads != own {
-            return Err(fail!(NUNATAK_BAD_CONFIG, "threads is {threads}, but the trainer was made with {own}"));
-        }
-        // What lies in the block may have been trained there.
-        let (inner, old) = (&t.trainer, t.trainer.program());
-        let program = planned.program(&|name| inner.entry_named(name).is_ok_and(|id| !old.entry(id).is_borrowed()))?;
+        t.check_config(&planned)?;
+        let program = t.next_program(&planned)?;
         t.switch(program)
     })
 }

@@ -200,6 +200,16 @@ fn finetune_under_valgrind() {
     }
 }
 
+#[test]
+fn features_in_flash() {
+    plain("examples/features.c", &[]);
+}
+
+#[test]
+fn features_in_flash_under_address_sanitizer() {
+    watched("examples/features.c", Under::AddressSanitizer, &[]);
+}
+
 /// The firmware's programs are planned, become C arrays, and run, on a desktop in place of a board: the network
 /// learns to tell new images apart, or the firmware ends badly.
 #[test]

@@ -117,6 +117,26 @@ impl WeightLayout {
         });
     }
 
+    /// Makes room for more output channels: what lies at the front of `packed` in the layout `old`, which has fewer,
+    /// lies in this layout afterwards, and the new channels are zeros. No number that was there changes, and nothing
+    /// is copied elsewhere: a board has no room for a second weight.
+    ///
+    /// # Panics
+    /// If `packed` has another length than this layout says, or `old` has more output channels, or others that each reads.
+    pub fn grow(&self, old: WeightLayout, packed: &mut [f32]) {
+        assert!(old.k <= self.k && (old.c, old.taps) == (self.c, self.taps), "from {old:?} to {self:?}");
+        assert_eq!(packed.len(), self.len());
+        packed[old.len()..].fill(0.0);
+        // A block of 32 channels is two of 16 whose vectors lie in turn.
+        let (half, row) = (16, self.c() * self.taps());
+        let windows = packed.chunks_exact_mut(2 * half * row);
+        match (old.block(), self.block()) {
+            (16, 32) => windows.for_each(|window| shuffle(window, |i| if i < row { 2 * i } else { 2 * (i - row) + 1 })),
+            (32, 16) => windows.for_each(|window| shuffle(window, |i| i / 2 + row * (i % 2))),
+            _ => {}
+        }
+    }
+
     /// Calls with squares of the two orders that fit the first-level cache together: the places where
     /// they begin, the rows k that exist in the block, and the columns (c, tap).
     fn for_each_square(&self, mut each: impl FnMut(usize, usize, usize, usize)) {
@@ -145,6 +165,27 @@ impl WeightLayout {
     }
 }
 
+/// Brings vectors of 16 numbers into another order, in place: the one at `i` goes to `to(i)`, which is a permutation.
+fn shuffle(window: &mut [f32], to: impl Fn(usize) -> usize) {
+    let (vectors, _) = window.as_chunks_mut::<16>();
+    for first in 0..vectors.len() {
+        // Each cycle is walked once, from its lowest place.
+        let mut at = to(first);
+        while at > first {
+            at = to(at);
+        }
+        if at < first {
+            continue;
+        }
+        let (mut carried, mut at) = (vectors[first], to(first));
+        while at != first {
+            core::mem::swap(&mut carried, &mut vectors[at]);
+            at = to(at);
+        }
+        vectors[first] = carried;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +205,24 @@ mod tests {
                 assert_eq!(packed[layout.index_of(i)], *v);
             }
             assert_eq!(packed.iter().filter(|v| **v == 0.0).count(), layout.len() - x.len());
+        }
+    }
+
+    #[test]
+    fn layouts_grow_in_place() {
+        let sizes = [1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 65, 80, 96, 97, 130];
+        for (old, new) in sizes.iter().flat_map(|old| sizes.iter().filter(move |new| *new >= old).map(move |new| (*old, *new))) {
+            for (c, taps) in [(1, 1), (2, 1), (7, 1), (3, 9), (64, 1)] {
+                let (from, to) = (WeightLayout::new(old, c, taps).expect("a weight"), WeightLayout::new(new, c, taps).expect("a weight"));
+                let mut x: std::vec::Vec<f32> = (0..from.numbers()).map(|i| i as f32 + 1.0).collect();
+                // What lies behind does not matter.
+                let (mut grown, mut due) = (std::vec![f32::NAN; to.len()], std::vec![f32::NAN; to.len()]);
+                from.pack(&x, &mut grown[..from.len()]);
+                to.grow(from, &mut grown);
+                x.resize(to.numbers(), 0.0);
+                to.pack(&x, &mut due);
+                assert_eq!(grown, due, "{old} to {new}, {c} x {taps}");
+            }
         }
     }
 

@@ -173,6 +173,8 @@ pub enum Error {
     Sgd(SgdError),
     /// The network of a new plan is not the trainer's.
     OtherNetwork,
+    /// A program or a trainer for which no class can be added.
+    NoNewClass(&'static str),
     /// A native file that can't be used.
     Native(NativeError),
     /// The plan reads weights in place, and there are none.
@@ -333,6 +335,7 @@ impl fmt::Display for Error {
             }
             Error::Sgd(e) => e.fmt(f),
             Error::OtherNetwork => f.write_str("the new plan is for another network than the trainer's; only the head may differ"),
+            Error::NoNewClass(what) => write!(f, "no class can be added: {what}"),
             Error::Native(e) => e.fmt(f),
             Error::NeedsWeights => f.write_str("the plan reads weights in place: make the trainer with Trainer::with_weights"),
             Error::NotInWeights { name } => {

@@ -41,13 +41,15 @@
 //! | `matching` | which entry of a network a tensor is, and whether it fits |
 //! | `state`, `save`, `heapless` | between files and trainers: with a heap, as native files, and without a heap |
 //! | `onnx` | networks for other programs to execute, written only |
-//! | `slots` | saving to raw flash, safe from power cuts |
+//! | `flash`, `slots`, `ring` | raw flash, safe from power cuts: what is saved, features of images |
 //! | `entry`, `dtype` | one tensor; conversion; types |
 //! | `tensor_out`, `atomic` | writing |
 //! | `budget`, `bytes`, `error` | bounds on memory, bytes, messages |
 
+mod flash;
 pub mod heapless;
 pub mod native;
+pub mod ring;
 pub mod save;
 pub mod slots;
 #[cfg(feature = "std")]

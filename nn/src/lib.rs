@@ -36,4 +36,4 @@ pub use optim::{Optimizer, Schedule, Sgd};
 pub use plan::{Step, Target};
 pub use record::{Graph, Init, Loss, Scope, Usual, Var};
 pub use select::{Mode, NormPolicy, Select};
-pub use step::{Event, Trainer, Watch};
+pub use step::{Event, NewClass, Trainer, Watch};

@@ -96,13 +96,27 @@ impl<'m> Block<'m> {
         Ok(())
     }
 
+    /// Makes a block of the trainer's own large enough for so many numbers; what is in it stays. Others are as they are.
+    #[cfg(feature = "std")]
+    pub(crate) fn make_room(&mut self, needed: usize) {
+        if self.len() >= needed {
+            return;
+        }
+        let Numbers::Owned(old, from) = &self.block else { return };
+        let mut larger = Block::owned(needed, self.file);
+        if let Numbers::Owned(new, to) = &mut larger.block {
+            new[to.start..][..from.len()].copy_from_slice(&old[from.clone()]);
+        }
+        *self = larger;
+    }
+
     /// Numbers of the block.
     pub(crate) fn len(&self) -> usize {
         match &self.block {
             Numbers::Lent(numbers) => numbers.len(),
             Numbers::Regions(regions) => regions.iter().map(|(first, numbers)| first + numbers.len()).max().unwrap_or(0),
             #[cfg(feature = "std")]
-            Numbers::Owned(_, range) => range.len(),
+            Numbers::Owned(_, range) => range.len() / size_of::<f32>(),
         }
     }
 
@@ -112,6 +126,12 @@ impl<'m> Block<'m> {
             true => &self.file[place.start - FILE..place.end - FILE],
             false => &self[place],
         }
+    }
+
+    /// Copies numbers of the borrowed weights, by their address, into the block.
+    pub(crate) fn copy_from_file(&mut self, from: Range<usize>, to: usize) {
+        let file = self.file;
+        self[to..to + from.len()].copy_from_slice(&file[from.start - FILE..from.end - FILE]);
     }
 
     /// Copies numbers of the block to another address of it; the two may overlap.

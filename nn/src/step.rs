@@ -12,16 +12,19 @@ mod begin;
 mod check;
 mod digest;
 mod doors;
+mod grow;
 mod init;
 mod inputs;
 mod text;
 mod trainer;
+mod trunk;
 mod undo;
 mod walk;
 mod watch;
 mod weights;
 
 pub use digest::{Digest, Written};
+pub use grow::NewClass;
 pub use text::{
     CallCounts, Summary, call_algorithm, call_convolution, call_counts, call_flops, call_name, call_of, call_operation, call_reads,
     each_call,

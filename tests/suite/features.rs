@@ -1,11 +1,14 @@
 //! Features once: steps from features that were kept have the bits of steps from images, and an image's features do not
 //! depend on what else is in its batch.
 
+use nunatak_core::rng::Generator;
+use nunatak_nn::files::ring::{Flash, Ring};
+use nunatak_nn::files::save::Save;
 use nunatak_nn::{
-    Algorithm, Conv, CrossEntropyOptions, Error, Graph, Level, Loss, Memory, Mode, NormPolicy, Recipe, Sgd, Step, Threads, Trainer, Update,
-    Usual,
+    Algorithm, Conv, CrossEntropyOptions, Error, Graph, Level, Loss, Memory, Mode, NewClass, NormPolicy, Recipe, Sgd, Step, Threads,
+    Trainer, Update, Usual,
 };
-use nunatak_tests::{Batch, Setup, bits, emulated, plan, random, same_bits, small, training, with_trainer};
+use nunatak_tests::{Batch, Flash as Flash64, Setup, bits, emulated, plan, random, same_bits, saved, small, training, with_trainer};
 
 /// The head alone is trained, on what is fixed below it.
 fn head(recipe: Recipe, batch: usize, size: usize) -> Setup<'static> {
@@ -162,6 +165,143 @@ fn a_place_that_is_used_again_is_no_input() {
     let program = Step::new(&graph).root(Some(loss.id())).keep(&[pooled.id()]).train("fc").mode(Mode::Eval).plan().expect("a plan");
     let mut trainer = Trainer::owning(program, Level::detect(), Threads::serial()).expect("memory");
     assert_eq!(trainer.set_value(pooled.id(), &[0.25; 4]), Err(Error::NoBeginning));
+}
+
+/// Flash in memory.
+struct Chip(Vec<u8>);
+
+impl Flash for Chip {
+    type Error = &'static str;
+    fn size(&self) -> usize {
+        self.0.len()
+    }
+    fn page(&self) -> usize {
+        2048
+    }
+    fn unit(&self) -> usize {
+        8
+    }
+    fn read(&mut self, at: usize, out: &mut [u8]) -> Result<(), Self::Error> {
+        out.copy_from_slice(&self.0[at..at + out.len()]);
+        Ok(())
+    }
+    fn erase(&mut self, at: usize) -> Result<(), Self::Error> {
+        self.0[at..at + 2048].fill(0xff);
+        Ok(())
+    }
+    fn program(&mut self, at: usize, bytes: &[u8]) -> Result<(), Self::Error> {
+        let to = &mut self.0[at..at + bytes.len()];
+        if to.iter().any(|byte| *byte != 0xff) {
+            return Err("programmed twice");
+        }
+        to.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// A board's life: features once into flash, epochs from there, a class more, epochs of all. Bit for bit it is the life of
+/// a trainer that computes everything from images.
+#[test]
+fn a_head_learns_from_a_ring_in_flash() {
+    let (of, size, batch, images) = (64, 32, 2, 6);
+    let two = |classes| head(Recipe::resnet8(classes), batch, size);
+    let data: Vec<Vec<f32>> = (0..2 * images).map(|i| random(3 * size * size, 40 + i as u64)).collect();
+    let class = |i: usize| if i < images { i as i64 % 3 } else { 3 };
+    let optimizer = Sgd { momentum: 0.9, ..Sgd::new(0.1) };
+    let live = |in_flash: bool| {
+        let mut trainer = Trainer::owning(plan(&two(3)).0, Level::detect(), Threads::serial()).expect("memory");
+        trainer.init(7);
+        let key = trainer.trunk_key(b"as they are");
+        let bytes = Ring::<Chip>::flash_bytes(of, 2 * images, 2048, 8).expect("bytes");
+        let mut ring = Ring::erased(Chip(vec![0x77; bytes]), key, of).expect("a ring");
+        for (classes, seen) in [(3, 0..images), (4, images..2 * images)] {
+            let (program, values) = plan(&two(classes));
+            let labels = values.labels.expect("labels");
+            if classes == 4 {
+                trainer.add_class(program, NewClass::Drawn(&mut Generator::manual_seed(5))).expect("a class more");
+                assert_eq!(trainer.trunk_key(b"as they are"), key, "the head is no part of it");
+            }
+            let set_images = |trainer: &mut Trainer, first: usize| {
+                let pixels: Vec<f32> = data[first..first + batch].concat();
+                trainer.set_input(values.data, &pixels).expect("images");
+                trainer.set_labels(labels, &[class(first), class(first + 1)]).expect("labels");
+            };
+            for first in seen.clone().step_by(batch).filter(|_| in_flash) {
+                set_images(&mut trainer, first);
+                trainer.forward().expect("forward");
+                for (i, one) in numbers(&trainer, values.features).chunks(of).enumerate() {
+                    ring.append(class(first + i), one).expect("appended");
+                }
+            }
+            // A restart between learning the images and learning from them.
+            let chip = Chip(std::mem::take(&mut ring.flash().0));
+            ring = Ring::open(chip, key, of).expect("it opens");
+            for first in (0..3).flat_map(|_| (0..seen.end).step_by(batch)) {
+                if in_flash {
+                    let (mut features, mut classes) = (vec![0.0; batch * of], vec![0; batch]);
+                    for i in 0..batch {
+                        classes[i] = ring.read(first + i, &mut features[i * of..][..of]).expect("a record");
+                    }
+                    trainer.set_value(values.features, &features).expect("features");
+                    trainer.set_labels(labels, &classes).expect("labels");
+                } else {
+                    set_images(&mut trainer, first);
+                }
+                trainer.forward().expect("forward");
+                trainer.backward_and_step(optimizer).expect("a step");
+            }
+        }
+        assert_eq!(ring.len(), if in_flash { 2 * images } else { 0 });
+        let mut all = bits(&trainer);
+        all.retain(|(name, _)| !name.ends_with("num_batches_tracked"));
+        all
+    };
+    same_bits("from flash", &live(false), &live(true));
+}
+
+/// A key changes with whatever features depend on, and with nothing else.
+#[test]
+fn a_trunk_has_a_key() {
+    let setup = head(Recipe::resnet8(10), 2, 32);
+    let key = |setup: &Setup, view: &[u8], change: &dyn Fn(&mut Trainer)| {
+        with_trainer(setup, Level::detect(), Threads::serial(), |trainer, _| {
+            change(trainer);
+            trainer.trunk_key(view)
+        })
+    };
+    let nothing = |_: &mut Trainer| {};
+    let own = key(&setup, b"view", &nothing);
+    let set = |name: &'static str| {
+        move |trainer: &mut Trainer| {
+            let id = trainer.entry_named(name).expect("an entry");
+            let mut numbers = nunatak_tests::numbers(trainer, id);
+            numbers[0] += 0.25;
+            trainer.set_entry(id, &numbers).expect("set");
+        }
+    };
+    for same in [
+        key(&Setup { batch: 5, ..setup }, b"view", &nothing),
+        key(&Setup { mode: Mode::Eval, loss: Loss::None, trainable: "none", ..setup }, b"view", &nothing),
+        key(&setup, b"view", &set("fc.weight")),
+    ] {
+        assert_eq!(same, own);
+    }
+    for other in [
+        key(&setup, b"View", &nothing),
+        key(&setup, b"", &nothing),
+        key(&head(Recipe::resnet8(10), 2, 33), b"view", &nothing),
+        key(&setup, b"view", &set("conv1.weight")),
+        key(&setup, b"view", &set("layer3.0.bn2.running_var")),
+        key(&setup, b"view", &set("layer1.0.bn1.bias")),
+    ] {
+        assert_ne!(other, own);
+    }
+    // In place it is the same network.
+    let flash = with_trainer(&setup, Level::detect(), Threads::serial(), |trainer, _| Flash64::new(&saved(trainer, Save::Network)));
+    let (program, _) = plan(&Setup { weights: Some(flash.native()), ..setup });
+    let mut memory = vec![0; Trainer::bytes(&program)];
+    let trainer = Trainer::with_weights(program, &mut memory, flash.native(), Level::detect(), Threads::serial()).expect("weights");
+    assert_eq!(trainer.trunk_key(b"view"), own);
 }
 
 /// The trainer's plan is not asked for more than it was: features are kept anyway.

@@ -8,6 +8,7 @@ mod freezing;
 mod fusion;
 mod golden;
 mod gradients;
+mod growing;
 mod hostile_programs;
 mod in_place;
 mod init;

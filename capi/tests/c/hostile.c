@@ -13,11 +13,13 @@
 #include "hostile/bundles.h"
 #include "hostile/life.h"
 #include "hostile/random.h"
+#include "hostile/classes.h"
 #include "hostile/inputs.h"
 #include "hostile/steps.h"
 #include "hostile/optimizer.h"
 #include "hostile/tensors.h"
 #include "hostile/files.h"
+#include "hostile/features.h"
 #include "hostile/in_place.h"
 #include "hostile/callbacks.h"
 
@@ -54,7 +56,9 @@ static const test tests[] = {
     CASE(nunatak_program_required_bytes), CASE(nunatak_program_region_count), CASE(nunatak_program_region_bytes), CASE(nunatak_program_text_bytes), CASE(nunatak_program_text),
     CASE(nunatak_trainer_init_program), CASE(nunatak_trainer_switch_program), CASE(nunatak_bundle_count),
     CASE(nunatak_bundle_program), CASE(nunatak_use_routines), CASE(nunatak_use_all_routines),
-    CASE(nunatak_trainer_on_digest),
+    CASE(nunatak_trainer_on_digest), CASE(nunatak_trainer_add_class), CASE(nunatak_trainer_add_class_program),
+    CASE(nunatak_features_key), CASE(nunatak_features_flash_bytes), CASE(nunatak_features_open), CASE(nunatak_features_clear),
+    CASE(nunatak_features_append), CASE(nunatak_features_count), CASE(nunatak_features_read),
 };
 
 int main(int argc, char **argv) {

@@ -105,6 +105,16 @@ int main() {
   const std::vector<unsigned char> program = nunatak::program(config);
   TRUE(nunatak_program_check(program.data(), program.size()) == NUNATAK_OK);
   {
+    nunatak::Config more = config;
+    more.recipe.classes = classes + 1;
+    nunatak::Trainer grows(config, nunatak::required_bytes(more));
+    grows.load(before.data(), before.size());
+    nunatak::Random random(3);
+    grows.add_class(more, random);
+    const std::vector<unsigned char> grown = grows.save();
+    TRUE(nunatak::recipe_of_file(grown.data(), grown.size()).classes == classes + 1);
+  }
+  {
     nunatak::Threads threads(2);
     config.threads = 2;
     nunatak::Trainer two(config);

@@ -1,6 +1,6 @@
 //! `finetune` learns, `evaluate` and `predict` agree with it, and files are what they claim.
 
-use crate::running::Place;
+use crate::running::{COLOURS, Place, draw};
 use nunatak_nn::files::Checkpoint;
 
 #[test]
@@ -178,6 +178,58 @@ fn a_head_of_ones_own_is_kept() {
     assert!(run.err.contains("fc: the file's, for the same classes") && run.out.contains("0.00 %"), "{} {}", run.err, run.out);
     let run = place.run(&place.tune("n.pth", "--keep-head"));
     assert!(run.code == Some(2) && run.err.contains("tells 10 classes apart, the folder has 3"), "{}", run.err);
+}
+
+/// A folder with classes more than the weights know: the rows of the known ones are kept, bit for bit, and others added.
+#[test]
+fn classes_are_added_to_a_head() {
+    let place = Place::new();
+    let data = |dir: &str, names: &[&str]| {
+        for (name, colour) in COLOURS.into_iter().chain([("amber", [200, 180, 20])]).filter(|(name, _)| names.contains(name)) {
+            (0..9).for_each(|i| draw(&place.path(&format!("{dir}/train/{name}/{i}.png")), colour, i));
+            (0..3).for_each(|i| draw(&place.path(&format!("{dir}/val/{name}/{i}.png")), colour, 100 + i));
+        }
+    };
+    data("two", &["green", "red"]);
+    data("three", &["amber", "green", "red"]);
+    let tune = |dir: &str, words: &str| format!("finetune {dir} --size 32 --resize 32 --batch 8 --threads 1 {words}");
+    place.ok(&tune("two", "--weights weights.safetensors --trainable all --epochs 4 --out a.safetensors"));
+    let head = |name: &str| {
+        let bytes = place.bytes(name);
+        let file = Checkpoint::parse(&bytes).unwrap();
+        ["fc.weight", "fc.bias"].map(|name| {
+            let mut numbers = Vec::new();
+            file.get(name).unwrap().read_f32(&mut numbers).unwrap();
+            numbers
+        })
+    };
+    let said = "fc: the file's rows for green, red; added: amber, drawn from seed 0";
+    // A rate of 0 changes nothing that was loaded.
+    let run = place.ok(&tune("three", "--weights a.safetensors --epochs 1 --lr 0 --out b.safetensors"));
+    assert!(run.err.contains(said), "{}", run.err);
+    let ([weight, bias], [more, biases]) = (head("a.safetensors"), head("b.safetensors"));
+    assert_eq!((&more[..2 * 64], &biases[..2]), (&weight[..], &bias[..]));
+    assert!(more.len() == 3 * 64 && more[2 * 64..].iter().all(|v| *v != 0.0 && v.abs() <= 0.125));
+    // The drawn row is that of PyTorch's layer for all classes.
+    place.ok(&tune("three", "--weights a.safetensors --epochs 1 --lr 0 --new-head --out n.safetensors"));
+    assert_eq!(head("n.safetensors")[0][2 * 64..], more[2 * 64..]);
+    assert_ne!(head("n.safetensors")[0][..2 * 64], more[..2 * 64]);
+    // It learns, also where the weights are read in place, and is what it was after a pause.
+    let run = place.ok(&tune("three", "--weights a.safetensors --keep-head --trainable all --epochs 6 --out c.safetensors"));
+    assert!(run.err.contains(said) && run.out.contains("100.00 %"), "{} {}", run.err, run.out);
+    place.ok("convert a.safetensors a.nunatak");
+    let run = place.ok(&tune("three", "--weights a.nunatak --in-place --delta --epochs 1 --lr 0 --out d.nunatak"));
+    assert!(run.err.contains(said), "{}", run.err);
+    place.ok("convert d.nunatak d.safetensors --base a.nunatak");
+    assert_eq!(head("d.safetensors"), [more, biases]);
+    let run = place.ok("finetune three --resume --out c.safetensors --epochs 7 --threads 1");
+    assert!(run.err.contains("fc: as it was"), "{}", run.err);
+    // Where a class is missing the head is another one.
+    data("other", &["amber", "blue", "red"]);
+    let run = place.ok(&tune("other", "--weights a.safetensors --epochs 1 --lr 0 --out e.safetensors"));
+    assert!(run.err.contains("fc: new, for 3 classes instead of 2"), "{}", run.err);
+    let run = place.run(&tune("other", "--weights a.safetensors --keep-head --epochs 1 --out f.safetensors"));
+    assert!(run.code == Some(2) && run.err.contains("classes can only be added to all of its own"), "{}", run.err);
 }
 
 /// Where batchnorm does not look at the batch, micro-batches give the numbers of whole ones, within rounding: also where

@@ -27,36 +27,11 @@
 //! # }
 //! ```
 
+use super::flash::{Units, check_units};
 use core::fmt;
 use sha2::{Digest, Sha256};
 
-/// Raw flash: erased bytes are 0xff, and programming only turns ones into zeros.
-pub trait Flash {
-    /// Why it refused.
-    type Error;
-    /// Bytes in all. Both slots lie in them: half each.
-    fn size(&self) -> usize;
-    /// Bytes that are erased at once. Half of the size is a multiple of it.
-    fn page(&self) -> usize;
-    /// Bytes that are programmed at once, 1 to 64, a divisor of the page. Each is programmed only
-    /// once between two erasures.
-    fn unit(&self) -> usize;
-    /// Reads bytes from `at` on.
-    ///
-    /// # Errors
-    /// The flash's own.
-    fn read(&mut self, at: usize, out: &mut [u8]) -> Result<(), Self::Error>;
-    /// Erases the page that begins at `at`.
-    ///
-    /// # Errors
-    /// The flash's own.
-    fn erase(&mut self, at: usize) -> Result<(), Self::Error>;
-    /// Programs bytes from `at` on; both `at` and the length are multiples of the unit.
-    ///
-    /// # Errors
-    /// The flash's own.
-    fn program(&mut self, at: usize, bytes: &[u8]) -> Result<(), Self::Error>;
-}
+pub use super::flash::Flash;
 
 /// Why slots can't be read or written. What was there before counts as before.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -94,7 +69,6 @@ impl<E: fmt::Debug + fmt::Display> core::error::Error for SlotError<E> {}
 
 const MAGIC: [u8; 8] = *b"nunaslot";
 const HEADER: usize = 64;
-const MOST_UNIT: usize = 64;
 
 /// A valid slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,12 +109,7 @@ impl<F: Flash> Slots<F> {
     pub fn new(flash: F) -> Result<Slots<F>, SlotError<F::Error>> {
         let (size, page, unit) = (flash.size(), flash.page(), flash.unit());
         let bad = |what| Err(SlotError::Geometry(what));
-        if unit == 0 || unit > MOST_UNIT {
-            return bad("it must be programmed in units of 1 to 64 bytes");
-        }
-        if page == 0 || !page.is_multiple_of(unit) {
-            return bad("a page must be a multiple of the unit that is programmed");
-        }
+        check_units(page, unit).map_err(SlotError::Geometry)?;
         if !size.is_multiple_of(2) || !(size / 2).is_multiple_of(page) || size / 2 < header_room(unit) {
             return bad("half of it must be a multiple of a page, and hold a header");
         }
@@ -208,8 +177,7 @@ impl<F: Flash> Slots<F> {
             self.flash.erase(at).map_err(SlotError::Flash)?;
         }
         let start = begin + header_room(unit);
-        let mut out =
-            Units { flash: &mut self.flash, at: start, end: start + len.next_multiple_of(unit), buffer: [0xff; MOST_UNIT], filled: 0 };
+        let mut out = Units::new(&mut self.flash, start, len);
         let (mut hash, mut came) = (Sha256::new(), 0_usize);
         fill(&mut |bytes| {
             came = came.saturating_add(bytes.len());
@@ -217,12 +185,12 @@ impl<F: Flash> Slots<F> {
                 return Err(SlotError::Length { expected: len, got: came });
             }
             hash.update(bytes);
-            out.push(bytes)
+            out.push(bytes).map_err(SlotError::Flash)
         })?;
         if came != len {
             return Err(SlotError::Length { expected: len, got: came });
         }
-        out.finish()?;
+        out.finish().map_err(SlotError::Flash)?;
         let hash: [u8; 32] = hash.finalize().into();
         if self.hash(start, len)? != hash {
             return Err(SlotError::ReadBack);
@@ -235,10 +203,8 @@ impl<F: Flash> Slots<F> {
         header[24..56].copy_from_slice(&hash);
         let check = check_of(&header);
         header[56..].copy_from_slice(&check);
-        let end = begin + header_room(unit);
-        let mut out = Units { flash: &mut self.flash, at: begin, end, buffer: [0xff; MOST_UNIT], filled: 0 };
-        out.push(&header)?;
-        out.finish()?;
+        let mut out = Units::new(&mut self.flash, begin, HEADER);
+        out.push(&header).and_then(|()| out.finish()).map_err(SlotError::Flash)?;
         let content = Content { slot, counter, start, len, hash };
         if self.header(slot)? == Some(content) { Ok(content) } else { Err(SlotError::ReadBack) }
     }
@@ -282,47 +248,4 @@ fn check_of(header: &[u8; HEADER]) -> [u8; 8] {
     let mut check = [0; 8];
     check.copy_from_slice(&hash[..8]);
     check
-}
-
-/// Programs bytes in whole units.
-struct Units<'f, F> {
-    flash: &'f mut F,
-    at: usize,
-    end: usize,
-    buffer: [u8; MOST_UNIT],
-    filled: usize,
-}
-
-impl<F: Flash> Units<'_, F> {
-    fn push(&mut self, mut bytes: &[u8]) -> Result<(), SlotError<F::Error>> {
-        let unit = self.flash.unit();
-        while !bytes.is_empty() {
-            let (piece, rest) = bytes.split_at(bytes.len().min(unit - self.filled));
-            self.buffer[self.filled..self.filled + piece.len()].copy_from_slice(piece);
-            self.filled += piece.len();
-            bytes = rest;
-            if self.filled == unit {
-                self.program(unit)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Programs what is left, filled with what erased bytes are.
-    fn finish(mut self) -> Result<(), SlotError<F::Error>> {
-        if self.filled > 0 {
-            let unit = self.flash.unit();
-            self.buffer[self.filled..unit].fill(0xff);
-            self.program(unit)?;
-        }
-        Ok(())
-    }
-
-    fn program(&mut self, unit: usize) -> Result<(), SlotError<F::Error>> {
-        debug_assert!(self.at + unit <= self.end, "a slot's end");
-        self.flash.program(self.at, &self.buffer[..unit]).map_err(SlotError::Flash)?;
-        self.at += unit;
-        self.filled = 0;
-        Ok(())
-    }
 }

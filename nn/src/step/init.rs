@@ -17,14 +17,14 @@ impl Trainer<'_> {
 
     /// The same from a generator that goes on afterwards, as PyTorch's global one does.
     pub fn init_from(&mut self, generator: &mut Generator) {
-        self.draw(generator, |_, _| true);
+        self.draw(generator, |_, _| Some(0));
         self.set_forwards(0);
         self.forget();
     }
 
     /// Initialises the model's head alone, as its layers are made in PyTorch.
     pub fn init_head(&mut self, generator: &mut Generator) {
-        self.draw(generator, Self::is_head);
+        self.draw(generator, |trainer, id| trainer.is_head(id).then_some(0));
         for id in self.program.entries() {
             if self.is_head(id) {
                 self.set_mark(id, HAS_MOMENTUM | SUMMED, false);
@@ -33,16 +33,16 @@ impl Trainer<'_> {
     }
 
     /// Draws every entry, in PyTorch's order: first what layers draw when they are made, then what the model
-    /// draws over it; `wanted` leaves entries out.
-    fn draw(&mut self, generator: &mut Generator, wanted: impl Fn(&Self, EntryId) -> bool) {
+    /// draws over it; `wanted` leaves entries out, and says from which number on an entry is written.
+    pub(super) fn draw(&mut self, generator: &mut Generator, wanted: impl Fn(&Self, EntryId) -> Option<usize>) {
         for first in [true, false] {
             let mut position = 0;
             while let Some(id) = self.nth(first, position) {
                 position += 1;
                 match (wanted(self, id), first) {
-                    (false, _) => {}
-                    (true, true) => self.first_draw(generator, id),
-                    (true, false) => self.last_draw(generator, id),
+                    (None, _) => {}
+                    (Some(from), true) => self.first_draw(generator, id, from),
+                    (Some(from), false) => self.last_draw(generator, id, from),
                 }
             }
         }
@@ -60,7 +60,7 @@ impl Trainer<'_> {
     }
 
     /// The uniform numbers of a layer that is made; they count though they may be drawn over.
-    fn first_draw(&mut self, generator: &mut Generator, id: EntryId) {
+    fn first_draw(&mut self, generator: &mut Generator, id: EntryId, from: usize) {
         let entry = self.program.entry(id);
         let ((kind, .., bound), count) = (entry.init(), entry.numbers());
         let layout = self.layout(id);
@@ -68,14 +68,17 @@ impl Trainer<'_> {
         if kind != 0 || numbers.is_empty() {
             return generator.skip(count as u64);
         }
-        numbers.fill(0.0);
-        for i in 0..count {
+        if from == 0 {
+            numbers.fill(0.0);
+        }
+        generator.skip(from as u64);
+        for i in from..count {
             numbers[layout.map_or(i, |layout| layout.index_of(i))] = generator.uniform(-bound, bound);
         }
     }
 
     /// What an entry is set to when all layers are made.
-    fn last_draw(&mut self, generator: &mut Generator, id: EntryId) {
+    fn last_draw(&mut self, generator: &mut Generator, id: EntryId, from: usize) {
         let entry = self.program.entry(id);
         let ((kind, a, b, _), count) = (entry.init(), entry.numbers());
         if entry.kind() == EntryKind::Count {
@@ -85,19 +88,23 @@ impl Trainer<'_> {
         let numbers = self.entry_mut(id);
         match kind {
             1 => {
-                numbers.fill(0.0);
+                if from == 0 {
+                    numbers.fill(0.0);
+                }
                 let write = !numbers.is_empty();
                 generator.normal_fill(count, a, b, |i, v| {
-                    if write {
+                    if write && i >= from {
                         numbers[layout.map_or(i, |layout| layout.index_of(i))] = v;
                     }
                 });
             }
-            2 if layout.is_none() => numbers.fill(a),
+            2 if layout.is_none() => numbers.get_mut(from..).unwrap_or_default().fill(a),
             2 => {
-                numbers.fill(0.0);
+                if from == 0 {
+                    numbers.fill(0.0);
+                }
                 let write = !numbers.is_empty();
-                (0..if write { count } else { 0 }).for_each(|i| numbers[layout.map_or(i, |layout| layout.index_of(i))] = a);
+                (from..if write { count } else { from }).for_each(|i| numbers[layout.map_or(i, |layout| layout.index_of(i))] = a);
             }
             _ => {}
         }

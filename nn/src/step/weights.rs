@@ -238,29 +238,46 @@ impl<'m> Trainer<'m> {
     /// where it is for another network, [`Error::HeldInBlock`] where it reads in place what lies in the block;
     /// and those of [`Trainer::new`]. Then nothing has changed.
     pub fn switch(&mut self, new: Program<'m>) -> Result<(), Error> {
-        let context = checked(&new, self.routines, self.level, &self.threads)?;
+        let context = self.check_next(&new)?;
+        self.check_room(&new)?;
+        self.check_same_network(&new)?;
+        self.move_lasting(&new, false);
+        self.take_over(new, context, false);
+        Ok(())
+    }
+
+    /// Whether another program could be executed here, but for its room.
+    pub(super) fn check_next(&self, new: &Program) -> Result<crate::ops::Context, Error> {
+        let context = checked(new, self.routines, self.level, &self.threads)?;
         if let Some(hash) = new.weights_hash() {
             check_hash(hash, self.weights.as_ref().ok_or(Error::NeedsWeights)?)?;
         }
-        self.block.fits(&new).map_err(|e| named(&new, e))?;
-        self.check_same_network(&new)?;
+        Ok(context)
+    }
+
+    /// Whether another program fits the block.
+    pub(super) fn check_room(&self, new: &Program) -> Result<(), Error> {
+        self.block.fits(new).map_err(|e| named(new, e))
+    }
+
+    /// Moves what lasts to its places in another program. Where heads grow, the numbers of what has another shape go to
+    /// the front of its place; else they are not moved.
+    pub(super) fn move_lasting(&mut self, new: &Program, grows: bool) {
         // Both lasting parts have the same order. What moves down goes first, from the front; what moves up
         // goes last, from the back: so nothing is overwritten before it has moved.
         for down in [true, false] {
             let mut position = 0;
-            while let Some((from, to)) = moves(&self.program, &new, position, down) {
+            while let Some((from, to)) = moves(&self.program, new, position, down, grows) {
                 position += 1;
                 if !from.is_empty() && !to.is_empty() && (to.start < from.start) == down && to.start != from.start {
                     self.block.copy_within(from, to.start);
                 }
             }
         }
-        self.take_over(new, context);
-        Ok(())
     }
 
     /// Whether another program is for the same network; only its head may have another shape.
-    fn check_same_network(&self, new: &Program) -> Result<(), Error> {
+    pub(super) fn check_same_network(&self, new: &Program) -> Result<(), Error> {
         let old = &self.program;
         if old.entry_count() != new.entry_count() || old.head() != new.head() {
             return Err(Error::OtherNetwork);
@@ -277,8 +294,9 @@ impl<'m> Trainer<'m> {
         Ok(())
     }
 
-    /// Makes a new program the trainer's, whose numbers have moved to their places.
-    fn take_over(&mut self, new: Program<'m>, context: crate::ops::Context) {
+    /// Makes a new program the trainer's, whose numbers have moved to their places; returns the old one. Where heads
+    /// grow, what has another shape stays as it lies.
+    pub(super) fn take_over(&mut self, new: Program<'m>, context: crate::ops::Context, grows: bool) -> Program<'m> {
         let old = core::mem::replace(&mut self.program, new);
         (self.context, self.counts, self.phase) = (context, count_of(&self.program), Phase::Idle);
         (self.begin, self.began) = (None, None);
@@ -286,7 +304,9 @@ impl<'m> Trainer<'m> {
         self.state_bytes_mut()[inputs..].fill(0);
         for id in self.program.entries() {
             let (a, b) = (old.entry(id), self.program.entry(id));
-            let (same, copied) = (a.shape() == b.shape(), a.is_borrowed() && !b.is_borrowed());
+            let grown = grows && a.shape() != b.shape();
+            let same = a.shape() == b.shape() || grown;
+            let copied = a.is_borrowed() && !b.is_borrowed() && !grown;
             let momentum = same && b.momentum().is_some() && a.momentum().is_some() && b.is_trained();
             if !same {
                 self.entry_mut(id).fill(0.0);
@@ -301,6 +321,7 @@ impl<'m> Trainer<'m> {
                 self.set_mark(id, HAS_MOMENTUM, false);
             }
         }
+        old
     }
 }
 
@@ -337,7 +358,7 @@ fn check_hash(expected: [u8; 32], file: &Native) -> Result<(), Error> {
 
 /// From where to where a thing of the lasting part moves, by its position in the order of the block (from the
 /// front, or from the back); empty where it does not survive. `None` behind the last.
-fn moves(old: &Program, new: &Program, position: usize, front: bool) -> Option<(Range<usize>, Range<usize>)> {
+fn moves(old: &Program, new: &Program, position: usize, front: bool, grows: bool) -> Option<(Range<usize>, Range<usize>)> {
     let entries = old.entry_count();
     let all = 3 * entries + 1;
     let i = if front { position } else { all.checked_sub(position + 1)? };
@@ -352,7 +373,7 @@ fn moves(old: &Program, new: &Program, position: usize, front: bool) -> Option<(
     let id = EntryId((i % entries) as u32);
     let (a, b) = (old.entry(id), new.entry(id));
     let nothing = (0..0, 0..0);
-    if a.shape() != b.shape() {
+    if a.shape() != b.shape() && !grows {
         return Some(nothing);
     }
     let home = |e: &nunatak_core::program::Entry| match (e.is_borrowed(), e.kind(), i / entries) {

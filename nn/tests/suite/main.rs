@@ -14,6 +14,7 @@ mod models;
 mod onnx;
 mod ops;
 mod own_network;
+mod ring;
 mod slots;
 
 #[path = "../support/mod.rs"]

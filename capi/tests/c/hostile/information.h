@@ -47,6 +47,6 @@ static void case_nunatak_last_error_numbers(void) {
 
 static void case_nunatak_status_name(void) {
   int32_t i;
-  for (i = 0; i <= 29; i++) TRUE(strncmp(nunatak_status_name(i), "NUNATAK_", 8) == 0);
+  for (i = 0; i <= 32; i++) TRUE(strncmp(nunatak_status_name(i), "NUNATAK_", 8) == 0);
   TRUE(strcmp(nunatak_status_name(-1), "unknown") == 0 && strcmp(nunatak_status_name(INT32_MAX), "unknown") == 0);
 }

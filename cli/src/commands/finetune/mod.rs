@@ -83,10 +83,11 @@ pub struct Args {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub reading: Reading,
-    /// Keep the weights' head though its classes have other names; there must be as many
+    /// Keep the weights' head though its classes have other names; there must be as many. (Where the folder has all of
+    /// the weights' classes and more, their rows are kept and new ones added anyway)
     #[arg(long, conflicts_with = "resume")]
     pub keep_head: bool,
-    /// Draw a new head though the weights' own has as many classes
+    /// Draw a new head though the weights' own has as many classes, or the first of them
     #[arg(long, conflicts_with_all = ["keep_head", "resume"])]
     pub new_head: bool,
     /// Where the best model by validation goes, .safetensors, .pth or .nunatak; FILE.last holds the newest

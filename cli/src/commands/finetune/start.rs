@@ -4,7 +4,7 @@ use super::Args;
 use super::average::Average;
 use super::config;
 use super::features::{Features, Keep, numbers_below_head};
-use super::head::{choose, number_as};
+use super::head::{Choice, choose, keep_rows, number_as};
 use super::log::Log;
 use super::paths::{last_path, report_path};
 use super::progress::Progress;
@@ -137,6 +137,8 @@ struct Job {
     class_weights: Option<Vec<f32>>,
     network: Network,
     head: Head,
+    /// Rows of a new head that are the file's.
+    known: usize,
     /// Why the head is kept or new, for people.
     head_why: String,
 }
@@ -181,16 +183,15 @@ impl Job {
         if args.choices.trainable.is_none() && settings.trainable == HEAD {
             settings.trainable = if model.is_some() { network.head()? } else { "all".into() };
         }
-        let (head, head_why) = match (saved, model) {
-            (Some(_), _) => (Head::Load, "as it was".into()),
-            (None, None) => (Head::Keep, format!("new as the whole network, drawn from seed {}", settings.seed)),
-            (None, Some(model)) => {
-                let choice = choose(args, model, &folder.classes, settings.seed)?;
-                (choice.head, choice.why)
+        let Choice { head, known, why: head_why } = match (saved, model) {
+            (Some(_), _) => Choice { head: Head::Load, known: 0, why: "as it was".into() },
+            (None, None) => {
+                Choice { head: Head::Keep, known: 0, why: format!("new as the whole network, drawn from seed {}", settings.seed) }
             }
+            (None, Some(model)) => choose(args, model, &folder.classes, settings.seed)?,
         };
         let class_weights = settings.class_weights(&counts(&folder.train, classes))?;
-        Ok(Job { settings, folder, images, class_weights, network, head, head_why })
+        Ok(Job { settings, folder, images, class_weights, network, head, known, head_why })
     }
 
     /// With `--micro-batch auto`: as many images at a time as fit.
@@ -303,6 +304,9 @@ impl Job {
             }
             if model.is_some() && self.head == Head::Keep {
                 trainer.init_head(&mut generator);
+            }
+            if let Some(model) = model.filter(|_| self.known > 0) {
+                keep_rows(trainer, model, self.known)?;
             }
             let position = Position::start(self.settings.clone(), self.images.clone(), generator.draws(), args.weights.as_deref());
             return Ok((position, generator));
