@@ -3,4 +3,4 @@
 mod global;
 mod reserve;
 
-pub use reserve::{begin, has, is_reserve, refused};
+pub use reserve::{begin, is_reserve, keeps, refused};
