@@ -4,6 +4,7 @@
 #                            that changes a file, every command with every output cut off
 #   tests/faults.sh short    what `cargo test` has not: a small file system, a read-only one, little memory; under a minute
 #   NUNATAK_KILLS=5000       so many kills
+#   NUNATAK_PROGRAM=FILE     small disks and little memory for this program, not for the tests' own
 # Lines that begin with SKIPPED name what this machine can't check.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,12 +17,12 @@ if [ -z "$short" ]; then
 fi
 
 # The program as the tests have it: its kernels are optimised, and nothing is compiled that was not.
-program=$(cargo test --locked -q -p nunatak-cli --test suite --no-run --message-format json | python3 -c '
+program=${NUNATAK_PROGRAM:-$(cargo test --locked -q -p nunatak-cli --test suite --no-run --message-format json | python3 -c '
 import json, sys
 for line in sys.stdin:
     message = json.loads(line)
     if message.get("reason") == "compiler-artifact" and message["target"]["name"] == "nunatak" and message.get("executable"):
-        print(message["executable"])' | tail -1)
+        print(message["executable"])' | tail -1)}
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 mkdir "$place/data"

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub struct Lock {
     path: PathBuf,
     /// Kept for its lock, where the file system has locks.
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -55,8 +55,11 @@ impl Lock {
             if !same_file(&file, &path) {
                 continue;
             }
-            file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes())).map_err(fail)?;
-            return Ok(Lock { path, _file: file });
+            // From here on it is removed again, whatever happens.
+            let mut lock = Lock { path: path.clone(), file };
+            let number = format!("{}\n", std::process::id());
+            lock.file.set_len(0).and_then(|()| lock.file.write_all(number.as_bytes())).map_err(fail)?;
+            return Ok(lock);
         }
     }
 }

@@ -3,4 +3,4 @@
 mod global;
 mod reserve;
 
-pub use reserve::{begin, is_reserve, keeps, refused};
+pub use reserve::{begin, in_need, is_reserve, keeps, refused};

@@ -114,6 +114,12 @@ pub fn keeps() -> bool {
     KEPT.with(|kept| kept.get() > 0)
 }
 
+/// Whether anything lies in the reserve just now, whichever thread took it: the system has refused small pieces, and a
+/// program should come to its end.
+pub fn in_need() -> bool {
+    RESERVED.with(|state| state.live > 0)
+}
+
 /// Whether this lies in the reserve, where nothing may stay behind a call.
 pub fn is_reserve(bytes: &[u8]) -> bool {
     RESERVED.holds(bytes.as_ptr())

@@ -3,7 +3,8 @@
  *
  *   faults KIND N ACTION FOLDER RECORD PROGRAM [ARGUMENT...]
  *
- * KIND    calls that are counted: open (for writing), write, sync, rename, remove, folder, size, read; change: all but read
+ * KIND    calls that are counted: open (for writing), write, sync, rename, remove, folder, size, read; change: all but read;
+ *         grow: all that may need room, which removing does not
  * N       the number of the call, from 1; 0: none is touched
  * ACTION  ENOSPC, EIO, EACCES, EROFS, EDQUOT: the call fails so. With a + behind it this call and all after it fail.
  *         KILL: the program is killed before the call.
@@ -85,7 +86,10 @@ static void give_up(const char *what) {
 }
 
 static int wanted(int i) {
-  return strcmp(kind, CALLS[i].kind) == 0 || (strcmp(kind, "change") == 0 && strcmp("read", CALLS[i].kind) != 0);
+  const char *own = CALLS[i].kind;
+  if (strcmp(own, "read") != 0 && strcmp(kind, "change") == 0) return 1;
+  if (strcmp(own, "read") != 0 && strcmp(own, "remove") != 0 && strcmp(kind, "grow") == 0) return 1;
+  return strcmp(kind, own) == 0;
 }
 
 /* From here on the wanted calls stop this process for the one that watches it. */

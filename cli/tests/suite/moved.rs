@@ -67,7 +67,8 @@ fn the_clock() {
             assert!(place.bytes(&format!("{out}{end}")) == place.bytes(&format!("plain.safetensors{end}")), "{clock}: {out}{end}");
         }
         let log = String::from_utf8(place.bytes(&format!("{clock}.jsonl"))).unwrap();
-        let times: Vec<String> = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["time"].to_string()).collect();
+        let times: Vec<String> =
+            log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["time"].to_string()).collect();
         assert!(times.len() > 8 && times.windows(2).any(|pair| pair[0] > pair[1]), "the clock did not jump: {times:?}");
         for words in [
             "measure --arch resnet8 --batch 1 --size 16 --repeat 2",
