@@ -58,7 +58,7 @@ made() {
 # The bill of materials of a package; its number and time are those of the commit.
 bill() { # the copy's folder, the package's folder, where it goes
   cargo cyclonedx --version >/dev/null 2>&1 || return 0
-  (cd "$1" && cargo cyclonedx --quiet --manifest-path "$2/Cargo.toml" --format json --all-features --target "$host" --override-filename bill)
+  (cd "$1" && cargo cyclonedx --quiet --manifest-path "$2/Cargo.toml" --format json --spec-version 1.5 --target "$host" --override-filename bill)
   python3 - "$1" "$1/$2/bill.json" "$3" "$(git rev-parse HEAD)" <<'PYTHON'
 import json, sys, uuid
 source, path, to, commit = sys.argv[1:]
