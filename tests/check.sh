@@ -18,16 +18,16 @@ skip() { printf '\n== SKIPPED: %s\n' "$*"; skipped+=("$*"); }
 
 if [ "${1:-all}" = quick ]; then
   cargo fmt --all --check
-  cargo clippy --workspace --all-targets --quiet -- -D warnings
+  cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
   # What an emulator leaves out is what takes long here too.
-  NUNATAK_TEST=emulated cargo test --workspace --quiet -- --skip under_valgrind --skip steps_have_the_recorded_bits
+  NUNATAK_TEST=emulated cargo test --locked --workspace --quiet -- --skip under_valgrind --skip steps_have_the_recorded_bits
   printf '\nThe quick checks passed in %d min %02d s; tests/check.sh runs all.\n' $((SECONDS / 60)) $((SECONDS % 60))
   exit
 fi
 
 if [ "${1:-all}" != rest ]; then
   step "tests: cargo test --workspace"
-  cargo test --workspace
+  cargo test --locked --workspace
 fi
 command -v valgrind >/dev/null || skip "C programs under valgrind: not installed (apt-get install valgrind)"
 command -v "${CXX:-c++}" >/dev/null || skip "C programs as C++17: no C++ compiler (apt-get install g++)"
@@ -37,18 +37,18 @@ cargo fmt --all --check
 cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 step "clippy, warnings denied"
-cargo clippy --workspace --all-targets -- -D warnings
+cargo clippy --locked --workspace --all-targets -- -D warnings
 
 step "clippy without std, without threads"
-cargo clippy -p nunatak-core -p nunatak-kernels -p nunatak-nn --no-default-features -- -D warnings
+cargo clippy --locked -p nunatak-core -p nunatak-kernels -p nunatak-nn --no-default-features -- -D warnings
 
 step "documentation, warnings denied"
-RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 
 step "every level forced by the environment"
 for level in portable avx2 avx512 neon; do
   if ./tests/has_level.sh "$level"; then
-    NUNATAK_LEVEL=$level cargo test -q --workspace --test tutorial
+    NUNATAK_LEVEL=$level cargo test --locked -q --workspace --test tutorial
   else
     skip "level $level: this CPU has not got it"
   fi
@@ -62,7 +62,7 @@ else
 fi
 
 step "benches, in short: every case against the reference, then a moment of timing"
-NUNATAK_BENCH=short cargo bench -q --workspace --bench '*' --profile test >/dev/null
+NUNATAK_BENCH=short cargo bench --locked -q --workspace --bench '*' --profile test >/dev/null
 
 step "ONNX Runtime computes what is exported"
 if python3 -c 'import numpy, onnx, onnxruntime' 2>/dev/null; then
@@ -92,16 +92,34 @@ tests/package.sh | tee "$package"
 while read -r line; do skipped+=("${line#SKIPPED }"); done < <(grep '^SKIPPED' "$package")
 rm "$package"
 
+step "supply chain: lock files, licences, advisories, sources"
+supply=$(mktemp)
+tests/supply.sh | tee "$supply"
+while read -r line; do skipped+=("${line#SKIPPED }"); done < <(grep '^SKIPPED' "$supply")
+rm "$supply"
+if [ -n "${NUNATAK_RELEASE:-}" ]; then
+  step "a release, made twice"
+  tests/release.sh
+else
+  skip "archives of a release, made twice and compared: NUNATAK_RELEASE is not set (tests/release.sh; two release builds)"
+fi
+
+step "faults of the system, in short"
+faults=$(mktemp)
+tests/faults.sh short | tee "$faults"
+while read -r line; do skipped+=("${line#SKIPPED }"); done < <(grep '^SKIPPED' "$faults")
+rm "$faults"
+
 step "fuzz targets build"
 if cargo +nightly --version >/dev/null 2>&1; then
-  (cd fuzz && cargo +nightly build -q 2>/dev/null) || { (cd fuzz && cargo +nightly build); exit 1; }
+  (cd fuzz && cargo +nightly build --locked -q 2>/dev/null) || { (cd fuzz && cargo +nightly build --locked); exit 1; }
 else
   skip "fuzz targets: no nightly toolchain"
 fi
 
 step "Miri on core"
 if cargo +nightly miri --version >/dev/null 2>&1; then
-  cargo +nightly miri test -p nunatak-core --lib
+  cargo +nightly miri test --locked -p nunatak-core --lib
 else
   skip "Miri: not installed"
 fi

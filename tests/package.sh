@@ -55,7 +55,7 @@ import json, sys
 print(*(p["name"] for p in json.load(sys.stdin)["packages"] if p["publish"] is None))')
 selected=()
 for name in $published; do selected+=(-p "$name"); done
-RUSTDOCFLAGS="-D warnings" cargo doc "${selected[@]}" --all-features --no-deps --quiet
+RUSTDOCFLAGS="-D warnings" cargo doc --locked "${selected[@]}" --all-features --no-deps --quiet
 
 # What is being written is checked too.
 cargo package --workspace --no-verify --quiet --allow-dirty

@@ -7,4 +7,4 @@ export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismat
 export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp"
 folder=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 host=$(rustc -vV | sed -n 's/^host: //p')
-CARGO_TARGET_DIR=$folder/tsan cargo test -q -p nunatak-kernels --lib --target "$host" -- parallel linear maxpool
+CARGO_TARGET_DIR=$folder/tsan cargo test --locked -q -p nunatak-kernels --lib --target "$host" -- parallel linear maxpool

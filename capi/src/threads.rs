@@ -60,10 +60,11 @@ fn start(count: usize) -> Result<(), Failure> {
     let Some(at) = same.or_else(|| table.iter().position(|place| place.is_none())) else {
         return Err(fail!(NUNATAK_TOO_MANY, "{POOLS} different counts of threads are started already; stop one first"));
     };
-    if !nunatak_heap::has((count + 16) << 12) {
+    let threads = Threads::new(count).map_err(|e| fail!(NUNATAK_NO_THREADS, "{e}"))?;
+    // Threads last; the reserve is for calls that end.
+    if nunatak_heap::keeps() {
         return Err(fail!(NUNATAK_OUT_OF_MEMORY, "the system gave no memory for {count} threads"));
     }
-    let threads = Threads::new(count).map_err(|e| fail!(NUNATAK_NO_THREADS, "{e}"))?;
     table[at] = Some(Pool { threads, process });
     Ok(())
 }

@@ -46,6 +46,20 @@ pub fn reserve_beside(bytes: usize, beside: usize) -> Result<MmapMut, Failure> {
     Ok(block)
 }
 
+/// Refuses to go on where the system gives no more memory. Small pieces come from a reserve then (`nunatak_heap`), which
+/// is for an end in good order.
+///
+/// # Errors
+/// [`Failure`] with advice.
+pub fn check_need() -> Result<(), Failure> {
+    match nunatak_heap::in_need() {
+        false => Ok(()),
+        true => Err(Failure::Failed(
+            "the system gives no more memory; what was saved stays; free some, or take fewer --threads, a smaller --batch or --size".into(),
+        )),
+    }
+}
+
 /// Bytes that could still be had, and what sets that limit: the machine, the container, the shell's `ulimit -v`. Only
 /// Linux tells.
 fn limits() -> Vec<(u64, &'static str)> {

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Lock {
     path: PathBuf,
     /// Kept for its lock, where the file system has locks.
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -83,8 +83,11 @@ impl Lock {
             if !same_file(&file, &path) {
                 continue;
             }
-            file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes())).map_err(fail)?;
-            return Ok(Ok(Lock { path, _file: file }));
+            // From here on it is removed again, whatever happens.
+            let mut lock = Lock { path: path.clone(), file };
+            let number = format!("{}\n", std::process::id());
+            lock.file.set_len(0).and_then(|()| lock.file.write_all(number.as_bytes())).map_err(fail)?;
+            return Ok(Ok(lock));
         }
     }
 }

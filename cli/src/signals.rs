@@ -31,6 +31,9 @@ pub fn listen() -> std::io::Result<()> {
     let ending = [s::SIGHUP, s::SIGINT, s::SIGQUIT, s::SIGTERM, s::SIGALRM, s::SIGVTALRM, s::SIGUSR1, s::SIGUSR2, s::SIGXCPU, PWR];
     let ignored = ignored();
     let listened = ending.into_iter().filter(|signal| *signal > 0 && ignored >> (signal - 1) & 1 == 0);
+    if !nunatak_data::threads::is_room() {
+        return Err(std::io::ErrorKind::OutOfMemory.into());
+    }
     let mut signals = signal_hook::iterator::Signals::new(listened)?;
     let listener = std::thread::Builder::new().name("nunatak-signals".into());
     listener.spawn(move || {

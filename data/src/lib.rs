@@ -8,6 +8,7 @@ pub mod mixing;
 pub mod preprocess;
 pub mod resize;
 pub mod sampler;
+pub mod threads;
 
 pub use decode::{DecodeError, Rgb8, decode, read};
 pub use folder::{FolderError, ImageFolder, Sample, SplitOptions};

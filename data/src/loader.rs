@@ -22,6 +22,7 @@ use nunatak_core::rng::Generator;
 use crate::decode;
 use crate::folder::Sample;
 use crate::preprocess::{Normalize, Preset};
+use crate::threads::is_room;
 
 /// Spreads every bit of `x` over all 64 (the finaliser of splitmix64), because a seed of
 /// mt19937 is only the low 32 and neighbours should not be neighbours there.
@@ -181,7 +182,8 @@ impl Loader {
                 let work = Arc::clone(&work);
                 // A machine that has no thread to spare still trains: the consumer then
                 // does what no worker has begun.
-                std::thread::Builder::new().name(format!("nunatak-load-{i}")).spawn(move || work.run()).ok()
+                let builder = std::thread::Builder::new().name(format!("nunatak-load-{i}"));
+                is_room().then(|| builder.spawn(move || work.run()).ok()).flatten()
             })
             .collect();
         Ok(Batches { work, workers, batch: self.options.batch, at: first, number: start })

@@ -10,6 +10,8 @@ mod panics;
 mod parts;
 #[cfg(feature = "std")]
 mod pool;
+#[cfg(feature = "std")]
+mod thread;
 
 use crate::Level;
 use crate::denormals::{Denormals, Guard};

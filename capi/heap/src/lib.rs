@@ -3,4 +3,4 @@
 mod global;
 mod reserve;
 
-pub use reserve::{begin, has, is_reserve, refused};
+pub use reserve::{begin, in_need, is_reserve, keeps, refused};

@@ -2,7 +2,7 @@
 
 use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::{AtomicBool, Ordering};
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::Layout;
 
 /// Bytes of the reserve.
 const RESERVE: usize = 4 << 20;
@@ -12,6 +12,8 @@ const SMALL: usize = 256 << 10;
 std::thread_local! {
     /// A piece was refused since this thread's call began.
     static REFUSED: Cell<bool> = const { Cell::new(false) };
+    /// Pieces of the reserve that this thread took since its call began, less those that it gave back.
+    static KEPT: Cell<isize> = const { Cell::new(0) };
 }
 
 /// Memory that is there from the start.
@@ -63,6 +65,7 @@ impl Reserve {
             match at.checked_add(layout.size()).filter(|&end| end <= RESERVE) {
                 Some(end) => {
                     (state.next, state.live) = (end, state.live + 1);
+                    count(1);
                     // SAFETY: inside the reserve.
                     unsafe { self.start().add(at) }
                 }
@@ -74,6 +77,7 @@ impl Reserve {
     pub(crate) fn give_back(&self) {
         self.with(|state| {
             state.live -= 1;
+            count(-1);
             if state.live == 0 {
                 state.next = 0;
             }
@@ -87,9 +91,16 @@ pub(crate) fn note_refusal() {
     let _ = REFUSED.try_with(|refused| refused.set(true));
 }
 
-/// A call begins: nothing was refused yet.
+/// Counts a piece of the reserve.
+fn count(change: isize) {
+    // At the end of a thread it may be gone.
+    let _ = KEPT.try_with(|kept| kept.set(kept.get() + change));
+}
+
+/// A call begins: nothing was refused yet, and nothing taken.
 pub fn begin() {
     REFUSED.with(|refused| refused.set(false));
+    KEPT.with(|kept| kept.set(0));
 }
 
 /// Whether a piece of memory was refused since the call began.
@@ -97,18 +108,16 @@ pub fn refused() -> bool {
     REFUSED.with(Cell::get)
 }
 
-/// Whether the system has so many bytes to give just now. Rust's library takes some dozens of bytes for a thread from
-/// the system itself, past this file, and ends the process where they are refused: so it is asked before.
-pub fn has(bytes: usize) -> bool {
-    let Ok(layout) = Layout::from_size_align(bytes, 64) else { return false };
-    // SAFETY: of a size that is not 0, and given back as it was taken.
-    unsafe {
-        let piece = System.alloc(layout);
-        if !piece.is_null() {
-            System.dealloc(piece, layout);
-        }
-        !piece.is_null()
-    }
+/// Whether something that this thread took since its call began still lies in the reserve, where nothing may stay behind
+/// a call.
+pub fn keeps() -> bool {
+    KEPT.with(|kept| kept.get() > 0)
+}
+
+/// Whether anything lies in the reserve just now, whichever thread took it: the system has refused small pieces, and a
+/// program should come to its end.
+pub fn in_need() -> bool {
+    RESERVED.with(|state| state.live > 0)
 }
 
 /// Whether this lies in the reserve, where nothing may stay behind a call.

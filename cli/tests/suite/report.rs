@@ -345,10 +345,10 @@ fn explain_writes_every_picture_with_its_class() {
     assert!(run.code == Some(2) && run.err.contains("--report"), "{}", run.err);
 }
 
-/// A page that can't be written costs a line, not the model.
+/// A page that can't be written costs the exit code, not the model.
 #[cfg(unix)]
 #[test]
-fn a_page_that_cannot_be_written_is_a_note() {
+fn a_page_that_cannot_be_written_is_told_last() {
     use crate::running::Run;
     use std::process::Stdio;
     let place = place();
@@ -359,7 +359,7 @@ fn a_page_that_cannot_be_written_is_a_note() {
     }
     std::fs::create_dir_all(place.path("m.safetensors.report.html/full")).unwrap();
     let run = Run::of(child.wait_with_output().unwrap());
-    assert!(run.code == Some(0) && run.out.starts_with("m.safetensors: top-1 "), "{:?} {}", run.code, run.err);
-    assert!(run.err.contains("note: there is no report: ") && run.err.contains("m.safetensors.report.html"), "{}", run.err);
+    assert!(run.code == Some(1) && run.out.starts_with("m.safetensors: top-1 "), "{:?} {}", run.code, run.err);
+    assert!(run.err.contains("error: can't save: m.safetensors.report.html"), "{}", run.err);
     assert!(place.path("m.safetensors").is_file());
 }

@@ -11,13 +11,13 @@
 //! dropped there waits for nobody. Start new threads in the child to have some.
 
 use super::panics::Panics;
+use super::thread::{Life, Thread};
 use core::cell::UnsafeCell;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use core::time::Duration;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Instant;
 use std::vec::Vec;
 
@@ -164,10 +164,29 @@ fn with_capacity<T>(count: usize) -> std::io::Result<Vec<T>> {
     Ok(all)
 }
 
+/// What a helper's thread has.
+struct Own {
+    shared: Arc<Shared>,
+    /// Its place among the helpers.
+    i: usize,
+}
+
+impl Life for Own {
+    fn live(&self) {
+        self.shared.help(self.i);
+    }
+
+    fn number(&self) -> usize {
+        self.i + 1
+    }
+}
+
 /// Helpers that are started once.
 pub(super) struct Pool {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Thread>,
+    /// What the threads were given: untouched until they have ended.
+    _own: Vec<Own>,
     /// The process that has the threads.
     process: u32,
 }
@@ -186,11 +205,14 @@ impl Pool {
             spin: if spin { SPIN } else { Duration::ZERO },
             end_spin: if spin { END_SPIN } else { Duration::ZERO },
         });
-        let mut pool = Pool { shared, threads: with_capacity(helpers)?, process: process() };
+        let mut own = with_capacity(helpers)?;
+        own.extend((0..helpers).map(|i| Own { shared: shared.clone(), i }));
+        let lives = own.as_ptr();
+        let mut pool = Pool { shared, threads: with_capacity(helpers)?, _own: own, process: process() };
         for i in 0..helpers {
-            let shared = pool.shared.clone();
-            // Where one can't be started, those that were are ended by `drop`.
-            let thread = std::thread::Builder::new().name(std::format!("nunatak-{}", i + 1)).spawn(move || shared.help(i))?;
+            // SAFETY: there are so many, in memory that stays where it is while the pool is moved. `drop` joins the
+            // threads first; where one can't be started, those that were.
+            let thread = unsafe { Thread::start(lives.add(i)) }?;
             pool.threads.push(thread);
         }
         Ok(pool)
@@ -223,7 +245,7 @@ impl Pool {
 }
 
 impl Shared {
-    /// A helper's life.
+    /// A helper's life. It catches every panic of the work and has none of its own.
     fn help(&self, i: usize) {
         let helper = &self.helpers[i];
         loop {
@@ -258,8 +280,7 @@ impl Drop for Pool {
             helper.ask(ENDING);
         }
         for thread in self.threads.drain(..) {
-            // A helper catches every panic of the work; it has none of its own.
-            let _ = thread.join();
+            thread.join();
         }
     }
 }

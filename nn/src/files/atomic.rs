@@ -22,7 +22,7 @@ const NAME: [&str; 2] = [".nunatak-", ".tmp"];
 ///
 /// # Errors
 /// [`WriteError::Io`] with what the system refused, or where `path` is a folder, a device or a pipe. What stood
-/// there is then unchanged.
+/// there is then unchanged, unless the error says that the new file is there.
 pub fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<(), WriteError> {
     let (target, folder) = place(path)?;
     let fail = |doing| move |e| WriteError::io(path, doing, e);
@@ -37,7 +37,12 @@ pub fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> io::Res
     temporary.persist(&target).map_err(|e| WriteError::io(path, "renaming over it", e.error))?;
     // Folders can be opened and flushed on Unix only; elsewhere the rename is flushed by the system.
     #[cfg(unix)]
-    File::open(&folder).and_then(|f| f.sync_all()).map_err(fail("flushing its folder to the disk"))?;
+    File::open(&folder).and_then(|f| f.sync_all()).map_err(|source| WriteError::Io {
+        path: path.to_path_buf(),
+        doing: "flushing its folder to the disk",
+        source,
+        replaced: true,
+    })?;
     Ok(())
 }
 

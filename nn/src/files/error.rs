@@ -127,7 +127,8 @@ pub(crate) fn quote(text: &str) -> String {
     out
 }
 
-/// Why a checkpoint was not written. The file that stood at the path before is untouched.
+/// Why a checkpoint was not written. The file that stood at the path before is untouched, unless [`WriteError::Io`] says that
+/// the new one is there.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -139,6 +140,8 @@ pub enum WriteError {
         doing: &'static str,
         /// What the system said.
         source: io::Error,
+        /// Whether the new file is there already, and only may not outlast a power cut.
+        replaced: bool,
     },
     /// A tensor's shape asks for another number of elements than its data has.
     Shape {
@@ -174,15 +177,19 @@ pub enum WriteError {
 
 impl WriteError {
     pub(crate) fn io(path: &Path, doing: &'static str, source: io::Error) -> Self {
-        Self::Io { path: path.to_path_buf(), doing, source }
+        Self::Io { path: path.to_path_buf(), doing, source, replaced: false }
     }
 }
 
 impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { path, doing, source } => {
-                write!(f, "{}: {doing} failed: {source}; what stood there is unchanged", path.display())
+            Self::Io { path, doing, source, replaced } => {
+                let now = match replaced {
+                    false => "what stood there is unchanged",
+                    true => "the new file is there, but a power cut may bring back what stood there",
+                };
+                write!(f, "{}: {doing} failed: {source}; {now}", path.display())
             }
             Self::Shape { name, shape, given } => {
                 write!(f, "{}: shape {shape:?} does not have the {given} elements given", quote(name))

@@ -4,39 +4,70 @@ use crate::failure::Failure;
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::Path;
-use std::time::SystemTime;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The log, or none.
 pub(super) struct Log {
     file: Option<File>,
+    path: PathBuf,
+    /// Why it ended before the run did.
+    ended: Option<String>,
 }
 
 impl Log {
-    /// Opens it; a resumed run adds to what is there.
+    /// Opens it. Nothing in it changes yet.
     ///
     /// # Errors
     /// [`Failure`] that names the file.
-    pub(super) fn open(path: Option<&Path>, resume: bool) -> Result<Log, Failure> {
-        let Some(path) = path else { return Ok(Log { file: None }) };
-        let mut options = OpenOptions::new();
-        options.create(true).append(resume).write(true).truncate(!resume);
-        let file = options.open(path).map_err(|e| Failure::with(path.display(), format_args!("can't be written: {e}")))?;
-        Ok(Log { file: Some(file) })
+    pub(super) fn open(path: Option<&Path>) -> Result<Log, Failure> {
+        let Some(path) = path else { return Ok(Log { file: None, path: PathBuf::new(), ended: None }) };
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(|e| unwritable(path, &e))?;
+        Ok(Log { file: Some(file), path: path.to_owned(), ended: None })
+    }
+
+    /// A new run's log begins: what an earlier one left in it goes.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file.
+    pub(super) fn begin(&mut self) -> Result<(), Failure> {
+        match &self.file {
+            // A pipe and a terminal have nothing that could go.
+            Some(file) if self.path.is_file() => file.set_len(0).map_err(|e| unwritable(&self.path, &e)),
+            _ => Ok(()),
+        }
     }
 
     /// Adds a line, with the time of day (UTC, RFC 3339). A log that can't be written any more is no reason to end a
-    /// training: it ends itself, and why is returned.
-    pub(super) fn line(&mut self, mut value: Value) -> Option<std::io::Error> {
+    /// training: it ends itself, and what is to be said is returned.
+    pub(super) fn line(&mut self, mut value: Value) -> Option<String> {
         let file = self.file.as_mut()?;
-        value["time"] = humantime::format_rfc3339_millis(SystemTime::now()).to_string().into();
+        value["time"] = time_text(SystemTime::now()).into();
         // One write per line, so that a reader never sees half a line unless the disk is full.
-        let error = file.write_all(format!("{value}\n").as_bytes()).err();
-        if error.is_some() {
-            self.file = None;
-        }
-        error
+        let error = file.write_all(format!("{value}\n").as_bytes()).err()?;
+        self.file = None;
+        self.ended = Some(error.to_string());
+        Some(format!("warning: {}: the log ends here, it can't be written: {error}; the run goes on", self.path.display()))
     }
+
+    /// Whether all of the run is in it.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the file and says why it ended.
+    pub(super) fn whole(&self) -> Result<(), Failure> {
+        let fail = |why: &String| Failure::with(self.path.display(), format_args!("the log is not whole, it could not be written: {why}"));
+        self.ended.as_ref().map_or(Ok(()), |why| Err(fail(why)))
+    }
+}
+
+fn unwritable(path: &Path, e: &std::io::Error) -> Failure {
+    Failure::with(path.display(), format_args!("can't be written: {e}"))
+}
+
+/// A time of day as text. A clock that was never set is before 1970, and a broken one after 9999: these are then told.
+fn time_text(time: SystemTime) -> String {
+    let last = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    humantime::format_rfc3339_millis(time.clamp(UNIX_EPOCH, last)).to_string()
 }
 
 /// A number of 32 bits with the digits that people gave: 0.02, where its exact value is 0.019999999552965164.
@@ -58,6 +89,14 @@ pub(super) fn loss_text(loss: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clocks_of_any_time_are_told() {
+        let now = UNIX_EPOCH + Duration::from_millis(1_800_000_000_123);
+        assert_eq!(time_text(now), "2027-01-15T08:00:00.123Z");
+        assert_eq!(time_text(UNIX_EPOCH - Duration::from_secs(86_400)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(time_text(now + Duration::from_secs(1 << 40)), "9999-12-31T23:59:59.000Z");
+    }
 
     #[test]
     fn numbers_have_the_digits_that_people_gave() {

@@ -1,6 +1,6 @@
 //! What people see: a bar on a terminal, plain lines elsewhere, always on stderr.
 
-use crate::output::{is_quiet, say};
+use crate::output::{is_quiet, say, warn};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::{Duration, Instant};
 
@@ -97,6 +97,14 @@ impl Progress {
         match &self.bar {
             Some(bar) => bar.suspend(|| say(text)),
             None => say(text),
+        }
+    }
+
+    /// A line that must be seen, above the bar.
+    pub(super) fn warn(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| warn(text)),
+            None => warn(text),
         }
     }
 }

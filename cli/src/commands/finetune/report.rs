@@ -35,12 +35,15 @@ pub(super) struct Took {
 }
 
 impl Run<'_, '_> {
-    /// Writes the report. Whatever goes wrong is said: the model is saved, and stays so.
-    pub(super) fn report(&mut self) {
+    /// Writes the report.
+    ///
+    /// # Errors
+    /// [`Failure`] where it can't be written; the model is saved, and stays so.
+    pub(super) fn report(&mut self) -> Result<(), Failure> {
         let path = report_path(&self.args.out);
         // A run that had nothing left to do leaves the report that is there.
         if self.args.no_report || (self.took.is_empty() && path.is_file()) {
-            return;
+            return Ok(());
         }
         let due = self.position.best.is_some_and(|best| best.images > 0);
         if self.best_answers.0.is_empty() && due {
@@ -49,10 +52,9 @@ impl Run<'_, '_> {
                 Err(e) => say(format_args!("note: {} has no validation: {}", path.display(), e.text())),
             }
         }
-        match report::write(&path, &self.page()) {
-            Ok(()) => say(format_args!("{}: curves, confusion, top losses, calibration", path.display())),
-            Err(e) => say(format_args!("note: there is no report: {}", e.text())),
-        }
+        report::write(&path, &self.page())?;
+        say(format_args!("{}: curves, confusion, top losses, calibration", path.display()));
+        Ok(())
     }
 
     /// The best model's answers, where it was found before the run was stopped and gone on with. The trainer has its

@@ -204,7 +204,7 @@ impl Run<'_, '_> {
             "{why}{by} in epoch {epoch} after batch {batch} of {batches}; saved {}; go on with --resume",
             self.last.display()
         ));
-        if let Flow::Interrupted(signal) = flow { Err(Failure::Interrupted(signal)) } else { Ok(()) }
+        if let Flow::Interrupted(signal) = flow { Err(Failure::Interrupted(signal)) } else { self.log.whole() }
     }
 
     /// Validates, saves, and goes to the next epoch; or stops before any of it.
@@ -291,15 +291,15 @@ impl Run<'_, '_> {
     }
 
     pub(super) fn note(&mut self, value: serde_json::Value) {
-        if let Some(e) = self.log.line(value) {
-            self.progress.line(&format!("note: the log ends here, it can't be written: {e}"));
+        if let Some(warning) = self.log.line(value) {
+            self.progress.warn(&warning);
         }
     }
 
     fn summary(&mut self) -> Result<(), Failure> {
-        let Some(best) = self.position.best else { return Ok(()) };
+        let Some(best) = self.position.best else { return self.log.whole() };
         history::text(&self.position.history, Some(best.epochs)).iter().for_each(say);
-        self.report();
+        let reported = self.report();
         let out = self.args.out.display();
         let when = match best.epochs {
             0 => "as it was before the first epoch".to_string(),
@@ -308,7 +308,9 @@ impl Run<'_, '_> {
         match best.images {
             0 => outln!("{out}: the model {when}"),
             n => outln!("{out}: top-1 {:.2} % ({} of {n}) {when}", 100.0 * best.right as f64 / n as f64, best.right),
-        }
+        }?;
+        // The model is saved; what was asked for besides is told last, by the exit code too.
+        reported.and(self.log.whole())
     }
 }
 

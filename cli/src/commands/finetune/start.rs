@@ -418,8 +418,13 @@ impl Job {
         let val = loader(&folder.val, shown).map_err(|e| Failure::Failed(e.to_string()))?;
         let last = last_path(&args.out);
         let trains = matches!(aim, Aim::Train);
+        // Before anything is removed: it may be what can't be written.
+        let mut log = Log::open(args.log.as_deref().filter(|_| trains))?;
         if trains {
             prepare(args)?;
+        }
+        if trains && !args.resume {
+            log.begin()?;
         }
         let mut run = Run {
             features,
@@ -435,7 +440,7 @@ impl Job {
             rate: settings.rate()?,
             options: (!args.resume).then(|| config::text(args, &settings)),
             settings,
-            log: Log::open(args.log.as_deref().filter(|_| trains), args.resume)?,
+            log,
             progress: Progress::new(),
             named: BTreeMap::new(),
             answers: Answers::default(),

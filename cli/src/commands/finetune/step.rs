@@ -5,6 +5,7 @@ use super::keep::{is_lost, right_answers};
 use super::log::{loss_text, short};
 use super::rate::Place;
 use super::run::{Flow, Run, TRAIN};
+use crate::block::check_need;
 use crate::failure::Failure;
 use crate::signals;
 use nunatak_data::{Batch, Mix};
@@ -48,6 +49,7 @@ impl Run<'_, '_> {
                 break Flow::On;
             }
             self.name_skipped(&batch);
+            check_need()?;
             if !batch.labels.is_empty() {
                 self.step(&batch)?;
             }

@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::outln;
 use crate::output::printable;
 use nunatak_core::fnv::fnv;
+use nunatak_data::threads::is_room;
 use nunatak_data::{ImageFolder, Sample, decode};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -88,18 +89,22 @@ impl Survey {
         let mut progress = Progress::new();
         progress.begin("images".into(), samples.len() as u64, 0);
         std::thread::scope(|scope| {
-            for _ in 0..threads.max(1) {
-                let (send, samples, next) = (send.clone(), &samples, &next);
-                scope.spawn(move || {
-                    while let Some(sample) = samples.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let seen = decode::read(&sample.path).map(|picture| [picture.width, picture.height]).map_err(|e| e.reason);
-                        if send.send((sample.path.clone(), seen)).is_err() {
-                            return;
-                        }
+            let (samples, next) = (&samples, &next);
+            let work = |send: mpsc::Sender<_>| {
+                while let Some(sample) = samples.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let seen = decode::read(&sample.path).map(|picture| [picture.width, picture.height]).map_err(|e| e.reason);
+                    if send.send((sample.path.clone(), seen)).is_err() {
+                        return;
                     }
-                });
+                }
+            };
+            let start = |send: mpsc::Sender<_>| std::thread::Builder::new().spawn_scoped(scope, move || work(send)).is_ok();
+            let started = (0..threads.max(1)).filter(|_| is_room() && start(send.clone())).count();
+            if started == 0 {
+                work(send);
+            } else {
+                drop(send);
             }
-            drop(send);
             for (done, (path, seen)) in receive.iter().enumerate() {
                 match seen {
                     Ok(size) => survey.sizes.push(size),

@@ -4,6 +4,7 @@ use super::features::Part;
 use super::log::loss_text;
 use super::resume::Sums;
 use super::run::Run;
+use crate::block::check_need;
 use crate::failure::Failure;
 use crate::report::answers::Answer;
 use crate::signals;
@@ -27,6 +28,7 @@ impl Run<'_, '_> {
         let (mut logits, mut batch) = (Vec::new(), Batch::default());
         while batches.next_into(&mut batch) {
             self.name_skipped(&batch);
+            check_need()?;
             if !batch.labels.is_empty() {
                 self.logits(Part::Val, &batch, &mut logits)?;
                 sums.add(&logits, &batch.labels, self.classes().len());
