@@ -10,7 +10,7 @@ Marks are comments, each on a line of its own; what stands between them is repla
     <!-- table: NAME [RECORD] -->
     <!-- end of table -->
 
-NAME is one of tables.py's; RECORD is a file in bench/record/peers, for `speed` alone.
+NAME is one of tables.py's; RECORD is a file in bench/record/peers, for those of speed alone.
 """
 import argparse
 import glob
@@ -30,7 +30,7 @@ IMAGES = os.path.join(record.ROOT, "docs", "img")
 def table(path, match):
     """The marks with what stands between them now."""
     name, kept = match["name"], match["record"]
-    if name not in tables.TABLES or (kept is None) != (name != "speed"):
+    if name not in tables.TABLES or (kept is None) == name.startswith("speed"):
         sys.exit(f"{path}: {match[0].splitlines()[0]}: expected one of {', '.join(tables.TABLES)}, and a record for speed alone")
     text = tables.TABLES[name](*([record.read(os.path.join(record.FOLDER, kept))] if kept else []))
     return f"{match[0].splitlines()[0]}\n{text}\n<!-- end of table -->"

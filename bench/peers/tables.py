@@ -2,6 +2,7 @@
 import csv
 import glob
 import os
+import textwrap
 
 import record
 
@@ -45,7 +46,7 @@ def speed(kept):
     """All peers of a run, a table for each."""
     measured = kept["measured"]
     versions = ", ".join(f"{shown} {kept['versions'][peer]}" for peer, shown in record.NAMES.items() if peer in kept["versions"])
-    tree = f", tree {measured['tree']}" if measured["tree"] else ""
+    tree = f" ({measured['tree']})" if measured["tree"] else ""
     parts = [
         f"Measured with `{measured['command']}` on {measured['date']}{tree}; {measured['machine']}, {measured['cores']} virtual "
         f"cores, {threads(measured)}; {versions}; float32; medians of {measured['rounds']} alternated rounds. Each cell: their "
@@ -56,6 +57,26 @@ def speed(kept):
             parts.append(f"**{shown}**" + (" (the faster of its two memory formats)" if peer == "pytorch" else ""))
             parts.append(table)
     return "\n\n".join(parts)
+
+
+def summary(kept):
+    """The same in a sentence: how many times as fast, from the lowest to the highest cell."""
+    steps, cells = record.steps(kept)
+
+    def between(step, peer):
+        ratios = [ratio for cell in cells if (ratio := record.ratio(kept, step, cell, peer))]
+        return f"{min(ratios):.1f} to {max(ratios):.1f}"
+
+    names = {"train": "training everything", "head": "training a new head", "infer": "predicting"}
+    pytorch = [f"{names[step]} {between(step, 'pytorch')}" for step in steps]
+    others = [f"beside {record.NAMES[peer]} {between('infer', peer)}" for peer in record.INFERENCE_ALONE if peer in kept["versions"]]
+    measured = kept["measured"]
+    text = (
+        f"How many times as fast as PyTorch, on {threads(measured)}: {', '.join(pytorch)}. Predicting {', '.join(others)}. "
+        "Every cell, other networks and machines, how it was measured, and what is below our aims: "
+        "[docs/speed.md](docs/speed.md)."
+    )
+    return textwrap.fill(text, 120, break_on_hyphens=False)
 
 
 def networks():
@@ -136,4 +157,4 @@ def boards():
     return rows(header, lines) + f"\n\nWith {newest}."
 
 
-TABLES = {"speed": speed, "networks": networks, "memory": memory, "networks memory": networks_memory, "boards": boards}
+TABLES = {"speed": speed, "speed in short": summary, "networks": networks, "memory": memory, "networks memory": networks_memory, "boards": boards}

@@ -72,7 +72,8 @@ fn draw(path: &Path, colour: [u8; 3], number: usize) {
     std::fs::write(path, b"P6 32 32 255\n".iter().copied().chain(pixels).collect::<Vec<u8>>()).expect("a picture");
 }
 
-/// A folder in which the pages' commands can be run: `flowers`, `photo.jpg`, and weights under torchvision's name.
+/// A folder in which the pages' commands can be run: `flowers`, `photo.jpg`, and weights under torchvision's name, those
+/// of a smaller network.
 fn place() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
@@ -81,7 +82,7 @@ fn place() -> tempfile::TempDir {
         draw(&at(&format!("flowers/val/{class}/0.ppm")), colour, 9);
     }
     draw(&at("photo.jpg"), [190, 20, 60], 10);
-    let export = "export --arch resnet18 --classes 1000 --target a64 --batch 1 --size 32 --raw --region ram=200M --name r --out r";
+    let export = "export --arch resnet8 --classes 1000 --target a64 --batch 1 --raw --region ram=8M --name r --out r";
     for words in [export, "convert r/r_weights.bin resnet18-f37072fd.pth"] {
         let out = nunatak(folder.path(), &shell::commands(words)[0]);
         assert!(out.status.success(), "{words}: {}", String::from_utf8_lossy(&out.stderr));
