@@ -144,7 +144,7 @@ def boards():
     for row in kept:
         if row["rustc"] == newest:
             figures.setdefault(row["what"], {})[row["figure"]] = int(row["value"])
-    kilo = lambda of, name: f"{of[name] / 1e3:.1f} kB" if name in of else ""
+    kilo = lambda of, name: "" if name not in of else f"{of[name] / 1e3:.1f} kB" if of[name] >= 100 else f"{of[name]} B"
     million = lambda count: f"{count / 1e6:.1f} M"
     lines = []
     for what, of in figures.items():
