@@ -60,7 +60,7 @@ fn outputs_are_what_is_printed() {
             faults.extend(why.map(|why| format!("{}:{}: {command}\n    {why}", page.name, block.line)));
         }
     }
-    none("outputs that differ", &faults);
+    none("outputs that differ: where that is meant, show what is printed now", &faults);
     assert!(seen >= 5, "{seen} outputs");
 }
 
