@@ -18,6 +18,7 @@ skip() { printf '\n== SKIPPED: %s\n' "$*"; skipped+=("$*"); }
 
 if [ "${1:-all}" = quick ]; then
   cargo fmt --all --check
+  ! command -v python3 >/dev/null || python3 bench/peers/plot.py --check
   cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
   # What an emulator leaves out is what takes long here too.
   NUNATAK_TEST=emulated cargo test --locked --workspace --quiet -- --skip under_valgrind --skip steps_have_the_recorded_bits
@@ -41,6 +42,16 @@ cargo clippy --locked --workspace --all-targets -- -D warnings
 
 step "clippy without std, without threads"
 cargo clippy --locked -p nunatak-core -p nunatak-kernels -p nunatak-nn --no-default-features -- -D warnings
+
+step "tables and pictures of the documents are those of the records"
+if command -v python3 >/dev/null; then
+  python3 bench/peers/plot.py --check
+  target=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
+  [ -x "$target/debug/nunatak" ] || cargo test -q --workspace --no-run # the tests' program
+  python3 bench/peers/memory.py --nunatak "$target/debug/nunatak" --check
+else
+  skip "tables and pictures: no python3"
+fi
 
 step "documentation, warnings denied"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet

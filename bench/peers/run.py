@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Times nunatak's steps beside those of other frameworks, alternated in one run, and makes the README's
-tables.
+"""Times nunatak's steps beside those of other frameworks, alternated in one run.
 
     python3 bench/peers/run.py [--arch NAME] [--peers LIST] [--cells LIST] [--modes LIST] [--threads N]
-                               [--rounds N] [--seconds S] [--write README.md] [--json FILE]
+                               [--rounds N] [--seconds S] [--record FILE]
+
+Tables are printed. With --record all medians are written to a file too, of which plot.py makes the documents' tables and
+pictures.
 
 Peers: pytorch (both memory formats, the faster counts), onnxruntime, openvino (inference alone), burn,
 candle; those that are not installed are left out, and the table says so. In each cell every peer is a
@@ -15,13 +17,16 @@ import importlib.util
 import json
 import os
 import platform
-import re
 import statistics
 import subprocess
 import sys
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+sys.dont_write_bytecode = True  # nothing is left beside the scripts
+import record
+import tables
+
+HERE = record.HERE
 CELLS = ["1x64", "8x64", "32x64", "1x224", "8x224"]
 MODES = ["train", "head", "infer"]
 PYTHON = {
@@ -32,8 +37,6 @@ PYTHON = {
 }
 RUST = ["burn", "candle"]
 ALL = [*PYTHON, *RUST]
-NAMES = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "burn": "burn", "candle": "candle"}
-INFERENCE_ALONE = ["onnxruntime", "openvino"]
 
 
 class Worker:
@@ -109,7 +112,7 @@ def available(peer, arch):
 def cell(args, peers, mode, name):
     """Peer -> (median in ms, version)."""
     batch, size = name.split("x")
-    able = [p for p in peers if mode == "infer" or p not in INFERENCE_ALONE] + ["nunatak"]
+    able = [p for p in peers if mode == "infer" or p not in record.INFERENCE_ALONE] + ["nunatak"]
     workers, times, counts = {}, {p: [] for p in able}, {}
     try:
         for peer in list(able):
@@ -141,62 +144,6 @@ def cpu():
     return model
 
 
-def ms(value):
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def best_pytorch(figures):
-    both = [figures[p][0] for p in ("pytorch", "pytorch-channels-last") if p in figures]
-    return min(both) if both else None
-
-
-def table(results, peer, modes, cells):
-    """peer / nunatak = ratio."""
-    lines = ["| | " + " | ".join(c.replace("x", " x ") for c in cells) + " |", "|---" * (len(cells) + 1) + "|"]
-    for mode in modes:
-        row = []
-        for c in cells:
-            figures = results[mode][c]
-            theirs = best_pytorch(figures) if peer == "pytorch" else figures.get(peer, (None,))[0]
-            ours = figures["nunatak"][0]
-            row.append(f"{ms(theirs)} / {ms(ours)} = **{theirs / ours:.2f}**" if theirs else "–")
-        lines.append(f"| {mode} | " + " | ".join(row) + " |")
-    return "\n".join(lines)
-
-
-def report(args, results, peers, absent):
-    first = [figures for by_cell in results.values() for figures in by_cell.values()]
-    versions = {p: v for figures in first for p, (_, v) in figures.items()}
-    shown = [p for p in peers if p != "pytorch-channels-last"]
-    named = ", ".join(f"{NAMES[p]} {versions[p]}" for p in shown if p in versions)
-    threads = "1 thread" if args.threads == 1 else f"{args.threads} threads"
-    parts = [
-        f"Measured with `python3 bench/peers/run.py{'' if args.arch == 'resnet18' else f' --arch {args.arch}'} --threads {args.threads}` on {cpu()}, {os.cpu_count()} virtual cores, "
-        f"{threads}; {named}; float32; medians of {args.rounds} alternated rounds. "
-        "Each cell: their milliseconds / nunatak's = **ratio**, above 1 where nunatak is faster; –: left out.",
-    ]
-    for peer in shown:
-        modes = [m for m in results if peer not in INFERENCE_ALONE or m == "infer"]
-        if modes:
-            parts.append(f"**{NAMES[peer]}**" + (" (the faster of its two memory formats)" if peer == "pytorch" else ""))
-            parts.append(table(results, peer, modes, args.cells))
-    parts += [f"{NAMES.get(p, p)}: {why}." for p, why in absent.items()]
-    return "\n\n".join(parts)
-
-
-def write(path, text, threads, arch):
-    """Puts the text between the README's marks."""
-    of = "" if arch == "resnet18" else f" of {arch}"
-    begin, end = f"<!-- speed{of}, {threads} threads: bench/peers/run.py -->", "<!-- end of speed -->"
-    with open(path) as f:
-        old = f.read()
-    new, found = re.subn(re.escape(begin) + ".*?" + re.escape(end), lambda _: f"{begin}\n{text}\n{end}", old, flags=re.S)
-    if found != 1:
-        sys.exit(f"{path}: has the marks {begin!r} … {end!r} {found} times, expected once")
-    with open(path, "w") as f:
-        f.write(new)
-
-
 def chosen(text, known, what):
     names = text.split(",")
     for name in names:
@@ -215,12 +162,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="of one peer's turn")
     parser.add_argument("--nunatak", default=built("../..", "nunatak"))
-    parser.add_argument("--write", metavar="README", help="put the tables between the marks of this file")
-    parser.add_argument("--json", metavar="FILE", help="write all medians there")
+    parser.add_argument("--record", metavar="FILE", help="write all medians there, such as bench/record/peers/NAME.json")
     args = parser.parse_args()
     args.cells = args.cells.split(",")
     modes = chosen(args.modes, MODES, "modes")
-    peers = chosen(args.peers, list(NAMES), "peers")
+    peers = chosen(args.peers, list(record.NAMES), "peers")
     if "pytorch" in peers:
         peers.insert(peers.index("pytorch") + 1, "pytorch-channels-last")
     absent = {p: why for p in peers if (why := available(p, args.arch))}
@@ -231,14 +177,14 @@ def main():
     for mode in modes:
         for name in args.cells:
             results[mode][name] = figures = cell(args, peers, mode, name)
-            print(f"{mode} {name}: " + ", ".join(f"{p} {ms(t)}" for p, (t, _) in figures.items()), file=sys.stderr, flush=True)
-    text = report(args, results, peers, absent)
-    print(text)
-    if args.json:
-        with open(args.json, "w") as f:
-            json.dump({"cpu": cpu(), "threads": args.threads, "ms": results}, f, indent=1)
-    if args.write:
-        write(args.write, text, args.threads, args.arch)
+            print(f"{mode} {name}: " + ", ".join(f"{p} {tables.ms(t)}" for p, (t, _) in figures.items()), file=sys.stderr, flush=True)
+    command = f"python3 bench/peers/run.py{'' if args.arch == 'resnet18' else f' --arch {args.arch}'} --threads {args.threads}"
+    kept = record.of_run(command, cpu(), os.cpu_count(), args, results)
+    print(tables.speed(kept))
+    for peer, why in absent.items():
+        print(f"\n{record.NAMES.get(peer, peer)}: {why}.")
+    if args.record:
+        record.write(args.record, kept)
 
 
 if __name__ == "__main__":

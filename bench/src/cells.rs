@@ -12,7 +12,7 @@ pub struct Cell {
     pub size: usize,
 }
 
-/// The five cells of the README's table.
+/// The five cells of the tables in docs/speed.md.
 pub const CELLS: [Cell; 5] =
     [Cell { n: 1, size: 64 }, Cell { n: 8, size: 64 }, Cell { n: 32, size: 64 }, Cell { n: 1, size: 224 }, Cell { n: 8, size: 224 }];
 

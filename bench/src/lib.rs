@@ -10,7 +10,12 @@ pub mod settings;
 
 pub use buffer::numbers;
 
-/// The README's examples, as tests.
+/// The front page's examples, as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
+
+/// The examples of the page with other libraries' calls, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/coming-from.md")]
+pub struct ComingFrom;

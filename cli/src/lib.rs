@@ -20,6 +20,7 @@ pub mod model;
 pub mod output;
 pub mod paths;
 pub mod peak;
+pub mod program;
 pub mod published;
 pub mod report;
 pub mod setup;
