@@ -86,7 +86,7 @@ fi
 
 # Less and less address space: an error that says so, and never a signal.
 tried=0 refused=0
-for kilobytes in $(seq 20000 $([ -n "$short" ] && echo 20000 || echo 2000) 140000); do
+for kilobytes in $(seq 30000 $([ -n "$short" ] && echo 20000 || echo 2000) 140000); do
   for threads in 1 4; do
     code=0
     said=$(ulimit -v "$kilobytes"; "$program" ${tune/--threads 1/--threads $threads} --out "$place/memory.safetensors" --overwrite 2>&1 >/dev/null) || code=$?
