@@ -94,4 +94,4 @@ for kilobytes in $(seq 30000 $([ -n "$short" ] && echo 20000 || echo 2000) 14000
     tried=$((tried + 1)) refused=$((refused + code))
   done
 done
-echo "$tried runs with 20 to 140 MB of address space, $refused refused: an error each time, never a signal"
+echo "$tried runs with 30 to 140 MB of address space, $refused refused: an error each time, never a signal"
