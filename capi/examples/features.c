@@ -135,7 +135,7 @@ int main(void) {
   nunatak_trainer *model;
   nunatak_random random;
   nunatak_sgd sgd;
-  nunatak_features ring;
+  static nunatak_features ring; /* zeros */
   uint8_t key[NUNATAK_KEY_BYTES], other[NUNATAK_KEY_BYTES] = {0};
   float before[BATCH * 2], after[BATCH * 3];
   int64_t labels[BATCH];

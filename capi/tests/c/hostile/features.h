@@ -55,13 +55,18 @@ static nunatak_flash flash_of(chip *c) {
 static const uint8_t a_key[NUNATAK_KEY_BYTES] = {1, 2, 3}, other_key[NUNATAK_KEY_BYTES] = {1, 2, 4};
 static const float three[NUMBERS] = {.5f, -1.5f, 2};
 
+static nunatak_features zeros(void) {
+  nunatak_features features;
+  memset(&features, 0, sizeof features);
+  return features;
+}
+
 /* What both ways to open refuse. `call` names the function for the record of statuses. */
 #define BAD_OPENS(call)                                                                                        \
   do {                                                                                                         \
     chip c;                                                                                                    \
     nunatak_flash good = flash_of(&c), flash = good;                                                           \
-    nunatak_features features;                                                                                 \
-    memset(&features, 0, sizeof features);                                                                     \
+    nunatak_features features = zeros();                                                                       \
     EXPECT(NUNATAK_NULL_POINTER, call(NULL, a_key, NUMBERS, sizeof features, &features));                      \
     EXPECT(NUNATAK_NULL_POINTER, call(&good, NULL, NUMBERS, sizeof features, &features));                      \
     EXPECT(NUNATAK_NULL_POINTER, call(&good, a_key, NUMBERS, sizeof features, NULL));                          \
@@ -105,7 +110,7 @@ static const float three[NUMBERS] = {.5f, -1.5f, 2};
 static void case_nunatak_features_open(void) {
   chip c;
   nunatak_flash flash = flash_of(&c);
-  nunatak_features features;
+  nunatak_features features = zeros();
   size_t count = 77;
   BAD_OPENS(nunatak_features_open);
   EXPECT(NUNATAK_OK, nunatak_features_clear(&flash, a_key, NUMBERS, sizeof features, &features));
@@ -120,7 +125,7 @@ static void case_nunatak_features_open(void) {
 static void case_nunatak_features_clear(void) {
   chip c;
   nunatak_flash flash = flash_of(&c);
-  nunatak_features features;
+  nunatak_features features = zeros();
   size_t count = 77;
   BAD_OPENS(nunatak_features_clear);
   EXPECT(NUNATAK_OK, nunatak_features_clear(&flash, a_key, NUMBERS, sizeof features, &features));
@@ -133,8 +138,8 @@ static void case_nunatak_features_clear(void) {
 /* Features that are not open: never, or copied elsewhere. */
 #define NOT_OPEN(call)                                \
   do {                                                \
-    nunatak_features blank, copy = features, *f;      \
-    memset(&blank, 0, sizeof blank);                  \
+    nunatak_features blank = zeros(), copy = features; \
+    nunatak_features *f;                              \
     f = NULL;                                         \
     EXPECT(NUNATAK_NULL_POINTER, call);               \
     f = (nunatak_features *)(void *)odd(&blank);      \
@@ -148,7 +153,7 @@ static void case_nunatak_features_clear(void) {
 static void case_nunatak_features_append(void) {
   chip c;
   nunatak_flash flash = flash_of(&c);
-  nunatak_features features;
+  nunatak_features features = zeros();
   float bad[NUMBERS] = {0, 0, 0};
   size_t count = 0, i;
   EXPECT(NUNATAK_OK, nunatak_features_clear(&flash, a_key, NUMBERS, sizeof features, &features));
@@ -175,7 +180,7 @@ static void case_nunatak_features_append(void) {
 static void case_nunatak_features_count(void) {
   chip c;
   nunatak_flash flash = flash_of(&c);
-  nunatak_features features;
+  nunatak_features features = zeros();
   size_t two[2], count = 77;
   EXPECT(NUNATAK_OK, nunatak_features_clear(&flash, a_key, NUMBERS, sizeof features, &features));
   NOT_OPEN(nunatak_features_count(f, &count));
@@ -190,7 +195,7 @@ static void case_nunatak_features_count(void) {
 static void case_nunatak_features_read(void) {
   chip c;
   nunatak_flash flash = flash_of(&c);
-  nunatak_features features;
+  nunatak_features features = zeros();
   float out[NUMBERS] = {7, 7, 7};
   int64_t label = 77;
   size_t at;
