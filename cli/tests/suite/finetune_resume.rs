@@ -1,6 +1,6 @@
 //! A run that was stopped goes on as if it had not been.
 
-use crate::running::{Place, Run};
+use crate::running::{Place, Run, with_default_signals};
 use nunatak_nn::files::Checkpoint;
 use std::time::{Duration, Instant};
 
@@ -95,30 +95,6 @@ fn interrupted(place: &Place, out: &str, signals: &[&str]) -> Run {
         panic!("{signals:?} did not end it");
     });
     Run::of(output)
-}
-
-/// The same command in a process that ignores no signal, even where these tests run under `nohup` or in the background
-/// of a shell. Where `env` can't do that, the command as it is.
-#[cfg(unix)]
-fn with_default_signals(command: std::process::Command) -> std::process::Command {
-    use std::process::{Command, Stdio};
-    let mut there = Command::new("env");
-    there.args(["--default-signal", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
-    if !there.status().is_ok_and(|status| status.success()) {
-        return command;
-    }
-    let mut wrapped = Command::new("env");
-    wrapped.arg("--default-signal").arg(command.get_program()).args(command.get_args());
-    if let Some(folder) = command.get_current_dir() {
-        wrapped.current_dir(folder);
-    }
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => wrapped.env(name, value),
-            None => wrapped.env_remove(name),
-        };
-    }
-    wrapped
 }
 
 /// What a terminal, a shell, a container, a service manager and a batch system end programs with.

@@ -126,3 +126,26 @@ impl Run {
         run
     }
 }
+
+/// The same command in a process that ignores no signal, even where these tests run under `nohup` or in the background
+/// of a shell. Where `env` can't do that, the command as it is.
+#[cfg(unix)]
+pub fn with_default_signals(command: Command) -> Command {
+    let mut there = Command::new("env");
+    there.args(["--default-signal", "true"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    if !there.status().is_ok_and(|status| status.success()) {
+        return command;
+    }
+    let mut wrapped = Command::new("env");
+    wrapped.arg("--default-signal").arg(command.get_program()).args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        wrapped.current_dir(folder);
+    }
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    wrapped
+}

@@ -1,7 +1,7 @@
 //! Commands that are given the name of published weights instead of a file. Torchvision's own files are not at hand here:
 //! what the program does with one that is there is tested with files of its name, and downloading in `published`.
 
-use crate::running::{Place, Run};
+use crate::running::{Place, Run, with_default_signals};
 use crate::server::{Server, ranged, start_of, whole};
 use nunatak_cli::args::network;
 use std::process::{Command, Stdio};
@@ -131,7 +131,8 @@ fn what_came_before_a_signal_is_kept() {
         }
     });
     let mut command = command(&place, "inspect resnet18");
-    let mut run = command.env("NUNATAK_WEIGHTS_URL", server.base()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    command.env("NUNATAK_WEIGHTS_URL", server.base());
+    let mut run = with_default_signals(command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let part = place.path("cache/resnet18-f37072fd.pth.part");
     let began = Instant::now();
     while std::fs::metadata(&part).map_or(0, |meta| meta.len()) < 200_000 {
