@@ -574,8 +574,8 @@ typedef struct nunatak_flash {
   void *user;
 } nunatak_flash;
 
-// A ring of features in flash, open. It belongs to the caller, who keeps it where it was opened; what is in it is the
-// library's. The records are in the flash alone: nothing is lost where it is given up, and nothing need be closed.
+// A ring of features in flash. It belongs to the caller, who fills it with zeros before it is first opened, and keeps it where
+// it was opened; what is in it is the library's. The records are in the flash alone: nothing is lost where it is given up, and nothing need be closed.
 typedef struct nunatak_features {
   // sizeof(nunatak_features), which `nunatak_features_open` sets.
   size_t struct_bytes;
@@ -1462,8 +1462,8 @@ nunatak_status nunatak_features_flash_bytes(size_t count,
 
 // Opens the features in a flash and finds the records that are there, also after a power cut at any moment: of records
 // that were being written nothing is seen. Nothing in the flash is changed. `key` is NUNATAK_KEY_BYTES bytes, those of
-// `nunatak_features_key` or of the caller's; `count` the numbers of an image; `struct_bytes` sizeof(nunatak_features). What
-// was in `features` does not matter. The flash's struct is copied.
+// `nunatak_features_key` or of the caller's; `count` the numbers of an image; `struct_bytes` sizeof(nunatak_features).
+// `features` is all zeros before it is opened for the first time; what is open is opened anew. The flash's struct is copied.
 //
 // `NUNATAK_OTHER_FEATURES` where the flash has features of another key or length: clear it, or take the network that they
 // were made with. `NUNATAK_BAD_CONFIG` for sizes that do not fit together, or fewer `struct_bytes` than this version's;
