@@ -13,11 +13,11 @@ export CARGO_TERM_COLOR=never
 
 if [ -z "$short" ]; then
   export NUNATAK_KILLS=${NUNATAK_KILLS:-500} NUNATAK_FAULTS=all
-  cargo test --locked -q -p nunatak-cli --test suite -- --nocapture --test-threads 2 killed:: full_disk:: nobody_reads:: moved::
+  cargo test --locked -q --workspace --test suite -- --nocapture --test-threads 2 killed:: full_disk:: nobody_reads:: moved::
 fi
 
 # The program as the tests have it: its kernels are optimised, and nothing is compiled that was not.
-program=${NUNATAK_PROGRAM:-$(cargo test --locked -q -p nunatak-cli --test suite --no-run --message-format json | python3 -c '
+program=${NUNATAK_PROGRAM:-$(cargo test --locked -q --workspace --test suite --no-run --message-format json | python3 -c '
 import json, sys
 for line in sys.stdin:
     message = json.loads(line)
