@@ -63,7 +63,10 @@ if [ -n "${NUNATAK_QUICK:-}" ]; then
   echo "SKIPPED compiling what was packed: NUNATAK_QUICK is set"
 else
   echo "cargo package with verification: compiled from what was packed"
-  CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo package "${selected[@]}" --quiet --allow-dirty
+  # In a folder of its own: cargo takes what it once compiled of a package of this version for the same as what is packed now.
+  verified=$(mktemp -d)
+  trap 'rm -rf "$verified"' EXIT
+  CARGO_TARGET_DIR=$verified CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo package "${selected[@]}" --quiet --allow-dirty
 fi
 target=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 for name in $published; do
