@@ -1,5 +1,6 @@
 //! Where the bytes of a step go.
 
+use nunatak_core::arena::ALIGN;
 use nunatak_nn::{Program, Trainer};
 use std::fmt;
 
@@ -42,7 +43,8 @@ impl Bytes {
             activations,
             scratch,
             padding: block.saturating_sub(weights + statistics + momentum + gradients + activations + scratch),
-            tables: program.bytes().len() + size_of::<Trainer>(),
+            // A trainer is laid out a few bytes shorter or longer by different builds.
+            tables: program.bytes().len() + size_of::<Trainer>().next_multiple_of(ALIGN),
             block,
             borrowed: borrowed.map(|entry| 4 * entry.place().len()).sum(),
         }
