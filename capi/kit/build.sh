@@ -91,7 +91,7 @@ common() {
   cp LICENSE-MIT LICENSE-APACHE "$1/"
 }
 
-done=()
+made=()
 for target in "${targets[@]}"; do
   processor "$target"
   if [ -n "$tools" ]; then
@@ -112,7 +112,7 @@ for target in "${targets[@]}"; do
   fi
   cp capi/kit/cmake/*.cmake "$work/$folder/share/nunatak/cmake/"
   pack "$folder"
-  done+=("$target")
+  made+=("$target")
 done
 
 # module NAME TARGET...: what a build system of boards reads, with the libraries of these targets
@@ -137,6 +137,6 @@ module() {
 }
 module zephyr m4f m7 m33 m55 riscv32imafc
 module esp-idf riscv32imafc
-[ ${#done[@]} -gt 0 ] || { echo "SKIPPED the kit: nothing could be built"; exit 0; }
+[ ${#made[@]} -gt 0 ] || { echo "SKIPPED the kit: nothing could be built"; exit 0; }
 (cd "$out" && sha256sum nunatak-"$version"-*.tar.gz >SHA256SUMS)
-echo "$out/SHA256SUMS: ${done[*]}"
+echo "$out/SHA256SUMS: ${made[*]}"

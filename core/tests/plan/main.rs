@@ -141,6 +141,22 @@ fn plans_are_tight() {
     assert!(at(0.99) <= 1.2, "the 99th percentile is {}", at(0.99));
 }
 
+/// The walks above do compute values again: each that backward reads, where every value is asked for, and none otherwise.
+#[test]
+fn values_are_computed_again_where_they_are_asked_for() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+    let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let (cases, mut repeated) = (case(), 0);
+    for _ in 0..300 {
+        let case = cases.new_tree(&mut runner).expect("a case").current();
+        let count = |case: &Case| case.tape.values().map(|v| plan(case).1.again_before(v).count()).sum::<usize>();
+        repeated += count(&Case { again: case.tape.values().collect(), ..case.clone() });
+        assert_eq!(count(&Case { again: Vec::new(), ..case }), 0);
+    }
+    assert!(repeated > 300, "{repeated}");
+}
+
 /// In slices of the caller's the same plan is made; one place too few is an error that names how many there were.
 #[test]
 fn lent_slices_hold_the_same_plan_or_say_that_they_are_full() {
