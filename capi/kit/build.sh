@@ -63,7 +63,9 @@ compiled() {
 closed() {
   processor "$1"
   local object=$work/$1.o names name wanted=() kept=()
-  names=$("${tools}nm" -g --defined-only "$2" 2>/dev/null | awk '$3 ~ /^nunatak_/ { print $3 }')
+  # Not nm: one that knows LLVM's bitcode reads that instead, which lies beside the code, and fails where it is a newer one's.
+  names=$(readelf -sW "$2" | awk '$5 == "GLOBAL" && $7 != "UND" && $8 ~ /^nunatak_/ { print $8 }' | sort -u)
+  [ -n "$names" ] || { echo "build.sh: $2 offers nothing that is called nunatak_*" >&2; exit 1; }
   for name in $names; do
     wanted+=(-u "$name")
     kept+=("--keep-global-symbol=$name")
@@ -72,7 +74,7 @@ closed() {
   local linker=("${tools}ld")
   [ -z "$emulation" ] || linker=("$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin/rust-lld" -flavor gnu -m "$emulation")
   "${linker[@]}" -r --strip-debug "${wanted[@]}" "$2" -o "$object"
-  "${tools}objcopy" "${kept[@]}" "$object"
+  "${tools}objcopy" --remove-section=.llvmbc --remove-section=.llvmcmd "${kept[@]}" "$object"
   rm -f "$3"
   "${tools}ar" rcD "$3" "$object"
 }
@@ -95,7 +97,7 @@ made=()
 for target in "${targets[@]}"; do
   processor "$target"
   if [ -n "$tools" ]; then
-    for tool in ld nm objcopy ar; do
+    for tool in ld objcopy ar; do
       command -v "$tools$tool" >/dev/null || { echo "SKIPPED $target: no $tools$tool (tests/edge/setup.sh kit)"; continue 2; }
     done
   fi
