@@ -24,7 +24,7 @@ mod nine;
 mod patches;
 mod product;
 mod rows;
-mod side;
+pub(crate) mod side;
 mod stem;
 mod stream;
 mod strided;

@@ -27,6 +27,7 @@ pub mod finite;
 pub mod flatten;
 mod gemm;
 pub mod images;
+pub mod int8;
 #[allow(unsafe_code)]
 mod isa;
 pub mod l1;

@@ -200,6 +200,20 @@ impl Cpu<'_> {
     /// # Panics
     /// If `scratch` is shorter than `each` times the number of threads; and where `work` does.
     pub(crate) fn run<P: Parts>(&self, outputs: P, scratch: &mut [f32], each: usize, work: impl Fn(usize, P::Part, &mut [f32]) + Sync) {
+        self.run_with(outputs, scratch, each, work);
+    }
+
+    /// The same with scratch of any numbers.
+    ///
+    /// # Panics
+    /// As [`Cpu::run`].
+    pub(crate) fn run_with<P: Parts, S: Send>(
+        &self,
+        outputs: P,
+        scratch: &mut [S],
+        each: usize,
+        work: impl Fn(usize, P::Part, &mut [S]) + Sync,
+    ) {
         let count = outputs.count();
         let threads = self.threads.count.min(count.max(1));
         assert!(
@@ -211,7 +225,7 @@ impl Cpu<'_> {
         let scratch = Chunks::new(&mut scratch[..each * threads], each.max(1), threads);
         let left = Left::new(count, threads);
         let worker = |thread: usize| {
-            let scratch: &mut [f32] = if each == 0 {
+            let scratch: &mut [S] = if each == 0 {
                 &mut []
             } else {
                 // SAFETY: every thread has a number of its own, and takes this part once.

@@ -16,6 +16,7 @@ pub mod cross_entropy;
 pub mod dropout;
 pub mod elementwise;
 pub mod flatten;
+pub mod int8;
 pub mod l1;
 pub mod linear;
 pub mod maxpool;

@@ -136,8 +136,8 @@ impl RowMap {
 }
 
 /// A matrix cut into tiles of `rows` x `columns`; tile index = row tile · column tiles + column tile.
-pub(crate) struct Tiles<'a> {
-    data: *mut f32,
+pub(crate) struct Tiles<'a, T = f32> {
+    data: *mut T,
     map: RowMap,
     first: usize,
     m: usize,
@@ -150,18 +150,18 @@ pub(crate) struct Tiles<'a> {
     period: usize,
     /// The number of the first row tile.
     number: usize,
-    life: PhantomData<&'a mut [f32]>,
+    life: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it only hands out disjoint tiles of a slice of f32.
-unsafe impl Sync for Tiles<'_> {}
+// SAFETY: it only hands out disjoint tiles of a slice of T, which may go to other threads where T may.
+unsafe impl<T: Send> Sync for Tiles<'_, T> {}
 
-impl<'a> Tiles<'a> {
+impl<'a, T> Tiles<'a, T> {
     /// The `m` x `n` matrix whose rows lie in `data` as `map` says, in tiles of `rows` x `columns`.
     ///
     /// # Panics
     /// If rows would overlap or leave the slice.
-    pub(crate) fn new(data: &'a mut [f32], map: RowMap, m: usize, n: usize, rows: usize, columns: usize) -> Self {
+    pub(crate) fn new(data: &'a mut [T], map: RowMap, m: usize, n: usize, rows: usize, columns: usize) -> Self {
         Self::from_row(data, map, 0, m, n, rows, columns)
     }
 
@@ -169,7 +169,7 @@ impl<'a> Tiles<'a> {
     ///
     /// # Panics
     /// If rows would overlap or leave the slice.
-    pub(crate) fn from_row(data: &'a mut [f32], map: RowMap, first: usize, m: usize, n: usize, rows: usize, columns: usize) -> Self {
+    pub(crate) fn from_row(data: &'a mut [T], map: RowMap, first: usize, m: usize, n: usize, rows: usize, columns: usize) -> Self {
         assert!(rows > 0 && columns > 0 && map.w > 0 && map.h > 0);
         let end = first.checked_add(m).unwrap_or_else(|| panic!("{m} rows from row {first} on: more than there are numbers"));
         // Together: every row's place is a sum of products that fit, and each row ends before the next begins.
@@ -215,12 +215,12 @@ impl<'a> Tiles<'a> {
 
 // SAFETY: tiles are products of disjoint row ranges and disjoint column ranges of rows that
 // `Tiles::new` found not to overlap.
-unsafe impl<'a> Parts for Tiles<'a> {
-    type Part = Tile<'a>;
+unsafe impl<'a, T: Send> Parts for Tiles<'a, T> {
+    type Part = Tile<'a, T>;
     fn count(&self) -> usize {
         (self.m / self.period) * self.period.div_ceil(self.rows) * self.column_tiles()
     }
-    unsafe fn part(&self, index: usize) -> Tile<'a> {
+    unsafe fn part(&self, index: usize) -> Tile<'a, T> {
         let (i, j) = (index / self.column_tiles(), index % self.column_tiles());
         let each = self.period.div_ceil(self.rows);
         let (inside, column) = (i % each * self.rows, self.from + j * self.columns);
@@ -271,18 +271,18 @@ unsafe impl<P: Parts> Parts for Section<P> {
 }
 
 /// A rectangle of a matrix that one thread may write.
-pub(crate) struct Tile<'a> {
-    data: *mut f32,
+pub(crate) struct Tile<'a, T = f32> {
+    data: *mut T,
     map: RowMap,
     row: usize,
     rows: usize,
     column: usize,
     columns: usize,
     number: usize,
-    life: PhantomData<&'a mut [f32]>,
+    life: PhantomData<&'a mut [T]>,
 }
 
-impl Tile<'_> {
+impl<T> Tile<'_, T> {
     /// The number of this row tile: the same for all tiles side by side, another for each of those
     /// below each other.
     #[inline(always)]
@@ -319,7 +319,7 @@ impl Tile<'_> {
     /// # Panics
     /// If there are not so many rows, or something lies between them.
     #[inline(always)]
-    pub(crate) fn rows_from(&mut self, i: usize, count: usize) -> &mut [f32] {
+    pub(crate) fn rows_from(&mut self, i: usize, count: usize) -> &mut [T] {
         assert!(i + count <= self.rows, "rows {i} … {} of {}", i + count, self.rows);
         assert!(self.columns == self.map.pixel && self.map.h == 1, "a tile whose rows do not lie one behind the other");
         let at = self.row_start(i);
@@ -331,7 +331,7 @@ impl Tile<'_> {
     /// # Panics
     /// If there are not so many.
     #[inline(always)]
-    pub(crate) fn part(&mut self, i: usize, count: usize) -> Tile<'_> {
+    pub(crate) fn part(&mut self, i: usize, count: usize) -> Tile<'_, T> {
         assert!(i <= self.rows && count <= self.rows - i, "rows {i} … of {}", self.rows);
         Tile { row: self.row + i, rows: count, life: PhantomData, ..*self }
     }
@@ -340,7 +340,7 @@ impl Tile<'_> {
     /// # Panics
     /// If there is no such row.
     #[inline(always)]
-    pub(crate) fn row(&mut self, i: usize) -> &mut [f32] {
+    pub(crate) fn row(&mut self, i: usize) -> &mut [T] {
         assert!(i < self.rows);
         let at = self.row_start(i);
         // SAFETY: inside the slice (checked by `Tiles::new`), and this tile alone has this range.
