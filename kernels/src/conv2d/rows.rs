@@ -127,6 +127,32 @@ impl Run<'_> {
     }
 }
 
+/// Numbers that are needed soon: they are asked for a few lines at a time, so that weights, which come from the
+/// second-level cache, never queue behind hundreds of lines from memory.
+struct Ahead {
+    at: *const f32,
+    lines: usize,
+    each: usize,
+}
+
+impl Ahead {
+    /// So many numbers, in so many steps.
+    #[inline(always)]
+    fn new(at: *const f32, numbers: usize, steps: usize) -> Ahead {
+        let lines = numbers.div_ceil(GROUP);
+        Ahead { at, lines, each: lines.div_ceil(steps.max(1)) }
+    }
+    /// Asks for the next lines.
+    #[inline(always)]
+    fn ask<I: Isa>(&mut self, isa: I) {
+        for _ in 0..self.each.min(self.lines) {
+            isa.prefetch(self.at);
+            self.at = self.at.wrapping_add(GROUP);
+        }
+        self.lines -= self.each.min(self.lines);
+    }
+}
+
 /// Some rows.
 struct Rows<'a, 'p, 't> {
     x: &'a [f32],
@@ -161,21 +187,6 @@ impl Rows<'_, '_, '_> {
         for row in (0..rows).step_by(most) {
             let count = most.min(rows - row);
             self.pack(isa, row, count);
-            // The next panel's numbers.
-            let next = (self.out.first_row() + row + count) * self.channels;
-            for part in self.x.get(next..).unwrap_or(&[]).chunks(GROUP).take((count * self.channels).div_ceil(GROUP)) {
-                isa.prefetch(part.as_ptr());
-            }
-            let next = self.out.row(row).as_ptr().wrapping_add(count * self.n);
-            for i in (0..count * self.n).step_by(GROUP) {
-                isa.prefetch(next.wrapping_add(i));
-            }
-            if let Finish::Normalise(Normalise { residual: Some(residual), .. }) = self.finish {
-                let here = (self.out.first_row() + row) * self.n;
-                for part in residual.get(here..).unwrap_or(&[]).chunks(GROUP).take((count * self.n).div_ceil(GROUP)) {
-                    isa.prefetch(part.as_ptr());
-                }
-            }
             macro_rules! tile {
                 ($n:literal) => {
                     self.tile::<I, $n, V>(isa, row)
@@ -208,11 +219,26 @@ impl Rows<'_, '_, '_> {
         }
     }
 
+    /// What the next panel reads and writes, to be asked for during this one of `count` rows from `row`.
+    #[inline(always)]
+    fn next(&mut self, row: usize, count: usize, width: usize) -> [Ahead; 3] {
+        let (next, n, c) = (self.out.first_row() + row + count, self.n, self.channels);
+        let steps = n.div_ceil(width) * c.div_ceil(GROUP);
+        let y = self.out.row(row).as_ptr().wrapping_add(count * n);
+        let x = self.x.as_ptr().wrapping_add(next * c);
+        let residual = match self.finish {
+            Finish::Normalise(Normalise { residual: Some(residual), .. }) => Ahead::new(residual.as_ptr().wrapping_add(next * n), count * n, steps),
+            _ => Ahead::new(y, 0, 1),
+        };
+        [Ahead::new(x, count * c, steps), Ahead::new(y, count * n, steps), residual]
+    }
+
     /// All columns of a panel of `R` rows.
     #[inline(always)]
     fn tile<I: Isa, const R: usize, const V: usize>(&mut self, isa: I, row: usize) {
         let (width, block) = (V * I::LANES, block(self.n));
         let pass = sub_panel(1);
+        let mut ahead = self.next(row, R, width);
         for column in (0..self.n).step_by(width) {
             let there = (self.n - column).min(width);
             let w = &self.w[column / block * self.room * block..][..self.room * block];
@@ -221,7 +247,8 @@ impl Rows<'_, '_, '_> {
                 let a = &self.panel[first * GROUP * R..][..channels.div_ceil(GROUP) * GROUP * R];
                 let b = &w[first * GROUP * block..][..channels * block];
                 let mut acc = [[isa.splat(0.0); V]; R];
-                micro::multiply::<I, R, V>(isa, a, &Window::panel(1, R), &b[column % block..], channels, block, &mut acc);
+                let ask = || ahead.iter_mut().for_each(|ahead| ahead.ask(isa));
+                micro::multiply_and::<I, R, V>(isa, a, &Window::panel(1, R), &b[column % block..], channels, block, &mut acc, ask);
                 for (r, acc) in acc.iter().enumerate() {
                     add_row(isa, acc, &mut self.out.row(row + r)[column..][..there], self.add || first > 0);
                 }

@@ -90,6 +90,25 @@ pub(crate) fn multiply<I: Isa, const R: usize, const V: usize>(
     stride: usize,
     sum: &mut [[I::V; V]; R],
 ) {
+    multiply_and::<I, R, V>(isa, a, window, b, channels, stride, sum, || {});
+}
+
+/// The same, and calls `each` before every group of channels: to ask for what comes next, a few lines at a time.
+///
+/// # Panics
+/// As [`multiply`].
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn multiply_and<I: Isa, const R: usize, const V: usize>(
+    isa: I,
+    a: &[f32],
+    window: &Window,
+    b: &[f32],
+    channels: usize,
+    stride: usize,
+    sum: &mut [[I::V; V]; R],
+    mut each: impl FnMut(),
+) {
     // Nothing wraps where these hold: every place below lies between 0 and a place that was computed here.
     let taps = checked_product(&window.taps).expect("the number of taps");
     let steps = channels.checked_mul(taps).expect("the number of steps");
@@ -107,6 +126,7 @@ pub(crate) fn multiply<I: Isa, const R: usize, const V: usize>(
     let mut left = channels;
     while left > 0 {
         let depth = left.min(GROUP);
+        each();
         let mut tap = b;
         for i in 0..window.taps[0] {
             let mut first = a.wrapping_offset(window.line_at(i));
