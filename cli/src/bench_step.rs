@@ -204,9 +204,6 @@ pub fn read_program(path: &Path) -> Result<Program<'static>, Failure> {
 
 /// The network of a native file: its head says it, or its tensors do.
 fn network_of(file: &Native) -> Result<Network, Failure> {
-    if let Some(recipe) = file.recipe() {
-        return Ok(Network::Recipe(*recipe));
-    }
     let failed = |e: &dyn std::fmt::Display| Failure::with("--weights", e);
     let checkpoint = Checkpoint::parse(file.bytes()).map_err(|e| failed(&e))?;
     Network::of(&checkpoint, None).map_err(|e| failed(&e))

@@ -12,6 +12,7 @@ pub mod calls;
 pub mod commands;
 pub mod engine;
 pub mod failure;
+pub mod frozen;
 pub mod images;
 pub mod lock;
 pub mod max_mem;

@@ -16,7 +16,7 @@ use crate::setup::{Asked, Found, Network};
 use crate::weights::{self, Backbone};
 use nunatak_nn::files::save::Save;
 use nunatak_nn::files::state::State;
-use nunatak_nn::files::{Checkpoint, Head, atomic, write_pth, write_safetensors};
+use nunatak_nn::files::{Checkpoint, Format, Head, atomic, write_pth, write_safetensors};
 use nunatak_nn::{Native, Stem, Trainer};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -138,8 +138,9 @@ impl ModelFile {
             None => None,
             Some((path, file)) => Some(Checkpoint::parse(file.bytes()).map_err(|e| Failure::with(path.display(), e))?),
         };
-        if let (Some(_), Some(recipe)) = (&base, checkpoint.native().and_then(Native::recipe)) {
-            return Ok(Found { network: Network::Recipe(*recipe), assumed: None });
+        if base.is_some() && checkpoint.native().and_then(Native::recipe).is_some() {
+            let network = Network::of(checkpoint, base.as_ref()).map_err(|e| Failure::with(self.path.display(), e))?;
+            return Ok(Found { network, assumed: None });
         }
         Network::find(checkpoint, base.as_ref(), stem, asked).map_err(|e| e.of(self.path.display()))
     }
@@ -276,6 +277,15 @@ pub enum OutFormat {
 }
 
 impl OutFormat {
+    /// The format as readers know it.
+    pub fn format(self) -> Format {
+        match self {
+            OutFormat::Pth => Format::PthZip,
+            OutFormat::Safetensors => Format::Safetensors,
+            OutFormat::Native => Format::Native,
+        }
+    }
+
     /// The format that a name asks for.
     ///
     /// # Errors

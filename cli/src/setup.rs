@@ -2,13 +2,13 @@
 
 use crate::bytes::Bytes;
 use crate::failure::Failure;
-use nunatak_nn::files::state::{StateError, recipe_metadata, recipe_of};
+use nunatak_nn::files::state::{RECIPE_KEY, StateError, recipe_metadata, recipe_of, stem_of};
 use nunatak_nn::files::{Checkpoint, Entry};
 use nunatak_nn::models::{MODELS, MobileNet, Model};
 use nunatak_nn::plan::Within;
 use nunatak_nn::{
     Algorithm, EntryKind, Error, Graph, InstructionSet, Loss, Memory, Mode, Native, NormPolicy, Pass, Program, Recipe, Scope, Select, Stem,
-    Step, Trainer, Update, Usual, ValueId, Var,
+    Step, Trainer, Update, Usual, ValueId, Var, int8,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +19,16 @@ pub enum Network {
     Recipe(Recipe),
     /// A model that has a name, and its classes.
     Named(Model, usize),
+    /// One of these with layers of 8 bits.
+    Int8(Int8),
+}
+
+/// A network, some of whose convolutions compute in 8 bits. There are few of them while a program runs: they are never
+/// freed, so that they are as easily handed about as other networks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Int8 {
+    floats: &'static Network,
+    layers: &'static BTreeSet<String>,
 }
 
 /// What is asked of a file's network, where the file does not tell it.
@@ -45,6 +55,7 @@ impl Network {
         match self {
             Network::Recipe(recipe) => recipe.classes,
             Network::Named(_, classes) => *classes,
+            Network::Int8(int8) => int8.floats.classes(),
         }
     }
 
@@ -53,6 +64,7 @@ impl Network {
         match self {
             Network::Recipe(recipe) => recipe.in_channels,
             Network::Named(..) => 3,
+            Network::Int8(int8) => int8.floats.in_channels(),
         }
     }
 
@@ -61,6 +73,24 @@ impl Network {
         match self {
             Network::Recipe(recipe) => Network::Recipe(recipe.with_classes(classes)),
             Network::Named(model, _) => Network::Named(model, classes),
+            Network::Int8(int8) => Network::Int8(Int8 { floats: Box::leak(Box::new(int8.floats.with_classes(classes))), ..int8 }),
+        }
+    }
+
+    /// The same network, in which convolutions of these names compute in 8 bits.
+    pub fn with_int8(self, layers: BTreeSet<String>) -> Network {
+        let floats = match self {
+            Network::Int8(int8) => int8.floats,
+            floats => Box::leak(Box::new(floats)),
+        };
+        Network::Int8(Int8 { floats, layers: Box::leak(Box::new(layers)) })
+    }
+
+    /// The network of floats that it is or was made of.
+    pub fn floats(self) -> Network {
+        match self {
+            Network::Int8(int8) => *int8.floats,
+            floats => floats,
         }
     }
 
@@ -72,6 +102,10 @@ impl Network {
     /// [`StateError::NoNetwork`].
     pub fn of(file: &Checkpoint, base: Option<&Checkpoint>) -> Result<Network, StateError> {
         let delta = file.native().is_some_and(|native| native.base().is_some());
+        let layers = int8_layers(file, base);
+        if !layers.is_empty() {
+            return Network::of_int8(file, base, layers);
+        }
         if let Some(recipe) = file.native().and_then(Native::recipe).filter(|_| !delta || base.is_some()) {
             return Ok(Network::Recipe(*recipe));
         }
@@ -102,6 +136,37 @@ impl Network {
         nearest.map(|(_, network)| network).ok_or(error)
     }
 
+    /// The network with these layers of 8 bits that a file is of: a native file tells a recipe; else it is the one that
+    /// all entries fit.
+    fn of_int8(file: &Checkpoint, base: Option<&Checkpoint>, layers: BTreeSet<String>) -> Result<Network, StateError> {
+        let native = file.native().or_else(|| base.and_then(Checkpoint::native));
+        if let Some(recipe) = native.and_then(Native::recipe) {
+            return Ok(Network::Recipe(*recipe).with_int8(layers));
+        }
+        let recipes = [Recipe::resnet8(0), Recipe::resnet18(0), Recipe::resnet34(0)].map(Network::Recipe);
+        let stem = file.metadata().get(RECIPE_KEY).and_then(|text| stem_of(text));
+        let shape = |name: &str| file.get(name).or_else(|| base.and_then(|base| base.get(name))).map(Entry::shape);
+        for network in recipes.into_iter().chain(MODELS.iter().map(|model| Network::Named(*model, 0))) {
+            let network = match (network, stem) {
+                (Network::Recipe(recipe), Some(stem)) => Network::Recipe(recipe.with_stem(stem)),
+                _ => network,
+            };
+            let Ok(head) = network.with_classes(1).head() else { continue };
+            let of_head = |entry: &&Entry| entry.name().strip_prefix(head.as_str()).is_some_and(|rest| rest.starts_with('.'));
+            let classes = file.entries().iter().find(of_head).and_then(|entry| entry.shape().first().copied()).unwrap_or(0);
+            let network = network.with_classes(classes).with_int8(layers.clone());
+            let Ok(program) = network.program() else { continue };
+            let fits = |entry: nunatak_core::program::Entry| {
+                let (sizes, rank) = entry.shape();
+                entry.kind() == EntryKind::Count || shape(entry.name()) == Some(&sizes[..rank])
+            };
+            if program.entries().all(|id| fits(program.entry(id))) {
+                return Ok(network);
+            }
+        }
+        Err(StateError::NoNetwork("it has layers of 8 bits, and they are of no network with a name; name the network with --arch".into()))
+    }
+
     /// The network that a file is of, with what a state dict does not tell: taken from `asked`, or from `stem`, which
     /// is what the file says besides. What is assumed all the same is said; where several readings are usual, that
     /// is a question.
@@ -116,7 +181,9 @@ impl Network {
                 let head = format!("{}.", arch.head()?);
                 let is_head = |entry: &&Entry| entry.name().starts_with(&head);
                 let entries = file.entries().iter().chain(base.iter().flat_map(|base| base.entries()));
-                arch.with_classes(entries.filter(is_head).find_map(|entry| entry.shape().first().copied()).unwrap_or(0))
+                let arch = arch.with_classes(entries.filter(is_head).find_map(|entry| entry.shape().first().copied()).unwrap_or(0));
+                let layers = int8_layers(file, base);
+                if layers.is_empty() { arch } else { arch.with_int8(layers) }
             }
             None => Network::of(file, base)?,
         };
@@ -155,6 +222,7 @@ impl Network {
         match self {
             Network::Recipe(recipe) => known.into_iter().find(|(_, r)| *r == recipe.with_classes(0)).map_or("resnet", |(name, _)| name),
             Network::Named(model, _) => model.name,
+            Network::Int8(int8) => int8.floats.name(),
         }
     }
 
@@ -163,12 +231,14 @@ impl Network {
         match self {
             Network::Recipe(recipe) => recipe_metadata(recipe),
             Network::Named(..) => BTreeMap::new(),
+            Network::Int8(int8) => int8.floats.metadata(),
         }
     }
 
-    /// Records it, with the dropout that the model has or without: features and logits.
+    /// Records its floats, with the dropout that the model has or without: features and logits.
     fn record<'g>(&self, g: Scope<'g>, x: Var<'g>, dropout: bool) -> (Var<'g>, Var<'g>) {
         match self {
+            Network::Int8(int8) => int8.floats.record(g, x, dropout),
             Network::Recipe(recipe) => recipe.record(g, x),
             Network::Named(model, classes) => {
                 let kept = MobileNet { dropout: 0.0 };
@@ -206,6 +276,12 @@ impl Network {
         let program = self.program()?;
         Ok(parameters(&program).map(|id| program.entry(id).name().to_string()).collect())
     }
+}
+
+/// The layers of 8 bits of a file, and of the one that it is laid over.
+fn int8_layers(file: &Checkpoint, base: Option<&Checkpoint>) -> BTreeSet<String> {
+    let entries = file.entries().iter().chain(base.iter().flat_map(|base| base.entries()));
+    entries.filter_map(|entry| entry.name().strip_suffix(int8::SUFFIX)).map(str::to_string).collect()
 }
 
 /// The parameters of a program.
@@ -354,8 +430,7 @@ impl<'a> Setup<'a> {
     /// # Errors
     /// Those of [`Graph::usual`] and [`Step::plan`].
     pub fn plan(&self) -> Result<Plan, Error> {
-        let graph = Graph::new();
-        let values = self.record(&graph)?;
+        let (graph, values) = self.record()?;
         let hold = |name: &str| self.hold.contains(name);
         let map = graph.last_pooled().filter(|_| self.keep_map).map(Var::id);
         let keep: Vec<ValueId> = [values.prediction, values.features].into_iter().chain(map).chain(self.keep.iter().copied()).collect();
@@ -373,10 +448,15 @@ impl<'a> Setup<'a> {
     ///
     /// # Errors
     /// Those of [`Graph::usual`].
-    pub fn record(&self, graph: &Graph) -> Result<Usual, Error> {
+    pub fn record(&self) -> Result<(Graph<'static>, Usual), Error> {
         let [height, width] = self.size;
         let images = [self.batch, self.network.in_channels(), height, width];
-        graph.usual(images, self.loss, |g, x| self.network.record(g, x, self.dropout))
+        let graph = Graph::new();
+        let values = graph.usual(images, self.loss, |g, x| self.network.record(g, x, self.dropout))?;
+        let Network::Int8(network) = &self.network else { return Ok((graph, values)) };
+        let rewritten = int8::rewrite(&graph, &|name| network.layers.contains(name))?;
+        let values = rewritten.usual(&values)?;
+        Ok((rewritten.into_graph(), values))
     }
 
     /// The step, to be planned.

@@ -12,7 +12,7 @@
 //! | word | what |
 //! |---|---|
 //! | 0, 1 | the bytes `89 6e 75 6e 73 74 65 70`: 0x89 and `nunstep` |
-//! | 2 | version of the format: 2 |
+//! | 2 | version of the format: 3 |
 //! | 3 | 0x01020304: the bytes `04 03 02 01` |
 //! | 4 | words in all |
 //! | 5, 6 | checksum: FNV-1a of 64 bits over all bytes, these eight taken as zero; low word first |
@@ -95,7 +95,7 @@ use core::ops::Range;
 /// The first bytes of a program.
 pub const MAGIC: [u8; 8] = *b"\x89nunstep";
 /// The version that is read and written.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Words of the header.
 pub const HEADER: usize = 64;
 /// Words of an entry.
@@ -147,10 +147,14 @@ pub enum EntryKind {
     RunningVar,
     /// How many batches a normalisation has seen: an i64 without dimensions.
     Count,
+    /// Words of 32 bits that are no floating-point numbers, such as a layer's weights of 8 bits: one dimension, never
+    /// trained.
+    Words,
 }
 
 impl EntryKind {
-    pub(crate) const ALL: [EntryKind; 4] = [EntryKind::Parameter, EntryKind::RunningMean, EntryKind::RunningVar, EntryKind::Count];
+    pub(crate) const ALL: [EntryKind; 5] =
+        [EntryKind::Parameter, EntryKind::RunningMean, EntryKind::RunningVar, EntryKind::Count, EntryKind::Words];
 }
 
 /// A checked program: the caller's bytes, or its own.
@@ -430,9 +434,13 @@ impl<'p> Entry<'p> {
     fn bits(&self) -> u32 {
         self.program.word(self.at + 2)
     }
+    pub(crate) fn kind_number(&self) -> usize {
+        (self.bits() & 0xff) as usize
+    }
     /// What it is.
     pub fn kind(&self) -> EntryKind {
-        EntryKind::ALL[(self.bits() & 3) as usize]
+        // A number that is none was refused.
+        EntryKind::ALL.get(self.kind_number()).copied().unwrap_or(EntryKind::Words)
     }
     /// Its shape in PyTorch; the number of dimensions is the second value.
     pub fn shape(&self) -> ([usize; 4], usize) {

@@ -173,6 +173,13 @@ pub enum Error {
     Sgd(SgdError),
     /// The network of a new plan is not the trainer's.
     OtherNetwork,
+    /// No layer can be computed in 8 bits: none is frozen, or none has such a form; or no image was observed.
+    NoInt8,
+    /// A layer's numbers can't be rounded to 8 bits.
+    NotFiniteInt8 {
+        /// The layer.
+        name: Name,
+    },
     /// A program or a trainer for which no class can be added.
     NoNewClass(&'static str),
     /// A native file that can't be used.
@@ -335,6 +342,13 @@ impl fmt::Display for Error {
             }
             Error::Sgd(e) => e.fmt(f),
             Error::OtherNetwork => f.write_str("the new plan is for another network than the trainer's; only the head may differ"),
+            Error::NoInt8 => f.write_str(
+                "no layer can be computed in 8 bits: a convolution that is frozen, behind frozen ones alone, of one group or one for each \
+                 channel is needed, and images to find the scales by",
+            ),
+            Error::NotFiniteInt8 { name } => {
+                write!(f, "{name}: its weights or statistics are not finite, so they can't be rounded to 8 bits; look at the weights")
+            }
             Error::NoNewClass(what) => write!(f, "no class can be added: {what}"),
             Error::Native(e) => e.fmt(f),
             Error::NeedsWeights => f.write_str("the plan reads weights in place: make the trainer with Trainer::with_weights"),

@@ -10,6 +10,8 @@ extern crate self as nunatak_nn;
 
 pub mod error;
 pub mod files;
+#[cfg(feature = "std")]
+pub mod int8;
 mod memory;
 pub mod models;
 pub mod name;

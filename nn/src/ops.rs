@@ -18,6 +18,11 @@ mod cross_entropy;
 mod dropout;
 mod flatten;
 mod input;
+mod int8_avg_pool;
+mod int8_conv2d;
+mod int8_dequantize;
+mod int8_max_pool;
+mod int8_quantize;
 mod linear;
 mod max_pool;
 mod mse;
@@ -42,6 +47,11 @@ pub(crate) use conv2d::{Conv2d, Finish};
 pub use cross_entropy::CrossEntropyOptions;
 use input::Nothing;
 pub(crate) use input::{Input, Labels};
+pub(crate) use int8_avg_pool::Int8AvgPool;
+pub(crate) use int8_conv2d::{Int8Conv2d, entry_words};
+pub(crate) use int8_dequantize::Int8Dequantize;
+pub(crate) use int8_max_pool::Int8MaxPool;
+pub(crate) use int8_quantize::{Int8Quantize, Scaled, bytes as int8_bytes};
 pub use linear::Dense;
 pub(crate) use max_pool::MaxPool;
 pub(crate) use pointwise::Pointwise;
@@ -121,6 +131,8 @@ pub(crate) trait Facts {
     fn repeat(&mut self) -> bool;
     /// What it reads of the state dict.
     fn entries(&self) -> Entries;
+    /// Gives what it reads of the state dict other numbers.
+    fn renumber(&mut self, number: &dyn Fn(EntryId) -> EntryId);
     /// See [`Operation::backward_input_reads`].
     fn backward_input_reads(&self) -> Reads;
     /// See [`Operation::backward_weight_reads`].
@@ -302,6 +314,11 @@ operations! {
     #[cfg(feature = "operations")] 26 BceWithLogits(bce_with_logits::BceWithLogits) { bce_with_logits::FORWARD, bce_with_logits::BACKWARD_INPUT };
     #[cfg(feature = "operations")] 27 WindowAvgPool(window_avg_pool::WindowAvgPool) { window_avg_pool::FORWARD, window_avg_pool::BACKWARD_INPUT };
     #[cfg(feature = "operations")] 28 WindowMaxPool(window_max_pool::WindowMaxPool) { window_max_pool::FORWARD, window_max_pool::BACKWARD_INPUT };
+    #[cfg(feature = "operations")] 29 Int8Quantize(Int8Quantize) { int8_quantize::FORWARD };
+    #[cfg(feature = "operations")] 30 Int8Conv2d(Int8Conv2d) { int8_conv2d::FORWARD };
+    #[cfg(feature = "operations")] 31 Int8MaxPool(Int8MaxPool) { int8_max_pool::FORWARD };
+    #[cfg(feature = "operations")] 32 Int8AvgPool(Int8AvgPool) { int8_avg_pool::FORWARD };
+    #[cfg(feature = "operations")] 33 Int8Dequantize(Int8Dequantize) { int8_dequantize::FORWARD };
 }
 
 impl Op {
@@ -378,6 +395,31 @@ macro_rules! nothing_to_train {
         fn entries(&self) -> crate::ops::Entries {
             crate::ops::Entries::default()
         }
+        fn renumber(&mut self, _: &dyn Fn(nunatak_core::tape::EntryId) -> nunatak_core::tape::EntryId) {}
+    };
+}
+
+/// For operations that no gradient passes.
+macro_rules! no_gradient {
+    () => {
+        fn backward_input_reads(&self) -> nunatak_core::tape::Reads {
+            nunatak_core::tape::Reads::default()
+        }
+        fn backward_weight_reads(&self) -> nunatak_core::tape::Reads {
+            nunatak_core::tape::Reads::default()
+        }
+        fn differentiable(&self, _: usize) -> bool {
+            false
+        }
+        fn gradient_overwrites(&self, _: usize) -> bool {
+            false
+        }
+        fn accumulates(&self, _: usize) -> bool {
+            false
+        }
+        fn steps(&self, _: usize) -> bool {
+            false
+        }
     };
 }
 
@@ -428,6 +470,9 @@ macro_rules! no_onnx {
     (loss) => {
         crate::ops::no_onnx!("a loss is for training; ask for the value that it judges");
     };
+    (int8) => {
+        crate::ops::no_onnx!("it computes in integers of 8 bits; export the network of floats that it was made of");
+    };
     (fused) => {
         crate::ops::no_onnx!("it is made by fusing, and no recording has it");
     };
@@ -437,4 +482,4 @@ macro_rules! no_onnx {
 mod tests;
 
 pub(crate) use choice::nothing_to_choose;
-pub(crate) use {no_memory, no_onnx, no_product, nothing_attached, nothing_to_train};
+pub(crate) use {no_gradient, no_memory, no_onnx, no_product, nothing_attached, nothing_to_train};

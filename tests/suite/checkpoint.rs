@@ -269,6 +269,7 @@ fn files_of_halves() {
                 v.iter().for_each(|v| data.extend(v.to_le_bytes()));
                 "I64"
             }
+            Values::I32(_) => unreachable!("{name} is no layer of 8 bits"),
         };
         header.insert(name.clone(), serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, data.len()]}));
     }

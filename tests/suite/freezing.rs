@@ -122,6 +122,7 @@ fn check_moved(setup: &Setup, before: &[(String, Vec<u32>)], after: &[(String, V
                 assert_eq!(find(after, &format!("momentum.{name}")).is_some(), trainable, "{what}: momentum of {name}");
                 trainable
             }
+            EntryKind::Words => false,
             EntryKind::RunningMean | EntryKind::RunningVar | EntryKind::Count => {
                 let (norm, _) = name.rsplit_once('.').expect("a module");
                 let frozen = ["weight", "bias"].iter().all(|leaf| !setup.trains(&format!("{norm}.{leaf}")));

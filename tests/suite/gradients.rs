@@ -110,7 +110,7 @@ impl Bench {
         for id in self.program.entries() {
             let mut p = match self.program.entry(id).kind() {
                 EntryKind::Parameter | EntryKind::RunningVar => numbers(trainer, id),
-                EntryKind::RunningMean | EntryKind::Count => continue,
+                EntryKind::RunningMean | EntryKind::Count | EntryKind::Words => continue,
             };
             if self.program.entry(id).kind() == EntryKind::RunningVar {
                 p.iter_mut().enumerate().for_each(|(i, v)| *v = 0.5 + 0.1 * i as f32);

@@ -34,7 +34,7 @@ fn seeds_give_torchvisions_networks() {
                 EntryKind::RunningVar => Some(1.0),
                 // Gamma and beta are the vectors outside of the head.
                 EntryKind::Parameter if rank == 1 && !name.starts_with("fc.") => Some(if name.ends_with("weight") { 1.0 } else { 0.0 }),
-                EntryKind::Parameter => None,
+                EntryKind::Parameter | EntryKind::Words => None,
             };
             let p = numbers(&trainer, id);
             if let Some(due) = due {

@@ -12,6 +12,7 @@ mod growing;
 mod hostile_programs;
 mod in_place;
 mod init;
+mod int8;
 mod kept_gradients;
 mod learning;
 mod levels;

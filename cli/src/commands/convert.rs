@@ -2,8 +2,10 @@
 
 use super::inspect::format_name;
 use crate::about::About;
+use crate::args::Reading;
 use crate::failure::Failure;
-use crate::model::{BASE_KEY, OutFormat};
+use crate::frozen;
+use crate::model::{BASE_KEY, ModelFile, OutFormat, View, save};
 use crate::outln;
 use crate::output::printable;
 use crate::published;
@@ -11,8 +13,8 @@ use crate::setup::Network;
 use crate::weights;
 use nunatak_nn::files::heapless::BESIDE;
 use nunatak_nn::files::state::{RECIPE_KEY, State, Values};
-use nunatak_nn::files::{Checkpoint, Entry, Format, ReadError, write_native, write_pth, write_safetensors};
-use nunatak_nn::{Native, Program};
+use nunatak_nn::files::{Checkpoint, Dtype, Entry, Format, Head, ReadError, write_native, write_pth, write_safetensors};
+use nunatak_nn::{Level, Native, Program, Threads, Trainer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +34,17 @@ pub struct Args {
     /// Of a file with several state dicts: the keys that lead to the one that is meant, with dots between
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
+    /// Of --frozen: what stays trainable, and is not converted: head, or names and prefixes of parameters with commas
+    /// between; none where the network is for predictions alone
+    #[arg(long, default_value = "head", requires = "frozen")]
+    trainable: String,
+    #[command(flatten)]
+    int8: frozen::Args,
+    /// Of --frozen: height and width of the images that the network sees [default: as the file says, or 224]
+    #[arg(long, requires = "frozen", value_parser = clap::value_parser!(u32).range(1..=8192))]
+    size: Option<u32>,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 /// An entry's numbers in the types that are written.
@@ -43,6 +56,9 @@ fn values(entry: &Entry) -> Result<Values, ReadError> {
         let mut out = Vec::new();
         entry.read_f32(&mut out)?;
         return Ok(Values::F32(out));
+    }
+    if entry.dtype() == Dtype::I32 {
+        return entry.read_words().map(Values::I32);
     }
     entry.read_i64().map(Values::I64)
 }
@@ -117,7 +133,12 @@ impl Taken {
                 continue;
             }
             let values = values(entry)?;
-            let (from, to) = (entry.dtype().name(), if let Values::F32(_) = values { "F32" } else { "I64" });
+            let to = match values {
+                Values::F32(_) => "F32",
+                Values::I64(_) => "I64",
+                Values::I32(_) => "I32",
+            };
+            let from = entry.dtype().name();
             if from != to {
                 *taken.changed.entry([from, to]).or_default() += 1;
             }
@@ -145,6 +166,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let below = below.as_ref().map(|(path, bytes)| Checkpoint::parse(bytes).map_err(|e| Failure::with(path.display(), e))).transpose()?;
     let lower = below.iter().flat_map(|base| base.entries()).filter(|entry| file.get(entry.name()).is_none());
     let taken = Taken::of(&file, lower.chain(file.entries())).map_err(fail)?;
+    if args.int8.frozen.is_some() {
+        return quantized(args, target);
+    }
     if taken.state.tensors.is_empty() && !taken.unread.is_empty() {
         let what = format!("none of its tensors can be written: {}", taken.unread.join(", "));
         return Err(Failure::with(args.input.display(), what));
@@ -169,6 +193,26 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     report(&args.input, &args.output, &file, &taken, target)
 }
 
+/// Writes the network with layers of 8 bits.
+fn quantized(args: &Args, target: OutFormat) -> Result<(), Failure> {
+    let file = ModelFile::open(&args.input, args.base.as_deref(), false)?.with_key(args.key.clone());
+    let model = file.parse(args.reading.asked()?)?;
+    if let Network::Int8(_) = model.network {
+        return Err(Failure::with(args.input.display(), "has layers of 8 bits already; take the file of floats that it was made of"));
+    }
+    let view = args.size.filter(|size| Some(*size) != model.view.map(|view| view.size)).map(View::of);
+    let view = view.or(model.view).unwrap_or(View::of(224));
+    let threads = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+    let (network, state) = args.int8.quantize(model.network, &args.trainable, view, threads, |trainer| model.load(trainer, Head::Load))?;
+    let about = About { classes: model.classes.clone(), view: Some(view), recipe: network.metadata().remove(RECIPE_KEY) };
+    let program = network.program()?;
+    let mut memory = crate::block::reserve(Trainer::bytes(&program))?;
+    let mut trainer = Trainer::new(program, &mut memory, Level::detect(), Threads::serial())?;
+    trainer.set_state(&state)?;
+    save(&args.output, &trainer, &about, None)?;
+    outln!("{}: {} entries, {}", args.output.display(), state.tensors.len(), format_name(target.format()))
+}
+
 fn report(input: &Path, output: &Path, file: &Checkpoint, taken: &Taken, target: OutFormat) -> Result<(), Failure> {
     outln!("{}: {} entries, {}", input.display(), taken.state.tensors.len(), format_name(file.format()))?;
     for remark in file.remarks() {
@@ -183,10 +227,5 @@ fn report(input: &Path, output: &Path, file: &Checkpoint, taken: &Taken, target:
     if !taken.unread.is_empty() {
         outln!("  left out, since their numbers are not read: {}", taken.unread.join(", "))?;
     }
-    let format = match target {
-        OutFormat::Pth => Format::PthZip,
-        OutFormat::Safetensors => Format::Safetensors,
-        OutFormat::Native => Format::Native,
-    };
-    outln!("{}: {}", output.display(), format_name(format))
+    outln!("{}: {}", output.display(), format_name(target.format()))
 }

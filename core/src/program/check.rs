@@ -213,6 +213,12 @@ impl Program<'_> {
             self.check_name(at)?;
             let entry = self.entry(id);
             let (shape, rank) = entry.shape();
+            if entry.kind_number() >= EntryKind::ALL.len() {
+                return Err(self.bad(at + 2, "an entry of a kind that there is not"));
+            }
+            if entry.kind() == EntryKind::Words && (entry.is_trained() || rank != 1) {
+                return Err(self.bad(at + 2, "words that are trained, or have not one dimension"));
+            }
             if rank > 4 || shape.iter().skip(rank).any(|size| *size != 1) {
                 return Err(self.bad(at + 2, "a rank above 4, or sizes beyond the rank"));
             }
@@ -274,14 +280,16 @@ impl Program<'_> {
     }
 
     /// The lasting part has its order, so that nothing in it overlaps: parameters, running statistics, momentum,
-    /// each in the order of the entries.
+    /// each in the order of the entries (words are among the parameters).
     fn check_order(&self) -> Result<(), ProgramError> {
         let mut end = 0;
         for class in 0..3 {
             for (i, id) in self.entries().enumerate() {
                 let entry = self.entry(id);
                 let place = match (class, entry.kind()) {
-                    (0, EntryKind::Parameter) | (1, EntryKind::RunningMean | EntryKind::RunningVar) if !entry.is_borrowed() => {
+                    (0, EntryKind::Parameter | EntryKind::Words) | (1, EntryKind::RunningMean | EntryKind::RunningVar)
+                        if !entry.is_borrowed() =>
+                    {
                         Some(entry.place())
                     }
                     (2, EntryKind::Parameter | EntryKind::RunningMean | EntryKind::RunningVar) => entry.momentum(),

@@ -227,7 +227,9 @@ impl Rows<'_, '_, '_> {
         let y = self.out.row(row).as_ptr().wrapping_add(count * n);
         let x = self.x.as_ptr().wrapping_add(next * c);
         let residual = match self.finish {
-            Finish::Normalise(Normalise { residual: Some(residual), .. }) => Ahead::new(residual.as_ptr().wrapping_add(next * n), count * n, steps),
+            Finish::Normalise(Normalise { residual: Some(residual), .. }) => {
+                Ahead::new(residual.as_ptr().wrapping_add(next * n), count * n, steps)
+            }
             _ => Ahead::new(y, 0, 1),
         };
         [Ahead::new(x, count * c, steps), Ahead::new(y, count * n, steps), residual]

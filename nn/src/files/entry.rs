@@ -126,6 +126,7 @@ impl<'f> Entry<'f> {
         let stride = |d: usize| shape[d + 1..].iter().product::<usize>();
         let (dtype, packed) = match tensor.layout() {
             Lies::Count => (Dtype::I64, None),
+            Lies::Words => (Dtype::I32, None),
             Lies::Plain => (Dtype::F32, None),
             Lies::Blocks(layout) => (Dtype::F32, Some(layout)),
         };
@@ -298,6 +299,25 @@ impl<'f> Entry<'f> {
                     .entry(&self.name)
                     .at(self.at)
                     .next("save it as torch.int64"));
+            }
+        }
+        Ok(out)
+    }
+
+    /// Reads words that are no floating-point numbers, such as a layer's of 8 bits.
+    ///
+    /// # Errors
+    /// When the file holds another type than 32-bit integers; else as for [`read_f32`](Self::read_f32).
+    pub fn read_words(&self) -> Result<Vec<i32>, ReadError> {
+        let mut out = Vec::new();
+        match self.dtype {
+            Dtype::I32 => self.gather(&mut out, i32::from_le_bytes)?,
+            other => {
+                let what = format!("holds {} where words of 32 bits are due", other.name());
+                return Err(ReadError::new(ReadErrorKind::Tensor, what)
+                    .entry(&self.name)
+                    .at(self.at)
+                    .next("keep the file as it was saved"));
             }
         }
         Ok(out)

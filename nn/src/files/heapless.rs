@@ -14,9 +14,11 @@ mod save;
 
 pub use super::safetensors::{FormatError, Safetensors, TensorRef};
 
+use super::dtype::Dtype;
 use crate::models::Stem;
 use crate::name::Name;
 use core::fmt;
+use nunatak_core::program::EntryKind;
 
 /// Whether a file's head is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,6 +124,15 @@ pub const MOMENTUM_PREFIX: &str = "momentum.";
 pub const AVERAGE_PREFIX: &str = "ema.";
 /// What a run writes beside a state dict: no state dicts of their own.
 pub const BESIDE: [&str; 2] = [MOMENTUM_PREFIX, AVERAGE_PREFIX];
+
+/// The type by which an entry of a kind is written.
+fn dtype_of(kind: EntryKind) -> Dtype {
+    match kind {
+        EntryKind::Count => Dtype::I64,
+        EntryKind::Words => Dtype::I32,
+        EntryKind::Parameter | EntryKind::RunningMean | EntryKind::RunningVar => Dtype::F32,
+    }
+}
 
 /// What a state dict does not tell of a recipe, as it is written into the metadata.
 pub struct StemText(pub Stem);

@@ -44,13 +44,14 @@
 //! | 16 | 4 | where the data begin in the file, in units of 8 bytes |
 //! | 20 | 2 | length of the name, 1 to 48 |
 //! | 22 | 1 | number of dimensions, 0 to 4 |
-//! | 23 | 1 | layout: 0, 1, 16 or 32, see below |
+//! | 23 | 1 | layout: 0, 1, 2, 16 or 32, see below |
 //! | 24 | 16 | checksum: the first 16 bytes of the SHA-256 of the data |
 //!
 //! | layout | what the data are |
 //! |---|---|
 //! | 0 | one signed number of 8 bytes, without dimensions: `num_batches_tracked` |
 //! | 1 | numbers of IEEE 754 binary32 in PyTorch's order |
+//! | 2 | words of 32 bits that are no floats, in one dimension: a layer of 8 bits, see [`crate::int8`] |
 //! | 16, 32 | the same in the kernels' order, see [`nunatak_kernels::WeightLayout`]: a weight of k x c x taps lies as `[k / block][c][taps][block]`, with zeros for the output channels beyond k. The block is the one that the kernels choose for k: 16 where that saves a half-empty block of 32 |
 //!
 //! The data of layout 0 come first, 8 bytes each, in the table's order; then the others in the

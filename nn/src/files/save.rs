@@ -90,7 +90,7 @@ impl Saving<'_> {
         let in_block = move |id: EntryId| match program.entry(id).kind() {
             // A count is saved with its mean, which comes before it.
             EntryKind::Count => !program.entry(EntryId(id.0 - 2)).is_borrowed(),
-            EntryKind::Parameter | EntryKind::RunningMean | EntryKind::RunningVar => !program.entry(id).is_borrowed(),
+            EntryKind::Parameter | EntryKind::RunningMean | EntryKind::RunningVar | EntryKind::Words => !program.entry(id).is_borrowed(),
         };
         program.entries().filter(move |id| self.what == Save::Network || in_block(*id))
     }
@@ -112,6 +112,7 @@ impl Source for Saving<'_> {
             let layout = match Home::decode(entry.layout()) {
                 Some(Home::Weight(layout)) => self.layout_of(layout),
                 Some(Home::Count) => Layout::Count,
+                Some(Home::Words) => Layout::Words,
                 Some(Home::Plain) | None => Layout::Plain,
             };
             Spec { name: Name::of(entry.name()), shape, rank, layout }

@@ -208,6 +208,11 @@ impl Trainer<'_> {
                 self.set_count(id, e.read_count()?);
                 continue;
             }
+            if entry.kind() == EntryKind::Words {
+                let words = e.read_words()?;
+                self.set_entry(id, bytemuck::cast_slice(&words))?;
+                continue;
+            }
             let data = match e.as_f32() {
                 Some(data) => data,
                 None => {
@@ -225,6 +230,28 @@ impl Trainer<'_> {
         Ok(loaded)
     }
 
+    /// Takes over the numbers of a state dict that this network's trainer or [`crate::int8::Quantizer`] gave. Momentum and
+    /// gradients are forgotten.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`], [`Error::Length`], or [`Error::ReadOnly`] where the program reads weights in place. What
+    /// stood before the wrong entry is taken over then.
+    pub fn set_state(&mut self, state: &State) -> Result<(), Error> {
+        self.check_writable()?;
+        for (name, _, values) in &state.tensors {
+            let id = self.entry_named(name)?;
+            let kind = self.program().entry(id).kind();
+            match values {
+                Values::F32(numbers) if !matches!(kind, EntryKind::Count | EntryKind::Words) => self.set_entry(id, numbers)?,
+                Values::I32(words) if kind == EntryKind::Words => self.set_entry(id, bytemuck::cast_slice(words))?,
+                Values::I64(numbers) if kind == EntryKind::Count && numbers.len() == 1 => self.set_count(id, numbers[0]),
+                _ => return Err(Error::NotInNetwork { name: crate::Name::of(&**name) }),
+            }
+        }
+        self.forget();
+        Ok(())
+    }
+
     /// Everything that belongs into a state dict, in PyTorch's shapes.
     pub fn state(&self) -> State {
         let program = self.program();
@@ -237,6 +264,7 @@ impl Trainer<'_> {
                     let _ = self.entry(id, &mut data);
                     Values::F32(data)
                 }
+                EntryKind::Words => Values::I32(bytemuck::cast_slice(self.entry_lying(id)).to_vec()),
             };
             (program.entry(id).name().to_string(), dims(program, id), values)
         });
@@ -297,6 +325,7 @@ fn check_values(program: &Program, file: &Checkpoint, head: Head) -> Result<(), 
                 e.read_f32(&mut room)?;
                 wrong_statistics(kind, room.iter().copied())
             }
+            EntryKind::Words => e.read_words().map(|_| None)?,
             EntryKind::Parameter => e.prepare().map(|()| None)?,
         };
         if let Some(what) = wrong {
@@ -320,6 +349,8 @@ pub enum Values {
     F32(Vec<f32>),
     /// 64-bit integers.
     I64(Vec<i64>),
+    /// Words that are no floating-point numbers.
+    I32(Vec<i32>),
 }
 
 impl State {
@@ -333,6 +364,7 @@ impl State {
                 data: match values {
                     Values::F32(v) => Data::F32(v),
                     Values::I64(v) => Data::I64(v),
+                    Values::I32(v) => Data::I32(v),
                 },
             })
             .collect()

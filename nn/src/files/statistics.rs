@@ -10,6 +10,6 @@ pub(crate) fn wrong_statistics(kind: EntryKind, mut numbers: impl Iterator<Item 
         EntryKind::RunningVar => {
             (!numbers.all(|v| v.is_finite() && v >= 0.0)).then_some("a running variance is negative, NaN or infinite; the file is damaged")
         }
-        EntryKind::Parameter | EntryKind::Count => None,
+        EntryKind::Parameter | EntryKind::Count | EntryKind::Words => None,
     }
 }

@@ -24,6 +24,8 @@ pub enum Data<'a> {
     F32(&'a [f32]),
     /// Counters, as batchnorm's `num_batches_tracked`.
     I64(&'a [i64]),
+    /// Words that are no floating-point numbers, as a layer's of 8 bits.
+    I32(&'a [i32]),
 }
 
 impl Data<'_> {
@@ -31,6 +33,7 @@ impl Data<'_> {
         match self {
             Self::F32(_) => Dtype::F32,
             Self::I64(_) => Dtype::I64,
+            Self::I32(_) => Dtype::I32,
         }
     }
 
@@ -38,6 +41,7 @@ impl Data<'_> {
         match self {
             Self::F32(data) => data.len(),
             Self::I64(data) => data.len(),
+            Self::I32(data) => data.len(),
         }
     }
 
@@ -51,11 +55,20 @@ impl Data<'_> {
             return sink(match self {
                 Self::F32(data) => bytemuck::cast_slice(data),
                 Self::I64(data) => bytemuck::cast_slice(data),
+                Self::I32(data) => bytemuck::cast_slice(data),
             });
         }
         let mut buffer = [0; 4096];
         match self {
             Self::F32(data) => {
+                for chunk in data.chunks(buffer.len() / 4) {
+                    for (to, value) in buffer.as_chunks_mut::<4>().0.iter_mut().zip(chunk) {
+                        *to = value.to_le_bytes();
+                    }
+                    sink(&buffer[..chunk.len() * 4])?;
+                }
+            }
+            Self::I32(data) => {
                 for chunk in data.chunks(buffer.len() / 4) {
                     for (to, value) in buffer.as_chunks_mut::<4>().0.iter_mut().zip(chunk) {
                         *to = value.to_le_bytes();

@@ -264,6 +264,10 @@ impl Facts for BatchNorm {
     fn entries(&self) -> Entries {
         Entries::new(&[self.gamma, self.beta], &[Some(self.mean), Some(self.var), self.batch.then_some(self.count)])
     }
+    fn renumber(&mut self, number: &dyn Fn(EntryId) -> EntryId) {
+        (self.gamma, self.beta) = (self.gamma.map(number), self.beta.map(number));
+        (self.mean, self.var, self.count) = (number(self.mean), number(self.var), number(self.count));
+    }
     fn backward_input_reads(&self) -> Reads {
         // Through the batch's statistics x comes back; running statistics are constants.
         self.backward_reads(self.batch)

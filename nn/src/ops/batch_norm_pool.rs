@@ -8,7 +8,7 @@ use crate::ops::{Choice, Chosen, Context, Entries, Facts, Lengths, Misfit, Part,
 use nunatak_core::Shape;
 use nunatak_core::arena::UNIT;
 use nunatak_core::program::{Call, Place, Writer};
-use nunatak_core::tape::Reads;
+use nunatak_core::tape::{EntryId, Reads};
 use nunatak_kernels::batchnorm::{BackwardInput, BackwardSums, Moving, fused, pooled};
 use nunatak_kernels::{Pass, maxpool};
 
@@ -48,6 +48,9 @@ impl Facts for BatchNormPool {
     }
     fn entries(&self) -> Entries {
         self.norm.entries()
+    }
+    fn renumber(&mut self, number: &dyn Fn(EntryId) -> EntryId) {
+        self.norm.renumber(number);
     }
     fn backward_input_reads(&self) -> Reads {
         Reads { x: 1, y: false, saved: true }

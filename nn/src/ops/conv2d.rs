@@ -7,7 +7,7 @@ use crate::ops::{
     Choice, Chosen, Context, Entries, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, Shorter, batch_norm, lend, run,
 };
 use crate::record::{Declaration, Draw, Init, Layout, Pair, Parameter, Scope, Var};
-use nunatak_core::program::{Call, Writer};
+use nunatak_core::program::{Call, Numbers, Writer};
 use nunatak_core::tape::{EntryId, Reads};
 use nunatak_core::{Shape, arena::UNIT};
 use nunatak_kernels::conv2d::{self as kernel, Activation, Normalise, Window};
@@ -207,6 +207,13 @@ impl Facts for Conv2d {
             Finish::Normalise(n) => Entries::new(&[Some(self.weight)], &[n.gamma, n.beta, Some(n.mean), Some(n.var)]),
         }
     }
+    fn renumber(&mut self, number: &dyn Fn(EntryId) -> EntryId) {
+        self.weight = number(self.weight);
+        self.bias = self.bias.map(number);
+        if let Finish::Normalise(norm) = &mut self.finish {
+            norm.renumber(number);
+        }
+    }
     fn backward_input_reads(&self) -> Reads {
         Reads::default()
     }
@@ -278,11 +285,7 @@ impl Facts for Conv2d {
     }
     fn read(call: &Call) -> Result<Conv2d, Misfit> {
         let numbers = &mut call.numbers();
-        let mut sizes = || [numbers.size(), numbers.size()];
-        let ([n, c], [h, w], [k, groups]) = (sizes(), sizes(), sizes());
-        let window = Window { kernel: sizes(), stride: sizes(), pad: sizes(), dilation: sizes() };
-        let input = Shape::new(n, c, h, w).map_err(|_| "a convolution of no image")?;
-        let size = kernel::Conv2d::general(input, k, window, groups).map_err(|_| "sizes that are no convolution's")?;
+        let size = read_size(numbers)?;
         let mut algorithms = [Algorithm::default(); 3];
         for pass in Pass::ALL {
             let algorithm = Algorithm::of_code(numbers.word())
@@ -355,8 +358,17 @@ impl Facts for Conv2d {
     }
 }
 
+/// Reads a convolution's numbers.
+pub(crate) fn read_size(numbers: &mut Numbers) -> Result<kernel::Conv2d, Misfit> {
+    let mut sizes = || [numbers.size(), numbers.size()];
+    let ([n, c], [h, w], [k, groups]) = (sizes(), sizes(), sizes());
+    let window = Window { kernel: sizes(), stride: sizes(), pad: sizes(), dilation: sizes() };
+    let input = Shape::new(n, c, h, w).map_err(|_| "a convolution of no image")?;
+    kernel::Conv2d::general(input, k, window, groups).map_err(|_| "sizes that are no convolution's")
+}
+
 /// Writes a convolution's numbers.
-fn write_size(size: &kernel::Conv2d, out: &mut Writer) -> Result<(), nunatak_core::Error> {
+pub(crate) fn write_size(size: &kernel::Conv2d, out: &mut Writer) -> Result<(), nunatak_core::Error> {
     let pairs = [[size.n(), size.c()], [size.h(), size.w()], [size.k(), size.groups()]];
     for pair in pairs.into_iter().chain([size.kernel(), size.stride(), size.pad(), size.dilation()]) {
         out.size(pair[0])?;

@@ -112,6 +112,10 @@ impl Facts for Linear {
     fn entries(&self) -> Entries {
         Entries::new(&[Some(self.weight), self.bias], &[])
     }
+    fn renumber(&mut self, number: &dyn Fn(EntryId) -> EntryId) {
+        self.weight = number(self.weight);
+        self.bias = self.bias.map(number);
+    }
     fn backward_input_reads(&self) -> Reads {
         Reads::default()
     }

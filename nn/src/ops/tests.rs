@@ -42,7 +42,12 @@ fn computed(op: &Op) -> Option<u32> {
         | Op::SmoothL1(_)
         | Op::BceWithLogits(_)
         | Op::WindowAvgPool(_)
-        | Op::WindowMaxPool(_) => Some(op.code()),
+        | Op::WindowMaxPool(_)
+        | Op::Int8Quantize(_)
+        | Op::Int8Conv2d(_)
+        | Op::Int8MaxPool(_)
+        | Op::Int8AvgPool(_)
+        | Op::Int8Dequantize(_) => Some(op.code()),
     }
 }
 
@@ -92,7 +97,23 @@ fn what_is_written_is_read_back() {
         let program = step.plan().expect("a program");
         program.forward().chain(program.backward()).for_each(|call| _ = read_back(&call));
     }
+    seen.extend(of_8_bits());
     assert!(super::CODES.iter().filter(|code| **code > 2).eq(seen.iter()), "operations without a case: only {seen:?}");
+}
+
+/// The operations of a network with layers of 8 bits, each read back.
+fn of_8_bits() -> Vec<u32> {
+    use crate::ops::Conv;
+    let graph = Graph::new();
+    let g = graph.root();
+    let x = graph.input([2, 3, 9, 9]);
+    let a = g.conv2d("a", x, Conv::new(6, 3).pad(1)).relu().max_pool(3, 2, 1);
+    let b = (g.conv2d("b", a, Conv::new(6, [1, 3]).pad([0, 1]).groups(6)) + a).relu();
+    let features = g.conv2d("c", b.hardswish(), Conv::new(5, 1)).adaptive_avg_pool(1);
+    let rewritten = crate::int8::rewrite(&graph, &|_| true).expect("layers of 8 bits");
+    let keep = [rewritten.value(features.id()).expect("it is one of floats").id()];
+    let program = Step::new(rewritten.graph()).keep(&keep).mode(crate::select::Mode::Eval).plan().expect("a program");
+    program.forward().filter_map(|call| computed(&read_back(&call))).collect()
 }
 
 /// Fused with running statistics, and every activation behind it.

@@ -71,7 +71,7 @@ impl Step<'_, '_> {
         let mut lasting = Lasting::default();
         let in_block = |homes: &List<Home>, i: usize| !homes[i].borrowed;
         for (i, entry) in recording.entries.iter().enumerate() {
-            if entry.kind == EntryKind::Parameter && in_block(homes, i) {
+            if matches!(entry.kind, EntryKind::Parameter | EntryKind::Words) && in_block(homes, i) {
                 homes[i].unit = next(entry.len(), &mut lasting.weights)?;
             }
         }
@@ -132,6 +132,7 @@ impl Step<'_, '_> {
             tensor.check_padding()?;
             let due = match entry.layout {
                 Layout::Weight(layout) => FileLayout::Blocks(layout),
+                Layout::Words => FileLayout::Words,
                 Layout::Plain | Layout::Count => FileLayout::Plain,
             };
             if tensor.layout() != due {

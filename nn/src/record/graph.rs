@@ -104,7 +104,31 @@ impl Recording<'_> {
         self.counts
     }
 
-    fn write(&mut self, text: &str) -> Result<Text, Error> {
+    /// A recording without values and entries, whose text is that of another: parts of it are the same.
+    #[cfg(feature = "std")]
+    pub(crate) fn with_text_of(other: &Recording) -> Result<Recording<'static>, Error> {
+        let mut new = Recording::empty(Tape::new(), List::new(), List::new(), List::new());
+        new.text.extend(other.text.iter().copied())?;
+        (new.head, new.model, new.layers) = (other.head, other.model, other.layers);
+        Ok(new)
+    }
+    /// Adds an entry as another recording declared it.
+    #[cfg(feature = "std")]
+    pub(crate) fn adopt(&mut self, declared: &Declared) -> Result<EntryId, Error> {
+        let count = self.counts;
+        self.counts += u32::from(declared.kind == EntryKind::Count);
+        Ok(EntryId(self.entries.push(Declared { count, ..*declared })?))
+    }
+    /// Declares words that are no floating-point numbers.
+    #[cfg(feature = "std")]
+    pub(crate) fn declare_words(&mut self, name: &str, words: usize) -> Result<EntryId, Error> {
+        let name = self.join(Text::EMPTY, [name, ""])?;
+        let words = u32::try_from(words).map_err(|_| nunatak_core::Error::TooLarge { shape: [words, 1, 1, 1] })?;
+        let (kind, shape, layout, init) = (EntryKind::Words, [words, 1, 1, 1], Layout::Words, Init::Constant(0.0));
+        self.adopt(&Declared { name, kind, shape, rank: 1, layout, init, ..Declared::UNUSED })
+    }
+
+    pub(crate) fn write(&mut self, text: &str) -> Result<Text, Error> {
         let at = u32::try_from(self.text.len()).map_err(|_| nunatak_core::Error::ListFull { capacity: u32::MAX as usize })?;
         self.text.extend(text.bytes())?;
         Ok(Text { at, len: text.len() as u32 })
@@ -285,6 +309,18 @@ impl<'s> Graph<'s> {
         };
         let map = *state.tape.inputs(state.tape.values().rev().find(pools)?).first()?;
         Some(Var::recorded(self, (map, state.tape.node(map).ok()?.shape)))
+    }
+
+    /// The recording that this is made of.
+    #[cfg(feature = "std")]
+    pub(crate) const fn of(recording: Recording<'s>) -> Graph<'s> {
+        Graph { state: RefCell::new(recording) }
+    }
+
+    /// The value with this number; none where there is no such value.
+    pub fn value(&self, id: ValueId) -> Option<Var<'_>> {
+        let shape = self.state.borrow().tape.node(id).ok()?.shape;
+        Some(Var::recorded(self, (id, shape)))
     }
 
     /// Hands the recording to a function.

@@ -53,13 +53,15 @@ pub(crate) enum Layout {
     Weight(WeightLayout),
     /// A count, in the lasting state.
     Count,
+    /// Words of 32 bits that are no floats.
+    Words,
 }
 
 impl Layout {
     /// Numbers as it lies.
     pub(crate) fn len(self, numbers: usize) -> usize {
         match self {
-            Layout::Plain => numbers,
+            Layout::Plain | Layout::Words => numbers,
             Layout::Weight(layout) => layout.len(),
             Layout::Count => 0,
         }
@@ -70,6 +72,7 @@ impl Layout {
             Layout::Plain => [0; 5],
             Layout::Weight(w) => [1, w.k() as u32, w.c() as u32, w.taps() as u32, 0],
             Layout::Count => [2, 0, 0, 0, 0],
+            Layout::Words => [3, 0, 0, 0, 0],
         }
     }
     /// The layout that a program names.
@@ -78,6 +81,7 @@ impl Layout {
             [0, ..] => Some(Layout::Plain),
             [1, k, c, taps, _] => WeightLayout::new(k as usize, c as usize, taps as usize).ok().map(Layout::Weight),
             [2, ..] => Some(Layout::Count),
+            [3, ..] => Some(Layout::Words),
             _ => None,
         }
     }

@@ -28,10 +28,11 @@ pub(crate) fn check(program: &Program, context: &Context, routines: Table) -> Re
         let layout = Layout::decode(entry.layout()).ok_or("a layout that there is not")?;
         let fits = match layout {
             Layout::Weight(w) => w.numbers() == entry.numbers() && w.len() == entry.place().len(),
-            Layout::Plain => entry.numbers() == entry.place().len(),
+            Layout::Plain | Layout::Words => entry.numbers() == entry.place().len(),
             Layout::Count => true,
         };
-        if !fits || (layout == Layout::Count) != (entry.kind() == EntryKind::Count) {
+        let of_kind = |layout_is: Layout, kind| (layout == layout_is) == (entry.kind() == kind);
+        if !fits || !of_kind(Layout::Count, EntryKind::Count) || !of_kind(Layout::Words, EntryKind::Words) {
             return Err(Error::Misfit("an entry whose layout and shape differ"));
         }
     }

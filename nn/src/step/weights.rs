@@ -5,7 +5,7 @@
 
 use super::Trainer;
 use super::trainer::{Phase, checked, count_of};
-use crate::files::native::{Hash, Native, NativeErrorKind, Tensor};
+use crate::files::native::{Hash, Layout, Native, NativeErrorKind, Tensor};
 use crate::files::wrong_statistics;
 use crate::memory::Block;
 use crate::name::Name;
@@ -20,7 +20,10 @@ use nunatak_core::tape::EntryId;
 /// Whether a tensor of a file has the shape of an entry of a program.
 fn fits(program: &Program, id: EntryId, tensor: &Tensor) -> bool {
     let (shape, rank) = program.entry(id).shape();
-    tensor.shape() == &shape[..rank] && (program.entry(id).kind() == EntryKind::Count) == tensor.count().is_some()
+    let kind = program.entry(id).kind();
+    let of_kind =
+        (kind == EntryKind::Count) == tensor.count().is_some() && (kind == EntryKind::Words) == (tensor.layout() == Layout::Words);
+    tensor.shape() == &shape[..rank] && of_kind
 }
 
 /// An error for a value that no training could have left.

@@ -252,6 +252,7 @@ fn check_sample(checkpoint: &Checkpoint<'_>) {
                 assert_eq!(bits(&floats(entry)), bits(data));
             }
             Data::I64(data) => assert_eq!(entry.read_i64().unwrap(), data),
+            Data::I32(data) => assert_eq!(entry.read_words().unwrap(), data),
         }
     }
 }

@@ -33,6 +33,7 @@ fn loaded(file: &Checkpoint) -> Result<(Numbers, Loaded), StateError> {
     let numbers = |values: Values| match values {
         Values::F32(v) => v.into_iter().map(f64::from).collect(),
         Values::I64(v) => v.into_iter().map(|n| n as f64).collect(),
+        Values::I32(v) => v.into_iter().map(f64::from).collect(),
     };
     Ok((trainer.state().tensors.into_iter().map(|(name, _, values)| (name, numbers(values))).collect(), loaded))
 }

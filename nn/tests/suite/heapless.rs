@@ -45,6 +45,7 @@ fn saved(momentum: bool, shift: usize) -> Vec<u8> {
             assert_eq!(entry.shape(), tensor.shape);
             match tensor.data {
                 nunatak_nn::files::Data::F32(v) => assert_eq!(entry.as_f32().map(<[f32]>::to_vec), Some(v.to_vec())),
+                nunatak_nn::files::Data::I32(v) => assert_eq!(entry.read_words().expect("words"), v),
                 nunatak_nn::files::Data::I64(v) => assert_eq!(entry.read_i64().expect("counts"), v),
             }
         }

@@ -14,6 +14,7 @@ mod target;
 use crate::args::{MemoryArg, UpdateArg};
 use crate::commands::finetune::{Accumulate, Statistics};
 use crate::failure::Failure;
+use crate::frozen;
 use crate::max_mem::bytes;
 use crate::model::replace;
 use crate::output;
@@ -58,6 +59,8 @@ pub struct Args {
     /// longer and gives the same bits
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_mem: Option<usize>,
+    #[command(flatten)]
+    int8: frozen::Args,
     /// Images that are predicted at once
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
     predict_batch: u32,
@@ -122,7 +125,10 @@ pub struct Args {
 }
 
 /// Options that mean nothing without a board.
-const BOARDS: [&str; 18] = [
+const BOARDS: [&str; 21] = [
+    "frozen",
+    "calibrate",
+    "calibrate_images",
     "trainable",
     "batch",
     "micro_batch",

@@ -23,7 +23,7 @@ use nunatak_data::Normalize;
 use nunatak_nn::files::Head;
 use nunatak_nn::files::onnx::{Onnx, OnnxError};
 use nunatak_nn::files::state::State;
-use nunatak_nn::{Graph, Level, Threads, Trainer};
+use nunatak_nn::{Level, Threads, Trainer};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -108,8 +108,8 @@ fn loaded(model: &Model) -> Result<State, Failure> {
 
 /// Writes the file, and says what it is.
 fn write(path: &Path, network: Network, state: &State, classes: Option<Vec<String>>, view: View) -> Result<(), Failure> {
-    let (graph, side) = (Graph::new(), view.size as usize);
-    let values = Setup::inference(network, 1, side).record(&graph)?;
+    let side = view.size as usize;
+    let (graph, values) = Setup::inference(network, 1, side).record()?;
     let refused = |e: OnnxError| Failure::with(path.display(), e);
     let onnx = Onnx::new(&graph, values.prediction, &state.views(), &metadata(&network, classes, view)).map_err(refused)?;
     onnx.save(path).map_err(|e| refused(e.into()))?;

@@ -4,6 +4,7 @@ use super::target::{Target, TargetArg};
 use super::{Args, Region};
 use crate::commands::finetune::Accumulate;
 use crate::failure::Failure;
+use crate::model::View;
 use crate::output::say;
 use crate::setup::{Network, Setup};
 use crate::{args, published, weights};
@@ -16,6 +17,7 @@ use nunatak_nn::plan::{self, bundle};
 use nunatak_nn::routines::{Listed, Table, needed};
 use nunatak_nn::{CrossEntropyOptions, Graph, Level, Loss, Mode, Native, Program, Step, Threads, Trainer, Update, ValueId};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// Bytes that begin at a multiple of 64.
 pub(super) struct Aligned {
@@ -98,7 +100,7 @@ pub(super) fn export(args: &Args, target: TargetArg) -> Result<Exported, Failure
         return Err(Failure::usage(format_args!("--micro-batch {part}: --batch {} is no multiple of it", args.batch)));
     }
     let target = target.target();
-    let weights = native(network, args, checkpoint.as_ref().map(|(path, file)| (*path, file)))?;
+    let (network, weights) = native(network, args, checkpoint.as_ref().map(|(path, file)| (*path, file)))?;
     let purposes = purposes(args);
     if args.region.len() > MOST_REGIONS {
         return Err(Failure::usage(format_args!("--region: {} were given, {MOST_REGIONS} are the most", args.region.len())));
@@ -121,9 +123,27 @@ pub(super) fn export(args: &Args, target: TargetArg) -> Result<Exported, Failure
 }
 
 /// The weights as a native file: those of a file, the rest drawn.
-fn native(network: Network, args: &Args, file: Option<(&std::path::Path, &Checkpoint)>) -> Result<Aligned, Failure> {
-    let program = Setup::inference(network, 1, args.side()).plan()?.program;
-    let mut trainer = Trainer::owning(program, Level::detect(), Threads::serial())?;
+fn native(network: Network, args: &Args, file: Option<(&Path, &Checkpoint)>) -> Result<(Network, Aligned), Failure> {
+    let owning = |network: Network| -> Result<Trainer<'static>, Failure> {
+        let program = Setup::inference(network, 1, args.side()).plan()?.program;
+        Ok(Trainer::owning(program, Level::detect(), Threads::serial())?)
+    };
+    if args.int8.frozen.is_none() {
+        let mut trainer = owning(network)?;
+        fill(&mut trainer, args, file)?;
+        return Ok((network, saved(&trainer)?));
+    }
+    let view = View::of(args.side() as u32);
+    let threads = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+    // What any of the programs trains stays as it is.
+    let (network, state) = args.int8.quantize(network, &args.trainable.join(","), view, threads, |trainer| fill(trainer, args, file))?;
+    let mut trainer = owning(network)?;
+    trainer.set_state(&state)?;
+    Ok((network, saved(&trainer)?))
+}
+
+/// Draws the numbers, or loads those of a file and draws the rest.
+fn fill(trainer: &mut Trainer, args: &Args, file: Option<(&Path, &Checkpoint)>) -> Result<(), Failure> {
     trainer.init(args.seed);
     match file {
         None => say(format_args!("note: no --weights: they are drawn from seed {}", args.seed)),
@@ -135,9 +155,14 @@ fn native(network: Network, args: &Args, file: Option<(&std::path::Path, &Checkp
             if !fits {
                 say(format_args!("note: {}: its head has other classes; a new one is drawn from seed {}", path.display(), args.seed));
             }
-            weights::load(&mut trainer, path, file, if fits { Head::Load } else { Head::Keep })?;
+            weights::load(trainer, path, file, if fits { Head::Load } else { Head::Keep })?;
         }
     }
+    Ok(())
+}
+
+/// A trainer's network as a native file.
+fn saved(trainer: &Trainer) -> Result<Aligned, Failure> {
     let saving = trainer.saving(Save::Network, &[])?;
     let mut bytes = vec![0; saving.len()];
     saving.write_to(&mut bytes)?;
@@ -189,10 +214,11 @@ fn planned(network: Network, args: &Args, target: &Target, purposes: &[Purpose],
     });
     let setups: Vec<Setup> = setups.collect();
     setups.iter().try_for_each(Setup::check_trainable)?;
-    let graphs: Vec<Graph> = setups.iter().map(|_| Graph::new()).collect();
+    let mut graphs = Vec::<Graph>::new();
     let mut kept = Vec::<(Option<ValueId>, [ValueId; 2])>::new();
-    for (setup, graph) in setups.iter().zip(&graphs) {
-        let values = setup.record(graph)?;
+    for setup in &setups {
+        let (graph, values) = setup.record()?;
+        graphs.push(graph);
         kept.push((values.root, [values.prediction, values.features]));
     }
     let hold = |_: &str| false;

@@ -94,9 +94,10 @@ struct NetworkLine {
 
 impl NetworkLine {
     fn new(network: &Network) -> NetworkLine {
-        let recipe = match network {
+        let floats = network.floats();
+        let recipe = match &floats {
             Network::Recipe(recipe) => Some(recipe),
-            Network::Named(..) => None,
+            Network::Named(..) | Network::Int8(_) => None,
         };
         NetworkLine {
             name: network.name(),

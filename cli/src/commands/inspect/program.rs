@@ -32,6 +32,7 @@ fn kind_name(kind: EntryKind) -> &'static str {
         EntryKind::RunningMean => "running_mean",
         EntryKind::RunningVar => "running_var",
         EntryKind::Count => "count",
+        EntryKind::Words => "words",
     }
 }
 

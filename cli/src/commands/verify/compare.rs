@@ -112,6 +112,7 @@ pub(super) fn rows(trace: &Trace, here: &State, tolerances: Tolerances) -> Resul
         let (here, exact): (Vec<f64>, bool) = match values {
             Values::F32(numbers) => (numbers.iter().map(|number| f64::from(*number)).collect(), false),
             Values::I64(numbers) => (numbers.iter().map(|number| *number as f64).collect(), true),
+            Values::I32(words) => (words.iter().map(|word| f64::from(*word)).collect(), true),
         };
         let most = kinds.get(kind(name)).copied().unwrap_or(0.0);
         if name == "loss" {

@@ -1,7 +1,6 @@
 //! From a file in memory into a trainer.
 
 use super::{FileError, Head};
-use crate::files::dtype::Dtype;
 use crate::files::matching::{self, FileName, Role};
 use crate::files::safetensors::{JsonStr, Safetensors, TensorRef};
 use crate::files::wrong_statistics;
@@ -41,8 +40,9 @@ fn check(program: &Program, id: EntryId, tensor: &TensorRef) -> Result<(), FileE
         return Err(FileError::Misshapen { name, expected, got, head: matching::is_head(program, id) });
     }
     let counts = entry.kind() == EntryKind::Count;
-    if tensor.dtype() != if counts { Dtype::I64 } else { Dtype::F32 } {
-        return Err(FileError::Value { name, what: "numbers must be F32 and counts I64; convert the file (nunatak convert)" });
+    if tensor.dtype() != super::dtype_of(entry.kind()) {
+        let what = "numbers must be F32, counts I64 and words of 8 bits I32; convert the file (nunatak convert)";
+        return Err(FileError::Value { name, what });
     }
     let wrong = if counts { matching::wrong_count(count(tensor)) } else { wrong_statistics(entry.kind(), floats(tensor.bytes())) };
     wrong.map_or(Ok(()), |what| Err(FileError::Value { name, what }))

@@ -1,7 +1,6 @@
 //! From a trainer into a file in memory.
 
 use super::{FileError, MOMENTUM_PREFIX, RECIPE_KEY, StemText};
-use crate::files::dtype::Dtype;
 use crate::files::safetensors::{HeaderWriter, padding};
 use crate::models::Recipe;
 use crate::step::Trainer;
@@ -43,7 +42,7 @@ impl Trainer<'_> {
                 Item::Momentum(id) => (MOMENTUM_PREFIX, id),
             };
             let entry = self.program().entry(id);
-            let dtype = if entry.kind() == EntryKind::Count { Dtype::I64 } else { Dtype::F32 };
+            let dtype = super::dtype_of(entry.kind());
             let (shape, rank) = entry.shape();
             header.tensor(format_args!("{prefix}{}", entry.name()), dtype.name(), &shape[..rank], self.item_bytes(item) as u64)?;
         }

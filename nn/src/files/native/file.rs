@@ -42,11 +42,14 @@ pub fn write_native(
             (EntryKind::Count, None | Some(Data::I64([_]))) => {}
             (EntryKind::Count, Some(_)) => return bad("a count must be one integer"),
             (_, None) => return bad("the network has this tensor, and it is not there"),
-            (_, Some(Data::I64(_))) => return bad("holds integers where numbers are due"),
-            (_, Some(Data::F32(data))) if tensor.map(|t| t.shape) != Some(&shape[..rank]) || data.len() != entry.numbers() => {
+            (EntryKind::Words, Some(Data::F32(_) | Data::I64(_))) => return bad("words of 32 bits are due"),
+            (EntryKind::Parameter | EntryKind::RunningMean | EntryKind::RunningVar, Some(Data::I64(_) | Data::I32(_))) => {
+                return bad("holds integers where numbers are due");
+            }
+            (_, Some(data)) if tensor.map(|t| t.shape) != Some(&shape[..rank]) || data.len() != entry.numbers() => {
                 return Err(WriteError::Shape { name: name.to_string(), shape: shape[..rank].to_vec(), given: data.len() });
             }
-            (_, Some(Data::F32(_))) => {}
+            (_, Some(_)) => {}
         }
         entries.push((id, tensor.map(|t| t.data)));
     }
@@ -104,6 +107,7 @@ impl Source for Given<'_> {
             }
             (Some(Data::F32(data)), _) => emit_floats(data, sink),
             (Some(Data::I64(data)), _) => data.iter().try_for_each(|n| sink(&n.to_le_bytes())),
+            (Some(Data::I32(data)), _) => data.iter().try_for_each(|n| sink(&n.to_le_bytes())),
             (None, _) => sink(&0_i64.to_le_bytes()),
         }
     }
@@ -116,6 +120,7 @@ pub(crate) fn spec(program: &Program, id: EntryId) -> Spec {
     let layout = match Home::decode(entry.layout()) {
         Some(Home::Weight(layout)) => Layout::Blocks(layout),
         Some(Home::Count) => Layout::Count,
+        Some(Home::Words) => Layout::Words,
         Some(Home::Plain) | None => Layout::Plain,
     };
     Spec { name: Name::of(entry.name()), shape, rank, layout }

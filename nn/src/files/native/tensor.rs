@@ -10,6 +10,8 @@ use sha2::{Digest, Sha256};
 pub enum Layout {
     /// One signed number of 64 bits.
     Count,
+    /// Words of 32 bits that are no floats, in one dimension.
+    Words,
     /// Floats in PyTorch's order.
     Plain,
     /// Floats of a weight in the kernels' order.
@@ -22,6 +24,7 @@ impl Layout {
         match self {
             Layout::Count => 0,
             Layout::Plain => 1,
+            Layout::Words => 2,
             Layout::Blocks(layout) => layout.block() as u8,
         }
     }
@@ -52,6 +55,8 @@ pub(super) fn layout(entry: &[u8]) -> Result<(Layout, usize, [usize; 4], usize),
     let (layout, numbers) = match entry[23] {
         0 if rank == 0 => (Layout::Count, Some(1)),
         0 => return Err(wrong("a count has no dimensions")),
+        2 if rank == 1 => (Layout::Words, Some(shape[0])),
+        2 => return Err(wrong("words have one dimension")),
         1 => (Layout::Plain, shape.iter().try_fold(1_usize, |n, &size| n.checked_mul(size))),
         code => {
             let weight = weight_layout(&shape, rank).ok_or(wrong("this shape has no blocks of output channels"))?;
@@ -205,7 +210,7 @@ impl<'a> Tensor<'a> {
     pub(crate) fn copy_home(&self, home: Option<WeightLayout>, out: &mut [f32]) {
         let lies_so = match (self.layout, home) {
             (Layout::Blocks(layout), Some(home)) => layout == home,
-            (Layout::Plain, None) => true,
+            (Layout::Plain | Layout::Words, None) => true,
             _ => false,
         };
         if lies_so {

@@ -26,7 +26,7 @@ impl Spec {
     fn len(&self) -> usize {
         match self.layout {
             Layout::Count => 8,
-            Layout::Plain => 4 * self.shape.iter().product::<usize>(),
+            Layout::Plain | Layout::Words => 4 * self.shape.iter().product::<usize>(),
             Layout::Blocks(layout) => 4 * layout.len(),
         }
     }

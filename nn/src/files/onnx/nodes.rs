@@ -181,7 +181,7 @@ impl<'r, 't> Written<'r, 't> {
             let bad = |why| Err(WriteError::Name { name: name.to_string(), why }.into());
             let data = match self.given.get(name) {
                 None => return bad("the network has this tensor, and it is not there"),
-                Some(TensorOut { data: Data::I64(_), .. }) => return bad("holds integers where numbers are due"),
+                Some(TensorOut { data: Data::I64(_) | Data::I32(_), .. }) => return bad("holds integers where numbers are due"),
                 Some(TensorOut { data, shape: given, .. }) if *given != shape || data.len() != declared.numbers() => {
                     return Err(WriteError::Shape { name: name.to_string(), shape: shape.to_vec(), given: data.len() }.into());
                 }

@@ -131,6 +131,7 @@ fn pickle(tensors: &[TensorOut<'_>]) -> Vec<u8> {
     for (i, tensor) in tensors.iter().enumerate() {
         let class = match tensor.data.dtype() {
             Dtype::I64 => "Long",
+            Dtype::I32 => "Int",
             _ => "Float",
         };
         string(&mut out, tensor.name);

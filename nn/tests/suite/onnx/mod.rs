@@ -49,7 +49,7 @@ fn executed(example: &Example, file: Option<&Checkpoint>) -> (State, Vec<f32>) {
     for id in ids {
         let entry = trainer.program().entry(id);
         let numbers: Vec<f32> = match (entry.kind(), entry.shape().1) {
-            (EntryKind::Count, _) | (EntryKind::Parameter, 2..) => continue,
+            (EntryKind::Count | EntryKind::Words, _) | (EntryKind::Parameter, 2..) => continue,
             (EntryKind::Parameter | EntryKind::RunningMean, _) => random.numbers(entry.numbers()),
             (EntryKind::RunningVar, _) => random.numbers(entry.numbers()).iter().map(|v| v * v + 0.5).collect(),
         };

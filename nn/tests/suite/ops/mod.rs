@@ -90,7 +90,7 @@ impl<'c> Run<'c> {
         for id in program.entries() {
             let entry = program.entry(id);
             let numbers: Vec<f32> = match (entry.kind(), entry.shape().1) {
-                (EntryKind::Count, _) | (EntryKind::Parameter, 2..) => continue,
+                (EntryKind::Count | EntryKind::Words, _) | (EntryKind::Parameter, 2..) => continue,
                 (EntryKind::Parameter | EntryKind::RunningMean, _) => random.numbers(entry.numbers()),
                 (EntryKind::RunningVar, _) => random.numbers(entry.numbers()).iter().map(|v| v * v + 0.5).collect(),
             };
