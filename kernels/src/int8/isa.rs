@@ -3,6 +3,10 @@
 //! As with [`crate::isa::Isa`], a value of a type that implements [`Bytes`] is proof that the CPU has the instructions,
 //! and every function on the way from [`super::dispatch`] to an operation must be `#[inline(always)]`.
 
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx512;
 #[cfg(not(any(target_arch = "arm", target_arch = "riscv32")))]
 pub(super) mod portable;
 #[cfg(any(feature = "scalar", target_arch = "arm", target_arch = "riscv32"))]
