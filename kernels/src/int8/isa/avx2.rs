@@ -21,11 +21,27 @@ impl<const VNNI: bool> Avx2<VNNI> {
 /// The channels 0 to 7, and 8 to 15.
 type Both = [__m256i; 2];
 
+/// The formula's numbers: multipliers of the even and the odd channels, each with a lane of 64 bits, and the rest in all
+/// lanes.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Scale {
+    even: Both,
+    odd: Both,
+    half: __m256i,
+    shift: __m128i,
+    residual: __m256i,
+    residual_zero: __m256i,
+    /// The zero point, without what is left of 2^63 after the shift.
+    zero: __m256i,
+    low: __m256i,
+}
+
 // SAFETY (every block below): a value of `Avx2` exists only where the CPU has the instructions (`Avx2::new`); loads and
 // stores are of arrays that are there, or hand that duty to the caller.
 impl<const VNNI: bool> Bytes for Avx2<VNNI> {
     type Sums = Both;
     type Wide = Both;
+    type Scale = Scale;
     const PIXELS: usize = if VNNI { 6 } else { 4 };
     const BLOCKS: usize = 1;
 
@@ -55,9 +71,33 @@ impl<const VNNI: bool> Bytes for Avx2<VNNI> {
         unsafe { [_mm256_add_epi32(sums[0], _mm256_madd_epi16(x[0], w[0])), _mm256_add_epi32(sums[1], _mm256_madd_epi16(x[1], w[1]))] }
     }
     #[inline(always)]
-    fn bytes(self, sums: Both, rescale: &Rescale, multipliers: &[i32; BLOCK], residual: Option<&[u8; BLOCK]>) -> [u8; BLOCK] {
-        let (m, r) = (self.start(multipliers), residual.map(|r| self.wide(r)));
-        let [low, high] = [0, 1].map(|i| self.eight(sums[i], m[i], r.map(|r| r[i]), rescale));
+    fn scale(self, rescale: &Rescale, multipliers: &[i32; BLOCK]) -> Scale {
+        let even = self.start(multipliers);
+        // SAFETY: see above.
+        unsafe {
+            let shift = _mm_cvtsi32_si128(rescale.shift as i32);
+            let moved = _mm256_srl_epi64(_mm256_set1_epi64x(i64::MIN), shift);
+            Scale {
+                even,
+                odd: [_mm256_srli_epi64::<32>(even[0]), _mm256_srli_epi64::<32>(even[1])],
+                half: _mm256_set1_epi64x(rescale.half),
+                shift,
+                residual: _mm256_set1_epi32(rescale.residual),
+                residual_zero: _mm256_set1_epi32(i32::from(rescale.residual_zero)),
+                zero: _mm256_sub_epi64(_mm256_set1_epi64x(i64::from(rescale.zero)), moved),
+                low: _mm256_set1_epi64x(i64::from(rescale.low)),
+            }
+        }
+    }
+    #[inline(always)]
+    fn bytes(self, sums: Both, s: &Scale, residual: Option<&[u8; BLOCK]>) -> [u8; BLOCK] {
+        let (low, high) = match residual {
+            None => (self.eight(sums[0], 0, None, s), self.eight(sums[1], 1, None, s)),
+            Some(r) => {
+                let r = self.wide(r);
+                (self.eight(sums[0], 0, Some(r[0]), s), self.eight(sums[1], 1, Some(r[1]), s))
+            }
+        };
         let mut bytes = [0; BLOCK];
         // SAFETY: see above.
         unsafe {
@@ -83,30 +123,24 @@ impl<const VNNI: bool> Bytes for Avx2<VNNI> {
 }
 
 impl<const VNNI: bool> Avx2<VNNI> {
-    /// What the formula makes of 8 sums: 8 numbers of 32 bits.
+    /// What the formula makes of the 8 sums of the lower or upper channels: 8 numbers of 32 bits.
     #[inline(always)]
-    fn eight(self, sums: __m256i, m: __m256i, residual: Option<__m256i>, rescale: &Rescale) -> __m256i {
+    fn eight(self, sums: __m256i, half: usize, residual: Option<__m256i>, s: &Scale) -> __m256i {
         // SAFETY: see above.
         unsafe {
             // Products of 64 bits are those of the even lanes: the odd ones are moved there.
-            let up = |v: __m256i| _mm256_srli_epi64::<32>(v);
-            let half = _mm256_set1_epi64x(rescale.half);
-            let mut even = _mm256_add_epi64(_mm256_mul_epi32(sums, m), half);
-            let mut odd = _mm256_add_epi64(_mm256_mul_epi32(up(sums), up(m)), half);
+            let mut even = _mm256_add_epi64(_mm256_mul_epi32(sums, s.even[half]), s.half);
+            let mut odd = _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64::<32>(sums), s.odd[half]), s.half);
             if let Some(r) = residual {
-                let r = _mm256_sub_epi32(r, _mm256_set1_epi32(i32::from(rescale.residual_zero)));
-                let m = _mm256_set1_epi32(rescale.residual);
-                even = _mm256_add_epi64(even, _mm256_mul_epi32(r, m));
-                odd = _mm256_add_epi64(odd, _mm256_mul_epi32(up(r), m));
+                let r = _mm256_sub_epi32(r, s.residual_zero);
+                even = _mm256_add_epi64(even, _mm256_mul_epi32(r, s.residual));
+                odd = _mm256_add_epi64(odd, _mm256_mul_epi32(_mm256_srli_epi64::<32>(r), s.residual));
             }
             // There is no shift of 64 bits that keeps the sign: 2^63 is added before, and what became of it taken away.
-            let shift = _mm_cvtsi32_si128(rescale.shift as i32);
-            let most = _mm256_set1_epi64x(i64::MIN);
-            let zero = _mm256_sub_epi64(_mm256_set1_epi64x(i64::from(rescale.zero)), _mm256_srl_epi64(most, shift));
-            let (low, high) = (_mm256_set1_epi64x(i64::from(rescale.low)), _mm256_set1_epi64x(255));
+            let (most, high) = (_mm256_set1_epi64x(i64::MIN), _mm256_set1_epi64x(255));
             let byte = |v: __m256i| {
-                let y = _mm256_add_epi64(_mm256_srl_epi64(_mm256_xor_si256(v, most), shift), zero);
-                let y = _mm256_blendv_epi8(y, low, _mm256_cmpgt_epi64(low, y));
+                let y = _mm256_add_epi64(_mm256_srl_epi64(_mm256_xor_si256(v, most), s.shift), s.zero);
+                let y = _mm256_blendv_epi8(y, s.low, _mm256_cmpgt_epi64(s.low, y));
                 _mm256_blendv_epi8(y, high, _mm256_cmpgt_epi64(y, high))
             };
             _mm256_or_si256(byte(even), _mm256_slli_epi64::<32>(byte(odd)))
@@ -125,10 +159,16 @@ impl<const VNNI: bool> Fours for Avx2<VNNI> {
     #[inline(always)]
     unsafe fn weights(self, w: *const i8) -> [Pair; 2] {
         // SAFETY: the caller's duty.
-        [0, 32].map(|at| unsafe {
-            let all = _mm256_loadu_si256(w.add(at).cast());
-            if VNNI { [all, all] } else { [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(all)), _mm256_srai_epi16::<8>(all)] }
-        })
+        unsafe {
+            let (low, high) = (_mm256_loadu_si256(w.cast()), _mm256_loadu_si256(w.add(32).cast()));
+            if VNNI {
+                return [[low, low], [high, high]];
+            }
+            [
+                [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(low)), _mm256_srai_epi16::<8>(low)],
+                [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(high)), _mm256_srai_epi16::<8>(high)],
+            ]
+        }
     }
     #[inline(always)]
     unsafe fn four(self, x: *const u8) -> Pair {

@@ -18,11 +18,28 @@ impl<const VNNI: bool> Avx512<VNNI> {
     }
 }
 
+/// The formula's numbers: multipliers of the even and the odd channels, each with a lane of 64 bits, and the rest in all
+/// lanes.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Scale {
+    even: __m512i,
+    odd: __m512i,
+    half: __m512i,
+    shift: __m512i,
+    residual: __m512i,
+    residual_zero: __m512i,
+    /// Of 16 bits.
+    zero: __m128i,
+    /// Of 8 bits.
+    low: __m128i,
+}
+
 // SAFETY (every block below): a value of `Avx512` exists only where the CPU has the instructions (`Avx512::new`); loads and
 // stores are of arrays that are there, or hand that duty to the caller.
 impl<const VNNI: bool> Bytes for Avx512<VNNI> {
     type Sums = __m512i;
     type Wide = __m512i;
+    type Scale = Scale;
     const PIXELS: usize = 8;
     const BLOCKS: usize = 2;
 
@@ -48,31 +65,41 @@ impl<const VNNI: bool> Bytes for Avx512<VNNI> {
         unsafe { if VNNI { _mm512_dpwssd_epi32(sums, x, w) } else { _mm512_add_epi32(sums, _mm512_madd_epi16(x, w)) } }
     }
     #[inline(always)]
-    fn bytes(self, sums: __m512i, rescale: &Rescale, multipliers: &[i32; BLOCK], residual: Option<&[u8; BLOCK]>) -> [u8; BLOCK] {
+    fn scale(self, rescale: &Rescale, multipliers: &[i32; BLOCK]) -> Scale {
+        // SAFETY: see above.
+        unsafe {
+            let even = self.start(multipliers);
+            Scale {
+                even,
+                odd: _mm512_srli_epi64::<32>(even),
+                half: _mm512_set1_epi64(rescale.half),
+                shift: _mm512_set1_epi64(i64::from(rescale.shift)),
+                residual: _mm512_set1_epi32(rescale.residual),
+                residual_zero: _mm512_set1_epi32(i32::from(rescale.residual_zero)),
+                zero: _mm_set1_epi16(i16::from(rescale.zero)),
+                low: _mm_set1_epi8(rescale.low as i8),
+            }
+        }
+    }
+    #[inline(always)]
+    fn bytes(self, sums: __m512i, s: &Scale, residual: Option<&[u8; BLOCK]>) -> [u8; BLOCK] {
         // SAFETY: see above.
         unsafe {
             // Products of 64 bits are those of the even lanes: the odd ones are moved there.
-            let up = |v: __m512i| _mm512_srli_epi64::<32>(v);
-            let m = self.start(multipliers);
-            let half = _mm512_set1_epi64(rescale.half);
-            let mut even = _mm512_add_epi64(_mm512_mul_epi32(sums, m), half);
-            let mut odd = _mm512_add_epi64(_mm512_mul_epi32(up(sums), up(m)), half);
+            let mut even = _mm512_add_epi64(_mm512_mul_epi32(sums, s.even), s.half);
+            let mut odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64::<32>(sums), s.odd), s.half);
             if let Some(r) = residual {
-                let r = _mm512_sub_epi32(self.wide(r), _mm512_set1_epi32(i32::from(rescale.residual_zero)));
-                let m = _mm512_set1_epi32(rescale.residual);
-                even = _mm512_add_epi64(even, _mm512_mul_epi32(r, m));
-                odd = _mm512_add_epi64(odd, _mm512_mul_epi32(up(r), m));
+                let r = _mm512_sub_epi32(self.wide(r), s.residual_zero);
+                even = _mm512_add_epi64(even, _mm512_mul_epi32(r, s.residual));
+                odd = _mm512_add_epi64(odd, _mm512_mul_epi32(_mm512_srli_epi64::<32>(r), s.residual));
             }
-            let shift = _mm_cvtsi32_si128(rescale.shift as i32);
-            let (zero, low, high) =
-                (_mm512_set1_epi64(i64::from(rescale.zero)), _mm512_set1_epi64(i64::from(rescale.low)), _mm512_set1_epi64(255));
-            let byte = |v: __m512i| {
-                let y = _mm512_add_epi64(_mm512_sra_epi64(v, shift), zero);
-                _mm512_min_epi64(_mm512_max_epi64(y, low), high)
-            };
-            let all = _mm512_or_si512(byte(even), _mm512_slli_epi64::<32>(byte(odd)));
+            // What 16 bits can't hold is far outside of the bounds, with or without the zero point.
+            let even = _mm512_cvtsepi64_epi16(_mm512_srav_epi64(even, s.shift));
+            let odd = _mm512_cvtsepi64_epi16(_mm512_srav_epi64(odd, s.shift));
+            let low = _mm_adds_epi16(_mm_unpacklo_epi16(even, odd), s.zero);
+            let high = _mm_adds_epi16(_mm_unpackhi_epi16(even, odd), s.zero);
             let mut bytes = [0; BLOCK];
-            _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(all));
+            _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm_max_epu8(_mm_packus_epi16(low, high), s.low));
             bytes
         }
     }
