@@ -70,6 +70,8 @@ mod pixels;
 mod pool;
 mod product;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use convert::{dequantize, quantize};
 pub use geometry::{Conv2d, Error, Forward};

@@ -60,8 +60,9 @@ impl Work for Lines<'_, '_, '_> {
             let first = (lines.place(i) + there.start as isize * lines.apart).max(0) as usize;
             let row = line * wide;
             for block in 0..self.p.blocks() {
+                let scale = isa.scale(&self.table.rescale, self.table.multipliers(block));
                 let mut row = Row { image, first, row, there: there.clone(), block, lines: &mut self };
-                row.pixels(isa, low, end);
+                row.pixels(isa, low, end, &scale);
             }
         }
     }
@@ -83,24 +84,24 @@ struct Row<'a, 'b, 'p, 't> {
 impl Row<'_, '_, '_, '_> {
     /// All pixels; those from `low` to `end` have all their columns.
     #[inline(always)]
-    fn pixels<I: Bytes>(&mut self, isa: I, low: usize, end: usize) {
+    fn pixels<I: Bytes>(&mut self, isa: I, low: usize, end: usize, scale: &I::Scale) {
         let wide = self.lines.p.geometry().out_w();
         let mut pixel = 0;
         while pixel < wide {
             if pixel < low || pixel >= end {
-                self.strip::<I, 1>(isa, pixel);
+                self.strip::<I, 1>(isa, pixel, scale);
                 pixel += 1;
             } else if I::PIXELS >= 8 && end - pixel >= 8 {
-                self.strip::<I, 8>(isa, pixel);
+                self.strip::<I, 8>(isa, pixel, scale);
                 pixel += 8;
             } else if I::PIXELS >= 4 && end - pixel >= 4 {
-                self.strip::<I, 4>(isa, pixel);
+                self.strip::<I, 4>(isa, pixel, scale);
                 pixel += 4;
             } else if end - pixel >= 2 {
-                self.strip::<I, 2>(isa, pixel);
+                self.strip::<I, 2>(isa, pixel, scale);
                 pixel += 2;
             } else {
-                self.strip::<I, 1>(isa, pixel);
+                self.strip::<I, 1>(isa, pixel, scale);
                 pixel += 1;
             }
         }
@@ -108,7 +109,7 @@ impl Row<'_, '_, '_, '_> {
 
     /// `P` pixels from this one on, which read the same columns of taps.
     #[inline(always)]
-    fn strip<I: Bytes, const P: usize>(&mut self, isa: I, pixel: usize) {
+    fn strip<I: Bytes, const P: usize>(&mut self, isa: I, pixel: usize, scale: &I::Scale) {
         let Lines { p, sides: [lines, columns], x, w, table, residual, ref mut out } = *self.lines;
         let (g, block) = (p.geometry(), self.block);
         let c4 = padded(g.c());
@@ -139,7 +140,7 @@ impl Row<'_, '_, '_, '_> {
         for (i, sums) in sums.into_iter().enumerate() {
             let at = out.row_start(self.row + pixel + i) + block * BLOCK;
             let residual = residual.map(|r| residual_bytes(r, at));
-            let bytes = isa.bytes(sums, &table.rescale, table.multipliers(block), residual.as_ref());
+            let bytes = isa.bytes(sums, scale, residual.as_ref());
             table.store(block, bytes, &mut out.row(self.row + pixel + i)[block * BLOCK..]);
         }
     }

@@ -4,6 +4,8 @@
 //! product or not. So the CPU is asked once more, and the results are the same integers whatever it answers.
 
 use super::isa::Bytes;
+#[cfg(target_arch = "x86_64")]
+use super::isa::{avx2::Avx2, avx512::Avx512};
 use crate::Level;
 use crate::level::Kind;
 
@@ -25,6 +27,14 @@ enum Instructions {
     Portable,
     #[cfg(any(feature = "scalar", target_arch = "arm", target_arch = "riscv32"))]
     Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
 }
 
 impl Way {
@@ -40,10 +50,33 @@ impl Way {
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => Way(Instructions::Portable),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => Way(Instructions::Portable),
+            Kind::Avx2 => Way(if has::avx_vnni() { Instructions::AvxVnni } else { Instructions::Avx2 }),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => Way(Instructions::Portable),
+            Kind::Avx512 if has::avx512_bw() => Way(if has::avx512_vnni() { Instructions::Avx512Vnni } else { Instructions::Avx512 }),
+            // Every CPU with that level has AVX2.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => Way(Instructions::Avx2),
         }
+    }
+
+    /// Every one that this CPU has: for tests.
+    #[cfg(test)]
+    pub(super) fn all() -> impl Iterator<Item = Way> {
+        let ways = [
+            #[cfg(not(any(target_arch = "arm", target_arch = "riscv32")))]
+            (Instructions::Portable, true),
+            #[cfg(any(feature = "scalar", target_arch = "arm", target_arch = "riscv32"))]
+            (Instructions::Scalar, true),
+            #[cfg(target_arch = "x86_64")]
+            (Instructions::Avx2, Level::by_name("avx2").is_ok()),
+            #[cfg(target_arch = "x86_64")]
+            (Instructions::AvxVnni, Level::by_name("avx2").is_ok() && has::avx_vnni()),
+            #[cfg(target_arch = "x86_64")]
+            (Instructions::Avx512, Level::by_name("avx512").is_ok() && has::avx512_bw()),
+            #[cfg(target_arch = "x86_64")]
+            (Instructions::Avx512Vnni, Level::by_name("avx512").is_ok() && has::avx512_bw() && has::avx512_vnni()),
+        ];
+        ways.into_iter().filter(|(_, there)| *there).map(|(instructions, _)| Way(instructions))
     }
 
     /// Whether its kernels are [`Bytes::SHIFTED`].
@@ -68,6 +101,75 @@ impl Way {
             Instructions::Portable => work.run(super::isa::portable::Portable),
             #[cfg(any(feature = "scalar", target_arch = "arm", target_arch = "riscv32"))]
             Instructions::Scalar => work.run(super::isa::scalar::Scalar),
+            // SAFETY (all four): a `Way` of this kind is made only after the CPU was asked for the instructions.
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => unsafe { run_avx2(work) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Instructions::AvxVnni => unsafe { run_avx_vnni(work) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Instructions::Avx512 => unsafe { run_avx512(work) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Instructions::Avx512Vnni => unsafe { run_avx512_vnni(work) },
         }
+    }
+}
+
+/// # Safety
+/// The CPU must have AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn run_avx2<W: Work>(work: W) {
+    // SAFETY: the caller's duty.
+    work.run(unsafe { Avx2::<false>::new() });
+}
+
+/// # Safety
+/// The CPU must have AVX2 and AVX-VNNI.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,avxvnni")]
+unsafe fn run_avx_vnni<W: Work>(work: W) {
+    // SAFETY: the caller's duty.
+    work.run(unsafe { Avx2::<true>::new() });
+}
+
+/// # Safety
+/// The CPU must have AVX2, AVX-512F and AVX-512BW.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,avx512f,avx512bw")]
+unsafe fn run_avx512<W: Work>(work: W) {
+    // SAFETY: the caller's duty.
+    work.run(unsafe { Avx512::<false>::new() });
+}
+
+/// # Safety
+/// The CPU must have AVX2, AVX-512F, AVX-512BW and AVX-512 VNNI.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
+unsafe fn run_avx512_vnni<W: Work>(work: W) {
+    // SAFETY: the caller's duty.
+    work.run(unsafe { Avx512::<true>::new() });
+}
+
+/// What the CPU has besides its level: asked of it (with `std`), or of the build (without).
+#[cfg(target_arch = "x86_64")]
+mod has {
+    macro_rules! features {
+        ($($name:ident: $feature:tt),+) => {
+            $(#[inline]
+            pub(super) fn $name() -> bool {
+                #[cfg(feature = "std")]
+                return std::arch::is_x86_feature_detected!($feature);
+                #[cfg(not(feature = "std"))]
+                return cfg!(target_feature = $feature)
+            })+
+        };
+    }
+    features! {
+        avx_vnni: "avxvnni",
+        avx512_bw: "avx512bw",
+        avx512_vnni: "avx512vnni"
     }
 }

@@ -3,6 +3,10 @@
 //! As with [`crate::isa::Isa`], a value of a type that implements [`Bytes`] is proof that the CPU has the instructions,
 //! and every function on the way from [`super::dispatch`] to an operation must be `#[inline(always)]`.
 
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx512;
 #[cfg(not(any(target_arch = "arm", target_arch = "riscv32")))]
 pub(super) mod portable;
 #[cfg(any(feature = "scalar", target_arch = "arm", target_arch = "riscv32"))]
@@ -30,6 +34,8 @@ pub(super) trait Bytes: Copy + Send + Sync {
     type Sums: Copy;
     /// 16 bytes or weights, as [`Bytes::multiply_add`] takes them.
     type Wide: Copy;
+    /// The formula's numbers for a block of output channels, as [`Bytes::bytes`] takes them.
+    type Scale: Copy;
     /// The most pixels of a register tile: 1 to 8.
     const PIXELS: usize;
     /// The most blocks of a register tile: 1 or 2.
@@ -45,8 +51,10 @@ pub(super) trait Bytes: Copy + Send + Sync {
     fn wide_weights(self, w: &[i8; BLOCK]) -> Self::Wide;
     /// `sums + x · w`, each for itself.
     fn multiply_add(self, sums: Self::Sums, x: Self::Wide, w: Self::Wide) -> Self::Sums;
+    /// The formula's numbers.
+    fn scale(self, rescale: &Rescale, multipliers: &[i32; BLOCK]) -> Self::Scale;
     /// The bytes that the formula makes of 16 sums.
-    fn bytes(self, sums: Self::Sums, rescale: &Rescale, multipliers: &[i32; BLOCK], residual: Option<&[u8; BLOCK]>) -> [u8; BLOCK];
+    fn bytes(self, sums: Self::Sums, scale: &Self::Scale, residual: Option<&[u8; BLOCK]>) -> [u8; BLOCK];
 
     /// The register tile: `start[b] + Σ x · w` for `P` pixels that begin at `x` and `B` blocks whose weights begin at `w`.
     ///

@@ -124,6 +124,7 @@ impl Band<'_, '_, '_> {
     #[inline(always)]
     fn blocks<I: Bytes, const B: usize>(&mut self, isa: I, block: usize) {
         let mut start = [isa.start(&[0; BLOCK]); B];
+        let mut scale = [isa.scale(&self.table.rescale, &[0; BLOCK]); B];
         for (b, start) in start.iter_mut().enumerate() {
             let mut bias = *self.table.bias(self.first + block + b);
             if I::SHIFTED {
@@ -132,6 +133,7 @@ impl Band<'_, '_, '_> {
                 }
             }
             *start = isa.start(&bias);
+            scale[b] = isa.scale(&self.table.rescale, self.table.multipliers(self.first + block + b));
         }
         let mut pixels = self.pixels;
         // Tiles of about equal size: the first ones have a pixel more.
@@ -142,14 +144,14 @@ impl Band<'_, '_, '_> {
             let count = each + usize::from(tile < more);
             let row = self.row + done;
             match count {
-                1 => self.tile::<I, 1, B>(isa, &mut pixels, row, block, start),
-                2 if I::PIXELS >= 2 => self.tile::<I, 2, B>(isa, &mut pixels, row, block, start),
-                3 if I::PIXELS >= 3 => self.tile::<I, 3, B>(isa, &mut pixels, row, block, start),
-                4 if I::PIXELS >= 4 => self.tile::<I, 4, B>(isa, &mut pixels, row, block, start),
-                5 if I::PIXELS >= 5 => self.tile::<I, 5, B>(isa, &mut pixels, row, block, start),
-                6 if I::PIXELS >= 6 => self.tile::<I, 6, B>(isa, &mut pixels, row, block, start),
-                7 if I::PIXELS >= 7 => self.tile::<I, 7, B>(isa, &mut pixels, row, block, start),
-                8 if I::PIXELS >= 8 => self.tile::<I, 8, B>(isa, &mut pixels, row, block, start),
+                1 => self.tile::<I, 1, B>(isa, &mut pixels, row, block, start, &scale),
+                2 if I::PIXELS >= 2 => self.tile::<I, 2, B>(isa, &mut pixels, row, block, start, &scale),
+                3 if I::PIXELS >= 3 => self.tile::<I, 3, B>(isa, &mut pixels, row, block, start, &scale),
+                4 if I::PIXELS >= 4 => self.tile::<I, 4, B>(isa, &mut pixels, row, block, start, &scale),
+                5 if I::PIXELS >= 5 => self.tile::<I, 5, B>(isa, &mut pixels, row, block, start, &scale),
+                6 if I::PIXELS >= 6 => self.tile::<I, 6, B>(isa, &mut pixels, row, block, start, &scale),
+                7 if I::PIXELS >= 7 => self.tile::<I, 7, B>(isa, &mut pixels, row, block, start, &scale),
+                8 if I::PIXELS >= 8 => self.tile::<I, 8, B>(isa, &mut pixels, row, block, start, &scale),
                 _ => unreachable!("a tile of {count} pixels, {} at most", I::PIXELS),
             }
             done += count;
@@ -165,18 +167,29 @@ impl Band<'_, '_, '_> {
         row: usize,
         block: usize,
         start: [I::Sums; B],
+        scale: &[I::Scale; B],
     ) {
         let starts: [usize; P] = core::array::from_fn(|_| pixels.next());
         let len = self.p.block_len();
         let sums = micro::tile::<I, P, B>(isa, &self.source, &starts, &self.w[block * len..], len, start);
+        let (column, first) = (block * BLOCK, self.first + block);
+        // All but the last block have 16 channels: the usual case, with as few questions as can be.
+        let whole = (first + B) * BLOCK <= self.p.geometry().k();
         for (i, sums) in sums.into_iter().enumerate() {
-            let at = self.out.row_start(row + i);
-            let y = self.out.row(row + i);
+            let at = self.out.row_start(row + i) + column;
+            let y = &mut self.out.row(row + i)[column..];
+            if whole {
+                let (y, _) = y.as_chunks_mut::<BLOCK>();
+                let residual = self.residual.map(|r| r[at..at + B * BLOCK].as_chunks::<BLOCK>().0);
+                for (b, y) in y[..B].iter_mut().enumerate() {
+                    *y = isa.bytes(sums[b], &scale[b], residual.map(|r| &r[b]));
+                }
+                continue;
+            }
             for (b, sums) in sums.into_iter().enumerate() {
-                let (column, block) = ((block + b) * BLOCK, self.first + block + b);
-                let residual = self.residual.map(|r| residual_bytes(r, at + column));
-                let bytes = isa.bytes(sums, &self.table.rescale, self.table.multipliers(block), residual.as_ref());
-                self.table.store(block, bytes, &mut y[column..]);
+                let residual = self.residual.map(|r| residual_bytes(r, at + b * BLOCK));
+                let bytes = isa.bytes(sums, &scale[b], residual.as_ref());
+                self.table.store(first + b, bytes, &mut y[b * BLOCK..]);
             }
         }
     }

@@ -19,6 +19,7 @@ pub(in super::super) struct Halves {
 impl Bytes for Portable {
     type Sums = [i32x4; 4];
     type Wide = [i32; BLOCK];
+    type Scale = (Rescale, [i32; BLOCK]);
     const PIXELS: usize = 2;
     const BLOCKS: usize = 1;
 
@@ -43,7 +44,11 @@ impl Bytes for Portable {
         bytemuck::cast(all)
     }
     #[inline(always)]
-    fn bytes(self, sums: [i32x4; 4], rescale: &Rescale, multipliers: &[i32; BLOCK], residual: Option<&[u8; BLOCK]>) -> [u8; BLOCK] {
+    fn scale(self, rescale: &Rescale, multipliers: &[i32; BLOCK]) -> (Rescale, [i32; BLOCK]) {
+        (*rescale, *multipliers)
+    }
+    #[inline(always)]
+    fn bytes(self, sums: [i32x4; 4], (rescale, multipliers): &(Rescale, [i32; BLOCK]), residual: Option<&[u8; BLOCK]>) -> [u8; BLOCK] {
         rescale.bytes(&bytemuck::cast(sums), multipliers, residual)
     }
     #[inline(always)]

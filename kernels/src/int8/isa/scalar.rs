@@ -14,6 +14,7 @@ const TOGETHER: usize = 4;
 impl Bytes for Scalar {
     type Sums = [i32; BLOCK];
     type Wide = [i16; BLOCK];
+    type Scale = (Rescale, [i32; BLOCK]);
     const PIXELS: usize = 2;
     const BLOCKS: usize = 1;
 
@@ -37,7 +38,11 @@ impl Bytes for Scalar {
         sums
     }
     #[inline(always)]
-    fn bytes(self, sums: [i32; BLOCK], rescale: &Rescale, multipliers: &[i32; BLOCK], residual: Option<&[u8; BLOCK]>) -> [u8; BLOCK] {
+    fn scale(self, rescale: &Rescale, multipliers: &[i32; BLOCK]) -> (Rescale, [i32; BLOCK]) {
+        (*rescale, *multipliers)
+    }
+    #[inline(always)]
+    fn bytes(self, sums: [i32; BLOCK], (rescale, multipliers): &(Rescale, [i32; BLOCK]), residual: Option<&[u8; BLOCK]>) -> [u8; BLOCK] {
         rescale.bytes(&sums, multipliers, residual)
     }
     #[inline(always)]
