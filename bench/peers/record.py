@@ -46,6 +46,7 @@ def of_run(command, machine, cores, args, results):
             "threads": args.threads,
             "arch": args.arch,
             "rounds": args.rounds,
+            **({"frozen": args.frozen} if args.frozen else {}),
         },
         "versions": {peer: version for figures in cells for peer, (_, version) in figures.items()},
         "ms": {

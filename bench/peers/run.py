@@ -2,7 +2,7 @@
 """Times nunatak's steps beside those of other frameworks, alternated in one run.
 
     python3 bench/peers/run.py [--arch NAME] [--peers LIST] [--cells LIST] [--modes LIST] [--threads N]
-                               [--rounds N] [--seconds S] [--record FILE]
+                               [--rounds N] [--seconds S] [--frozen int8] [--record FILE]
 
 Tables are printed. With --record all medians are written to a file too, of which plot.py makes the documents' tables and
 pictures.
@@ -13,13 +13,16 @@ process of its own that waits for its turn; a round gives each peer the same tim
 an order that is turned every round. A figure is the median of its steps over all rounds.
 """
 import argparse
+import atexit
 import importlib.util
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.dont_write_bytecode = True  # nothing is left beside the scripts
@@ -65,11 +68,27 @@ class Worker:
         self.process.wait()
 
 
+def in_8_bits(args):
+    """A file of nunatak's with every convolution in 8 bits, from torchvision's random weights and drawn pictures."""
+    import torch
+    import torchvision
+
+    folder = tempfile.mkdtemp(prefix="peers-")
+    atexit.register(shutil.rmtree, folder)
+    torch.manual_seed(0)
+    torch.save(torchvision.models.get_model(args.arch).state_dict(), os.path.join(folder, "floats.pth"))
+    out, pictures = os.path.join(folder, "int8.nunatak"), os.path.join(folder, "pictures")
+    subprocess.run([sys.executable, os.path.join(HERE, "../../tests/bare_metal/export/pictures.py"), pictures], check=True)
+    convert = [args.nunatak, "convert", os.path.join(folder, "floats.pth"), out, "--frozen", "int8", "--calibrate", pictures]
+    subprocess.run([*convert, "--size", "64", "--arch", args.arch], check=True, capture_output=True)
+    return out
+
+
 class Nunatak:
     """The program as everybody calls it: a new process for every turn, with two steps to warm up."""
 
-    def __init__(self, program, arch, batch, size, mode, threads):
-        self.command = [program, "measure", "--arch", arch, "--batch", batch, "--size", size, "--mode", mode, "--threads", threads]
+    def __init__(self, program, network, batch, size, mode, threads):
+        self.command = [program, "measure", *network, "--batch", batch, "--size", size, "--mode", mode, "--threads", threads]
         out = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
         self.version = out.split()[-1]
 
@@ -90,11 +109,12 @@ def built(project, name):
 
 def start(peer, args, batch, size, mode):
     if peer == "nunatak":
-        return Nunatak(args.nunatak, args.arch, batch, size, mode, str(args.threads))
+        network = ["--weights", args.weights] if args.weights else ["--arch", args.arch]
+        return Nunatak(args.nunatak, network, batch, size, mode, str(args.threads))
     rest = [peer, batch, size, mode, str(args.threads)]
     if peer in RUST:
         return Worker([built("rust", "rust-peers"), *rest], args.threads)
-    return Worker([sys.executable, os.path.join(HERE, "worker.py"), *rest, args.arch], args.threads)
+    return Worker([sys.executable, os.path.join(HERE, "worker.py"), *rest, args.arch, *(["int8"] if args.frozen else [])], args.threads)
 
 
 def available(peer, arch):
@@ -163,7 +183,11 @@ def main():
     parser.add_argument("--seconds", type=float, default=0.5, help="of one peer's turn")
     parser.add_argument("--nunatak", default=built("../..", "nunatak"))
     parser.add_argument("--record", metavar="FILE", help="write all medians there, such as bench/record/peers/NAME.json")
+    parser.add_argument("--frozen", choices=["int8"], help="inference with every convolution in 8 bits, of every peer that can")
     args = parser.parse_args()
+    if args.frozen:
+        args.modes, args.peers = "infer", ",".join(p for p in args.peers.split(",") if p in record.INFERENCE_ALONE)
+    args.weights = in_8_bits(args) if args.frozen else None
     args.cells = args.cells.split(",")
     modes = chosen(args.modes, MODES, "modes")
     peers = chosen(args.peers, list(record.NAMES), "peers")
@@ -178,7 +202,8 @@ def main():
         for name in args.cells:
             results[mode][name] = figures = cell(args, peers, mode, name)
             print(f"{mode} {name}: " + ", ".join(f"{p} {tables.ms(t)}" for p, (t, _) in figures.items()), file=sys.stderr, flush=True)
-    command = f"python3 bench/peers/run.py{'' if args.arch == 'resnet18' else f' --arch {args.arch}'} --threads {args.threads}"
+    options = ("" if args.arch == "resnet18" else f" --arch {args.arch}") + (f" --frozen {args.frozen}" if args.frozen else "")
+    command = f"python3 bench/peers/run.py{options} --threads {args.threads}"
     kept = record.of_run(command, cpu(), os.cpu_count(), args, results)
     print(tables.speed(kept))
     for peer, why in absent.items():

@@ -47,9 +47,10 @@ def speed(kept):
     measured = kept["measured"]
     versions = ", ".join(f"{shown} {kept['versions'][peer]}" for peer, shown in record.NAMES.items() if peer in kept["versions"])
     tree = f" ({measured['tree']})" if measured["tree"] else ""
+    kind = "every convolution in 8 bits" if measured.get("frozen") else "float32"
     parts = [
         f"Measured with `{measured['command']}` on {measured['date']}{tree}; {measured['machine']}, {measured['cores']} virtual "
-        f"cores, {threads(measured)}; {versions}; float32; medians of {measured['rounds']} alternated rounds. Each cell: their "
+        f"cores, {threads(measured)}; {versions}; {kind}; medians of {measured['rounds']} alternated rounds. Each cell: their "
         "milliseconds / nunatak's = **ratio**, above 1 where nunatak is faster; –: left out."
     ]
     for peer, shown in record.NAMES.items():

@@ -1,6 +1,6 @@
 """One peer in Python: prepares a step, then makes steps when told to.
 
-    worker.py PEER BATCH SIZE MODE THREADS ARCH
+    worker.py PEER BATCH SIZE MODE THREADS ARCH [int8]
 
 Protocol (also that of rust/): when it is ready it writes a line `ready VERSION`; then for every line with
 a number k it makes k steps and writes their times in seconds, with blanks between. It ends with its input.
@@ -10,7 +10,7 @@ import sys
 import time
 
 peer, batch, size, mode, threads = sys.argv[1], *map(int, sys.argv[2:4]), sys.argv[4], int(sys.argv[5])
-arch = sys.argv[6]
+arch, int8 = sys.argv[6], "int8" in sys.argv[7:]
 os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
@@ -70,7 +70,28 @@ def onnx_file(folder):
     path = os.path.join(folder, f"{arch}.onnx")
     model = torchvision.models.get_model(arch).eval()
     torch.onnx.export(model, (torch.rand(batch, 3, size, size),), path, dynamo=False, input_names=["x"], output_names=["y"])
-    return path
+    return quantized(path) if int8 else path
+
+
+def quantized(path):
+    """The same in 8 bits: weights with a scale for each output channel, activations with one for each tensor."""
+    import numpy
+    from onnxruntime import quantization
+
+    class Images(quantization.CalibrationDataReader):
+        def __init__(self):
+            random = numpy.random.default_rng(1)
+            self.batches = iter([{"x": random.random((batch, 3, size, size), dtype=numpy.float32)} for _ in range(4)])
+
+        def get_next(self):
+            return next(self.batches, None)
+
+    out = path.replace(".onnx", ".int8.onnx")
+    quantization.quantize_static(
+        path, out, Images(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+        activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+    )
+    return out
 
 
 def onnxruntime():

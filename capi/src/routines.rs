@@ -87,6 +87,11 @@ routines! {
     #[cfg(feature = "operations")] nunatak_window_avg_pool_backward_input = 27 BackwardInput;
     #[cfg(feature = "operations")] nunatak_window_max_pool_forward = 28 Forward;
     #[cfg(feature = "operations")] nunatak_window_max_pool_backward_input = 28 BackwardInput;
+    #[cfg(feature = "operations")] nunatak_int8_quantize_forward = 29 Forward;
+    #[cfg(feature = "operations")] nunatak_int8_conv2d_forward = 30 Forward;
+    #[cfg(feature = "operations")] nunatak_int8_max_pool_forward = 31 Forward;
+    #[cfg(feature = "operations")] nunatak_int8_avg_pool_forward = 32 Forward;
+    #[cfg(feature = "operations")] nunatak_int8_dequantize_forward = 33 Forward;
 }
 
 /// A table of the caller's, NULL at its end.

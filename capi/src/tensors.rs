@@ -46,7 +46,7 @@ impl nunatak_trainer {
         let id = self.entry_of(name)?;
         match self.kind(id) {
             EntryKind::Parameter => Ok(id),
-            EntryKind::RunningMean | EntryKind::RunningVar | EntryKind::Count => {
+            EntryKind::RunningMean | EntryKind::RunningVar | EntryKind::Count | EntryKind::Words => {
                 Err(fail!(NUNATAK_UNKNOWN_NAME, "{name} is no parameter: it has neither gradient nor momentum"))
             }
         }
@@ -158,6 +158,12 @@ pub unsafe extern "C" fn nunatak_trainer_get_tensor(
         if t.kind(entry) == EntryKind::Count {
             return Err(fail!(NUNATAK_UNKNOWN_NAME, "{name} is a count: nunatak_trainer_get_batches"));
         }
+        if t.kind(entry) == EntryKind::Words {
+            return Err(fail!(
+                NUNATAK_UNKNOWN_NAME,
+                "{name} holds a layer of 8 bits, no floats: it is loaded and saved with the whole network"
+            ));
+        }
         t.check_numbers(entry, count)?;
         Ok(t.trainer.entry(entry, out)?)
     })
@@ -188,6 +194,12 @@ pub unsafe extern "C" fn nunatak_trainer_set_tensor(
         t.check_numbers(entry, count)?;
         match t.kind(entry) {
             EntryKind::Count => return Err(fail!(NUNATAK_UNKNOWN_NAME, "{name} is a count: nunatak_trainer_set_batches")),
+            EntryKind::Words => {
+                return Err(fail!(
+                    NUNATAK_UNKNOWN_NAME,
+                    "{name} holds a layer of 8 bits, no floats: it is loaded and saved with the whole network"
+                ));
+            }
             EntryKind::RunningVar => {
                 if let Some(bad) = numbers.iter().find(|v| !(v.is_finite() && **v >= 0.0)) {
                     return Err(fail!(NUNATAK_BAD_SETTING, "{name}: a variance can't be {bad}"));

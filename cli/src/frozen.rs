@@ -25,7 +25,7 @@ pub enum Kind {
 
 /// Options.
 #[derive(clap::Args, Clone, Debug, Default)]
-pub struct Args {
+pub struct Options {
     /// Convolutions that are frozen, and have nothing that is trained before them, compute in this. Their normalisations
     /// keep their running statistics
     #[arg(long, value_enum, requires = "calibrate")]
@@ -42,7 +42,7 @@ pub struct Args {
 /// Images that are run at a time.
 const BATCH: usize = 8;
 
-impl Args {
+impl Options {
     /// The images that the ranges are taken from: of all in the folder some, drawn from seed 0.
     ///
     /// # Errors

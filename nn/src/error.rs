@@ -260,6 +260,35 @@ impl From<SgdError> for Error {
     }
 }
 
+impl Error {
+    /// What is said of errors without numbers and names.
+    const fn text(&self) -> &'static str {
+        match self {
+            Error::NotKept => "this value is not kept; name it in `keep` when planning",
+            Error::NotComputed => "this value was not computed: the last forward began behind it, with a value that was set",
+            Error::NoBeginning => {
+                "a forward can't begin behind this value: something later also reads what comes before it, or parameters before it are trained"
+            }
+            Error::NotAnInput => "this value is computed, not an input",
+            Error::OtherGraph => "a value of another graph was used",
+            Error::BackwardBeforeForward => "backward needs a forward before it, and each forward serves one backward",
+            Error::NothingToTrain => "there is nothing to walk back for: the plan is for inference, or no trainable parameter takes part",
+            Error::NoGradients => "there are no gradients to update by: compute them first, by a backward",
+            Error::NoMomentum => "there is no momentum here: plan the step with momentum, and update once before it is read",
+            Error::GradientsNotKept => "gradients are used up during the walk in this plan; plan with the update after it",
+            Error::UpdateIsDuring => "this plan updates during the walk: call backward_and_step",
+            Error::OtherNetwork => "the new plan is for another network than the trainer's; only the head may differ",
+            Error::NoInt8 => {
+                "no layer can be computed in 8 bits: a convolution that is frozen, behind frozen ones alone, of one group or one for each \
+                 channel is needed, and images to find the scales by"
+            }
+            Error::NeedsWeights => "the plan reads weights in place: make the trainer with Trainer::with_weights",
+            Error::Stopped => "stopped by its watcher; start again with a forward",
+            _ => "",
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match *self {
@@ -305,25 +334,10 @@ impl fmt::Display for Error {
                 "Expected more than 1 value per channel when training, got input size [{n}, {c}, {h}, {w}]; use larger images, a larger batch, or eval mode"
             ),
             Error::Length { what, expected, got } => write!(f, "{what}: expected {expected} numbers, got {got}"),
-            Error::NotKept => f.write_str("this value is not kept; name it in `keep` when planning"),
-            Error::NotComputed => f.write_str("this value was not computed: the last forward began behind it, with a value that was set"),
-            Error::NoBeginning => f.write_str(
-                "a forward can't begin behind this value: something later also reads what comes before it, or parameters before it are trained",
-            ),
-            Error::NotAnInput => f.write_str("this value is computed, not an input"),
-            Error::OtherGraph => f.write_str("a value of another graph was used"),
             Error::InputNotSet { value } => {
                 write!(f, "an input (value {value}) was not set since the last forward; set every input before each forward")
             }
-            Error::BackwardBeforeForward => f.write_str("backward needs a forward before it, and each forward serves one backward"),
-            Error::NothingToTrain => {
-                f.write_str("there is nothing to walk back for: the plan is for inference, or no trainable parameter takes part")
-            }
-            Error::NoGradients => f.write_str("there are no gradients to update by: compute them first, by a backward"),
-            Error::NoMomentum => f.write_str("there is no momentum here: plan the step with momentum, and update once before it is read"),
-            Error::GradientsNotKept => f.write_str("gradients are used up during the walk in this plan; plan with the update after it"),
             Error::SumsInMomentum(what) => write!(f, "this plan adds gradients up in the momentum: {what}"),
-            Error::UpdateIsDuring => f.write_str("this plan updates during the walk: call backward_and_step"),
             Error::LossNotFinite { loss } => {
                 write!(f, "the loss is {loss}; nothing was changed. Lower the learning rate or look at the data")
             }
@@ -341,17 +355,11 @@ impl fmt::Display for Error {
                 write!(f, "the target of row {row} is {target}, but the classes are 0 to {}", classes.saturating_sub(1))
             }
             Error::Sgd(e) => e.fmt(f),
-            Error::OtherNetwork => f.write_str("the new plan is for another network than the trainer's; only the head may differ"),
-            Error::NoInt8 => f.write_str(
-                "no layer can be computed in 8 bits: a convolution that is frozen, behind frozen ones alone, of one group or one for each \
-                 channel is needed, and images to find the scales by",
-            ),
             Error::NotFiniteInt8 { name } => {
                 write!(f, "{name}: its weights or statistics are not finite, so they can't be rounded to 8 bits; look at the weights")
             }
             Error::NoNewClass(what) => write!(f, "no class can be added: {what}"),
             Error::Native(e) => e.fmt(f),
-            Error::NeedsWeights => f.write_str("the plan reads weights in place: make the trainer with Trainer::with_weights"),
             Error::NotInWeights { name } => {
                 write!(f, "{}: the weights file has no such tensor, or another shape; take the file of this network", name.as_str())
             }
@@ -361,8 +369,22 @@ impl fmt::Display for Error {
             }
             Error::Delta(what) => write!(f, "the file {what}"),
             Error::WrongBase { expected, got } => write!(f, "the delta was made over weights with the hash {expected}, these have {got}"),
-            Error::Stopped => f.write_str("stopped by its watcher; start again with a forward"),
             Error::MaxNorm { max_norm } => write!(f, "a maximum norm must be a number that is not negative, got {max_norm}"),
+            Error::NotKept
+            | Error::NotComputed
+            | Error::NoBeginning
+            | Error::NotAnInput
+            | Error::OtherGraph
+            | Error::BackwardBeforeForward
+            | Error::NothingToTrain
+            | Error::NoGradients
+            | Error::NoMomentum
+            | Error::GradientsNotKept
+            | Error::UpdateIsDuring
+            | Error::OtherNetwork
+            | Error::NoInt8
+            | Error::NeedsWeights
+            | Error::Stopped => f.write_str(self.text()),
         }
     }
 }

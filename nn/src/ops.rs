@@ -48,10 +48,14 @@ pub use cross_entropy::CrossEntropyOptions;
 use input::Nothing;
 pub(crate) use input::{Input, Labels};
 pub(crate) use int8_avg_pool::Int8AvgPool;
-pub(crate) use int8_conv2d::{Int8Conv2d, entry_words};
+pub(crate) use int8_conv2d::Int8Conv2d;
+#[cfg(feature = "std")]
+pub(crate) use int8_conv2d::entry_words;
 pub(crate) use int8_dequantize::Int8Dequantize;
 pub(crate) use int8_max_pool::Int8MaxPool;
-pub(crate) use int8_quantize::{Int8Quantize, Scaled, bytes as int8_bytes};
+pub(crate) use int8_quantize::Int8Quantize;
+#[cfg(feature = "std")]
+pub(crate) use int8_quantize::{Scaled, bytes as int8_bytes};
 pub use linear::Dense;
 pub(crate) use max_pool::MaxPool;
 pub(crate) use pointwise::Pointwise;
@@ -132,6 +136,7 @@ pub(crate) trait Facts {
     /// What it reads of the state dict.
     fn entries(&self) -> Entries;
     /// Gives what it reads of the state dict other numbers.
+    #[cfg(feature = "std")]
     fn renumber(&mut self, number: &dyn Fn(EntryId) -> EntryId);
     /// See [`Operation::backward_input_reads`].
     fn backward_input_reads(&self) -> Reads;
@@ -321,6 +326,9 @@ operations! {
     #[cfg(feature = "operations")] 33 Int8Dequantize(Int8Dequantize) { int8_dequantize::FORWARD };
 }
 
+/// The operations whose result is bytes, four in the room of a number: those that make tensors of 8 bits.
+pub(crate) const GIVE_BYTES: core::ops::RangeInclusive<u32> = 29..=31;
+
 impl Op {
     /// Whether this build has it: without the feature `operations` it has those of residual networks.
     pub(crate) fn is_built(&self) -> bool {
@@ -395,6 +403,7 @@ macro_rules! nothing_to_train {
         fn entries(&self) -> crate::ops::Entries {
             crate::ops::Entries::default()
         }
+        #[cfg(feature = "std")]
         fn renumber(&mut self, _: &dyn Fn(nunatak_core::tape::EntryId) -> nunatak_core::tape::EntryId) {}
     };
 }

@@ -128,12 +128,18 @@ case_of banks 185000 TRAIN_FC 2 12 .1f --arch resnet8 --classes 10 --trainable f
 # Everything in the least memory: one image at a time, sums in the momentum, values computed again.
 case_of micro 230000 TRAIN_ALL 1 6 .02f --arch resnet8 --classes 10 --trainable all --batch 6 --micro-batch 1 --accumulate momentum --size 32 --region ram=1081K --max-mem 1079K
 case_of tiny 185000 TRAIN_FC 1 12 .1f --arch resnet8 --classes 10 --trainable fc --batch 1 --size 32 --region ram=200K
+# Frozen layers in 8 bits: the whole head's step in 80 kB.
+python3 export/pictures.py "$work/pictures"
+int8=(--arch resnet8 --classes 10 --trainable fc --batch 1 --size 32 --frozen int8 --calibrate "$work/pictures" --region ram=80K)
+case_of int8 130000 TRAIN_FC 1 12 .1f "${int8[@]}"
+spoilt layer2.0.conv2.int8 "layer2.0.conv2 forward" "${int8[@]}"
 spoilt layer2.0.conv2.weight "layer2.0.conv2 forward" "${head[@]}"
 module "${head[@]}"
 spoilt fc.weight "fc forward" "${head[@]}"
 # In 256 kB, with single precision alone (doubles take code); and with weights in a memory of their own.
 board m4f
 case_of m4f 190000 TRAIN_FC 1 12 .1f --arch resnet8 --classes 10 --trainable fc --batch 1 --size 32 --region ram=200K
+case_of m4f-int8 130000 TRAIN_FC 1 12 .1f "${int8[@]}"
 board m55
 case_of m55 185000 TRAIN_FC 4 12 .1f --arch resnet8 --classes 10 --trainable fc --batch 4 --size 32 --section .model --region ram=1M
 exit $failed

@@ -249,6 +249,10 @@ pub fn bits(trainer: &Trainer) -> Vec<(String, Vec<u32>)> {
             all.push((name, vec![trainer.count(id) as u32]));
             continue;
         }
+        if entry.kind() == EntryKind::Words {
+            all.push((name, trainer.words(id).iter().map(|word| *word as u32).collect()));
+            continue;
+        }
         let mut room = numbers(trainer, id);
         all.push((name.clone(), as_bits(&room)));
         if trainer.has_momentum(id) {

@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, default_value = "head", requires = "frozen")]
     trainable: String,
     #[command(flatten)]
-    int8: frozen::Args,
+    int8: frozen::Options,
     /// Of --frozen: height and width of the images that the network sees [default: as the file says, or 224]
     #[arg(long, requires = "frozen", value_parser = clap::value_parser!(u32).range(1..=8192))]
     size: Option<u32>,

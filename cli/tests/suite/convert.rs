@@ -46,22 +46,25 @@ fn every_format_to_every_other_keeps_every_entry() {
 }
 
 #[test]
-fn other_types_become_f32_and_i64_and_that_is_said() {
+fn types_that_are_not_kept_become_f32_and_i64_and_that_is_said() {
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["dtypes.pth", "dtypes_legacy.pth", "dtypes.safetensors"] {
         let (from, to) = (checkpoint(name), folder.path().join("out.safetensors"));
         let ended = convert(&from, &to);
         assert_eq!(ended.code, 0, "{}", ended.stderr);
-        for (was, is) in
-            [("F64", "F32"), ("F16", "F32"), ("BF16", "F32"), ("I32", "I64"), ("I16", "I64"), ("I8", "I64"), ("U8", "I64"), ("BOOL", "I64")]
-        {
+        for (was, is) in [("F64", "F32"), ("F16", "F32"), ("BF16", "F32"), ("I16", "I64"), ("I8", "I64"), ("U8", "I64"), ("BOOL", "I64")] {
             assert!(ended.stdout.contains(&format!("  1 of type {was} became {is}")), "{name} {was}: {}", ended.stdout);
         }
-        assert!(!ended.stdout.contains("type F32") && !ended.stdout.contains("type I64"));
+        assert!(["F32", "I64", "I32"].iter().all(|kept| !ended.stdout.contains(&format!("type {kept}"))));
         let (before, after) = (content(&from), content(&to));
         assert_eq!(after.len(), before.len());
         for (entry, (shape, dtype, bits)) in &after {
-            assert_eq!(*dtype, if entry.contains("float") { Dtype::F32 } else { Dtype::I64 }, "{entry}");
+            let due = match before[entry].1 {
+                Dtype::I32 => Dtype::I32,
+                _ if entry.contains("float") => Dtype::F32,
+                _ => Dtype::I64,
+            };
+            assert_eq!(*dtype, due, "{entry}");
             assert_eq!((shape, bits), (&before[entry].0, &before[entry].2), "{entry}");
         }
     }

@@ -52,6 +52,7 @@ impl Oracle {
         match network {
             Network::Recipe(recipe) => recipe.record(graph.root(), x).1,
             Network::Named(model, classes) => named(model, classes),
+            Network::Int8(_) => unreachable!("no layer of 8 bits has a gradient"),
         };
         let map = graph.last_pooled().unwrap();
         let keep = [map.id()];

@@ -15,6 +15,7 @@ mod finetune_resume;
 mod full_disk;
 mod in_place;
 mod inspect;
+mod int8;
 mod killed;
 mod max_mem;
 mod measure;

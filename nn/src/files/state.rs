@@ -210,7 +210,7 @@ impl Trainer<'_> {
             }
             if entry.kind() == EntryKind::Words {
                 let words = e.read_words()?;
-                self.set_entry(id, bytemuck::cast_slice(&words))?;
+                self.set_words(id, &words)?;
                 continue;
             }
             let data = match e.as_f32() {
@@ -243,7 +243,7 @@ impl Trainer<'_> {
             let kind = self.program().entry(id).kind();
             match values {
                 Values::F32(numbers) if !matches!(kind, EntryKind::Count | EntryKind::Words) => self.set_entry(id, numbers)?,
-                Values::I32(words) if kind == EntryKind::Words => self.set_entry(id, bytemuck::cast_slice(words))?,
+                Values::I32(words) if kind == EntryKind::Words => self.set_words(id, words)?,
                 Values::I64(numbers) if kind == EntryKind::Count && numbers.len() == 1 => self.set_count(id, numbers[0]),
                 _ => return Err(Error::NotInNetwork { name: crate::Name::of(&**name) }),
             }
@@ -264,7 +264,7 @@ impl Trainer<'_> {
                     let _ = self.entry(id, &mut data);
                     Values::F32(data)
                 }
-                EntryKind::Words => Values::I32(bytemuck::cast_slice(self.entry_lying(id)).to_vec()),
+                EntryKind::Words => Values::I32(self.words(id).to_vec()),
             };
             (program.entry(id).name().to_string(), dims(program, id), values)
         });

@@ -264,6 +264,7 @@ impl Facts for BatchNorm {
     fn entries(&self) -> Entries {
         Entries::new(&[self.gamma, self.beta], &[Some(self.mean), Some(self.var), self.batch.then_some(self.count)])
     }
+    #[cfg(feature = "std")]
     fn renumber(&mut self, number: &dyn Fn(EntryId) -> EntryId) {
         (self.gamma, self.beta) = (self.gamma.map(number), self.beta.map(number));
         (self.mean, self.var, self.count) = (number(self.mean), number(self.var), number(self.count));

@@ -49,6 +49,7 @@ impl Facts for BatchNormPool {
     fn entries(&self) -> Entries {
         self.norm.entries()
     }
+    #[cfg(feature = "std")]
     fn renumber(&mut self, number: &dyn Fn(EntryId) -> EntryId) {
         self.norm.renumber(number);
     }

@@ -207,6 +207,7 @@ impl Facts for Conv2d {
             Finish::Normalise(n) => Entries::new(&[Some(self.weight)], &[n.gamma, n.beta, Some(n.mean), Some(n.var)]),
         }
     }
+    #[cfg(feature = "std")]
     fn renumber(&mut self, number: &dyn Fn(EntryId) -> EntryId) {
         self.weight = number(self.weight);
         self.bias = self.bias.map(number);

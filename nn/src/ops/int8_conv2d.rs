@@ -32,6 +32,7 @@ impl Facts for Int8Conv2d {
     fn entries(&self) -> Entries {
         Entries::new(&[], &[Some(self.words)])
     }
+    #[cfg(feature = "std")]
     fn renumber(&mut self, number: &dyn Fn(EntryId) -> EntryId) {
         self.words = number(self.words);
     }

@@ -53,6 +53,7 @@ impl Facts for Int8MaxPool {
     fn entries(&self) -> crate::ops::Entries {
         crate::ops::Entries::default()
     }
+    #[cfg(feature = "std")]
     fn renumber(&mut self, _: &dyn Fn(nunatak_core::tape::EntryId) -> nunatak_core::tape::EntryId) {}
     crate::ops::no_onnx!(int8);
     crate::ops::nothing_to_choose!();

@@ -82,6 +82,7 @@ impl Facts for Int8Quantize {
     fn entries(&self) -> Entries {
         self.scaled.entries()
     }
+    #[cfg(feature = "std")]
     fn renumber(&mut self, number: &dyn Fn(EntryId) -> EntryId) {
         self.scaled.scales = number(self.scaled.scales);
     }

@@ -112,6 +112,7 @@ impl Facts for Linear {
     fn entries(&self) -> Entries {
         Entries::new(&[Some(self.weight), self.bias], &[])
     }
+    #[cfg(feature = "std")]
     fn renumber(&mut self, number: &dyn Fn(EntryId) -> EntryId) {
         self.weight = number(self.weight);
         self.bias = self.bias.map(number);

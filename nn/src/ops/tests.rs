@@ -113,6 +113,11 @@ fn of_8_bits() -> Vec<u32> {
     let rewritten = crate::int8::rewrite(&graph, &|_| true).expect("layers of 8 bits");
     let keep = [rewritten.value(features.id()).expect("it is one of floats").id()];
     let program = Step::new(rewritten.graph()).keep(&keep).mode(crate::select::Mode::Eval).plan().expect("a program");
+    for call in program.forward() {
+        let name = read_back(&call).facts().name();
+        let bytes = ["int8_quantize", "int8_conv2d", "int8_maxpool"].iter().any(|own| name.starts_with(own));
+        assert_eq!(super::GIVE_BYTES.contains(&call.op()), bytes, "{name}");
+    }
     program.forward().filter_map(|call| computed(&read_back(&call))).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use super::watch::{Event, Watcher};
 use crate::memory::Block;
-use crate::ops::Run;
+use crate::ops::{GIVE_BYTES, Run};
 use nunatak_core::program::{Call, EntryKind, Place, Program};
 use nunatak_core::tape::EntryId;
 
@@ -13,7 +13,7 @@ pub struct Digest {
     /// Over the bits of the numbers, in their order in memory: from 0x811c9dc5, for each number
     /// `h = (h ^ bits) * 0x01000193` modulo 2^32, then `h ^= h >> 15`.
     pub hash: u32,
-    /// The sum of the numbers.
+    /// The sum of the numbers; of a tensor of 8 bits that of its bytes.
     pub sum: f32,
     /// The sum of their absolute values.
     pub magnitude: f32,
@@ -48,6 +48,17 @@ impl Digesting {
         }
     }
 
+    /// Bytes: the hash is over the same words, the sums are those of the bytes.
+    fn add_bytes(&mut self, numbers: &[f32]) {
+        for word in numbers.iter().map(|number| number.to_bits()) {
+            self.hash = (self.hash ^ word).wrapping_mul(0x0100_0193);
+            self.hash ^= self.hash >> 15;
+            let sum = word.to_le_bytes().map(u32::from).iter().sum::<u32>();
+            self.sum += f64::from(sum);
+            self.magnitude += f64::from(sum);
+        }
+    }
+
     fn add_place(&mut self, memory: &Block, place: Place) {
         if place.region == 0 {
             self.add(&memory[place.range()]);
@@ -61,7 +72,10 @@ impl Digesting {
 
 /// The result of a forward call, and the running statistics beside it.
 fn forward(digest: &mut Digesting, memory: &Block, call: &Call) {
-    digest.add_place(memory, call.y());
+    match GIVE_BYTES.contains(&call.op()) {
+        true => digest.add_bytes(&memory[call.y().range()]),
+        false => digest.add_place(memory, call.y()),
+    }
     for i in 0..call.entry_count() {
         let entry = call.program().entry(call.entry(i));
         if matches!(entry.kind(), EntryKind::RunningMean | EntryKind::RunningVar) && !entry.is_borrowed() {

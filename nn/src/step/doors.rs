@@ -62,24 +62,53 @@ impl Trainer<'_> {
     /// Copies an entry of the state dict out: a parameter or running statistics, in PyTorch's shape.
     ///
     /// # Errors
-    /// [`Error::Length`], also where the entry is a count.
+    /// [`Error::Length`], also where the entry is a count, or words.
     pub fn entry(&self, id: EntryId, out: &mut [f32]) -> Result<(), Error> {
         if self.is_count(id) {
             return Err(Error::Length { what: "room for a count (read it with `count`)", expected: 0, got: out.len() });
         }
+        if self.program.entry(id).kind() == EntryKind::Words {
+            return Err(Error::Length { what: "room for words (read them with `words`)", expected: 0, got: out.len() });
+        }
         self.copy_out(id, self.program.entry(id).place(), out)
+    }
+
+    /// The words of an entry that has no floating-point numbers, such as a layer's of 8 bits; none of others.
+    pub fn words(&self, id: EntryId) -> &[i32] {
+        match self.program.entry(id).kind() {
+            EntryKind::Words => bytemuck::cast_slice(self.entry_lying(id)),
+            EntryKind::Parameter | EntryKind::RunningMean | EntryKind::RunningVar | EntryKind::Count => &[],
+        }
+    }
+
+    /// Sets the words of an entry that has no floating-point numbers.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`] where it is read in place; [`Error::Length`], also where the entry has floats.
+    pub fn set_words(&mut self, id: EntryId, words: &[i32]) -> Result<(), Error> {
+        if self.program.entry(id).kind() != EntryKind::Words {
+            return Err(Error::Length { what: "an entry without words (set it with `set_entry`)", expected: 0, got: words.len() });
+        }
+        if self.program.entry(id).is_borrowed() {
+            return Err(Error::ReadOnly { name: Name::of(self.program.entry(id).name()) });
+        }
+        self.fresh = false;
+        self.copy_in(id, self.program.entry(id).place(), bytemuck::cast_slice(words))
     }
 
     /// Sets an entry of the state dict, given in PyTorch's shape.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`] where it is read in place; [`Error::Length`], also where the entry is a count.
+    /// [`Error::ReadOnly`] where it is read in place; [`Error::Length`], also where the entry is a count, or words.
     pub fn set_entry(&mut self, id: EntryId, data: &[f32]) -> Result<(), Error> {
         if self.is_count(id) {
             return Err(Error::Length { what: "a count (set it with `set_count`)", expected: 0, got: data.len() });
         }
         if self.program.entry(id).is_borrowed() {
             return Err(Error::ReadOnly { name: Name::of(self.program.entry(id).name()) });
+        }
+        if self.program.entry(id).kind() == EntryKind::Words {
+            return Err(Error::Length { what: "words (set them with `set_words`)", expected: 0, got: data.len() });
         }
         self.fresh = false;
         self.copy_in(id, self.program.entry(id).place(), data)

@@ -21,6 +21,7 @@ use crate::report::html::{Page, note, pairs};
 use crate::report::thumbnails::{PICTURES, SIDE, Thumbnail, answered, gallery, pixels, png};
 use crate::report::validation::skipped as left_out;
 use crate::report::{self, read_by};
+use crate::setup::Network;
 use cam::{HeatMap, heat_maps};
 use nunatak_data::{Batch, Sample};
 use serde_json::json;
@@ -71,6 +72,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let model = file.parse(args.showing.reading.asked()?)?;
     model.takes_images()?;
     model.tells_classes()?;
+    if let Network::Int8(_) = model.network {
+        let what = "its layers compute in 8 bits, through which no gradient passes; explain the model of floats that it was made of";
+        return Err(Failure::with(model.path.display(), what));
+    }
     let class = args.class.as_deref().map(|class| class_of(&model, class)).transpose()?;
     shows_places(&model, &args.showing)?;
     let images = images(&args.images)?;

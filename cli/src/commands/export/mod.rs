@@ -60,7 +60,7 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_mem: Option<usize>,
     #[command(flatten)]
-    int8: frozen::Args,
+    int8: frozen::Options,
     /// Images that are predicted at once
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
     predict_batch: u32,

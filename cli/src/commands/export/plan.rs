@@ -2,6 +2,7 @@
 
 use super::target::{Target, TargetArg};
 use super::{Args, Region};
+use crate::about::About;
 use crate::commands::finetune::Accumulate;
 use crate::failure::Failure;
 use crate::model::View;
@@ -133,7 +134,9 @@ fn native(network: Network, args: &Args, file: Option<(&Path, &Checkpoint)>) -> 
         fill(&mut trainer, args, file)?;
         return Ok((network, saved(&trainer)?));
     }
-    let view = View::of(args.side() as u32);
+    // As the network was shown images when it was trained, where the file tells.
+    let told = file.map(|(path, file)| About::of(path, file)).transpose()?.and_then(|about| about.view);
+    let view = told.filter(|view| view.size as usize == args.side()).unwrap_or(View::of(args.side() as u32));
     let threads = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
     // What any of the programs trains stays as it is.
     let (network, state) = args.int8.quantize(network, &args.trainable.join(","), view, threads, |trainer| fill(trainer, args, file))?;

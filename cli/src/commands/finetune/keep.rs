@@ -141,7 +141,10 @@ pub(super) fn borrowed(trainer: &Trainer) -> BTreeSet<String> {
 fn broken(trainer: &Trainer) -> Option<String> {
     let mut room = Vec::new();
     let program = trainer.program();
-    let own = |id: &nunatak_nn::EntryId| program.entry(*id).kind() != EntryKind::Count && !program.entry(*id).is_borrowed();
+    let own = |id: &nunatak_nn::EntryId| {
+        let entry = program.entry(*id);
+        !matches!(entry.kind(), EntryKind::Count | EntryKind::Words) && !entry.is_borrowed()
+    };
     program.entries().filter(own).find_map(|id| {
         let entry = program.entry(id);
         room.resize(entry.numbers(), 0.0);

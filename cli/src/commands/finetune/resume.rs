@@ -227,6 +227,11 @@ pub(super) fn load_entries(path: &Path, done: &str, checkpoint: &Checkpoint, tra
             trainer.set_count(id, count.first().copied().unwrap_or(0));
             continue;
         }
+        if kind == EntryKind::Words {
+            let words = saved.read_words().map_err(|e| fail(&name, &e.to_string()))?;
+            trainer.set_words(id, &words).map_err(|e| fail(&name, &e.to_string()))?;
+            continue;
+        }
         saved.read_f32(&mut room).map_err(|e| fail(&name, &e.to_string()))?;
         trainer.set_entry(id, &room).map_err(|e| fail(&name, &e.to_string()))?;
     }

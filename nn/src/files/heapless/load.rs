@@ -103,7 +103,9 @@ impl Trainer<'_> {
                 return Ok(());
             }
             match bytemuck::try_cast_slice(tensor.bytes()) {
-                Ok(data) if cfg!(target_endian = "little") => self.set_entry(id, data)?,
+                Ok(data) if cfg!(target_endian = "little") && self.program().entry(id).kind() != EntryKind::Words => {
+                    self.set_entry(id, data)?
+                }
                 _ => {
                     let layout = self.layout(id);
                     fill(self.entry_mut(id), layout, &tensor);
