@@ -3,6 +3,7 @@
 pub mod batchnorm;
 pub mod conv2d;
 pub mod elementwise;
+pub mod int8;
 pub mod linear;
 pub mod losses;
 pub mod operations;

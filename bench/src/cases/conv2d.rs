@@ -44,6 +44,11 @@ pub fn chosen(settings: &Settings) -> Vec<Case> {
     list
 }
 
+/// A forward pass by the algorithm that is chosen, named after it.
+pub(super) fn forward(group: String, conv: Conv2d) -> Case {
+    case(group, conv, Pass::Forward, conv.algorithm(Pass::Forward, Memory::Fast), Arc::default())
+}
+
 /// Truth of one image, computed when first asked for and shared by algorithms and levels.
 type Truth = Arc<OnceLock<Vec<f64>>>;
 

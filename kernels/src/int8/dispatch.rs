@@ -4,6 +4,8 @@
 //! product or not. So the CPU is asked once more, and the results are the same integers whatever it answers.
 
 use super::isa::Bytes;
+#[cfg(target_arch = "aarch64")]
+use super::isa::neon::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::isa::{avx2::Avx2, avx512::Avx512};
 use crate::Level;
@@ -27,6 +29,12 @@ enum Instructions {
     Portable,
     #[cfg(any(feature = "scalar", target_arch = "arm", target_arch = "riscv32"))]
     Scalar,
+    #[cfg(nunatak_dsp)]
+    Dsp,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
@@ -43,12 +51,14 @@ impl Way {
         match level.kind() {
             #[cfg(not(any(target_arch = "arm", target_arch = "riscv32")))]
             Kind::Portable => Way(Instructions::Portable),
-            #[cfg(any(target_arch = "arm", target_arch = "riscv32"))]
+            #[cfg(nunatak_dsp)]
+            Kind::Portable => Way(Instructions::Dsp),
+            #[cfg(all(any(target_arch = "arm", target_arch = "riscv32"), not(nunatak_dsp)))]
             Kind::Portable => Way(Instructions::Scalar),
             #[cfg(all(feature = "scalar", not(any(target_arch = "arm", target_arch = "riscv32"))))]
             Kind::Scalar => Way(Instructions::Scalar),
             #[cfg(target_arch = "aarch64")]
-            Kind::Neon => Way(Instructions::Portable),
+            Kind::Neon => Way(if has::dot_product() { Instructions::NeonDot } else { Instructions::Neon }),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => Way(if has::avx_vnni() { Instructions::AvxVnni } else { Instructions::Avx2 }),
             #[cfg(target_arch = "x86_64")]
@@ -67,6 +77,12 @@ impl Way {
             (Instructions::Portable, true),
             #[cfg(any(feature = "scalar", target_arch = "arm", target_arch = "riscv32"))]
             (Instructions::Scalar, true),
+            #[cfg(nunatak_dsp)]
+            (Instructions::Dsp, true),
+            #[cfg(target_arch = "aarch64")]
+            (Instructions::Neon, Level::by_name("neon").is_ok()),
+            #[cfg(target_arch = "aarch64")]
+            (Instructions::NeonDot, Level::by_name("neon").is_ok() && has::dot_product()),
             #[cfg(target_arch = "x86_64")]
             (Instructions::Avx2, Level::by_name("avx2").is_ok()),
             #[cfg(target_arch = "x86_64")]
@@ -101,8 +117,16 @@ impl Way {
             Instructions::Portable => work.run(super::isa::portable::Portable),
             #[cfg(any(feature = "scalar", target_arch = "arm", target_arch = "riscv32"))]
             Instructions::Scalar => work.run(super::isa::scalar::Scalar),
-            // SAFETY (all four): a `Way` of this kind is made only after the CPU was asked for the instructions.
+            #[cfg(nunatak_dsp)]
+            Instructions::Dsp => work.run(super::isa::dsp::Dsp),
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY (this and all that follow): a `Way` of this kind is made only after the CPU was asked for the instructions.
+            Instructions::Neon => work.run(unsafe { Neon::<false>::new() }),
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Instructions::NeonDot => unsafe { run_neon_dot(work) },
             #[cfg(target_arch = "x86_64")]
+            // SAFETY (this and all that follow): a `Way` of this kind is made only after the CPU was asked for the instructions.
             Instructions::Avx2 => unsafe { run_avx2(work) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
@@ -115,6 +139,15 @@ impl Way {
             Instructions::Avx512Vnni => unsafe { run_avx512_vnni(work) },
         }
     }
+}
+
+/// # Safety
+/// The CPU must have NEON and the dot product.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn run_neon_dot<W: Work>(work: W) {
+    // SAFETY: the caller's duty.
+    work.run(unsafe { Neon::<true>::new() });
 }
 
 /// # Safety
@@ -154,19 +187,24 @@ unsafe fn run_avx512_vnni<W: Work>(work: W) {
 }
 
 /// What the CPU has besides its level: asked of it (with `std`), or of the build (without).
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod has {
     macro_rules! features {
         ($($name:ident: $feature:tt),+) => {
             $(#[inline]
             pub(super) fn $name() -> bool {
-                #[cfg(feature = "std")]
+                #[cfg(all(feature = "std", target_arch = "x86_64"))]
                 return std::arch::is_x86_feature_detected!($feature);
+                #[cfg(all(feature = "std", target_arch = "aarch64"))]
+                return std::arch::is_aarch64_feature_detected!($feature);
                 #[cfg(not(feature = "std"))]
-                return cfg!(target_feature = $feature)
+                return cfg!(target_feature = $feature);
             })+
         };
     }
+    #[cfg(target_arch = "aarch64")]
+    features! { dot_product: "dotprod" }
+    #[cfg(target_arch = "x86_64")]
     features! {
         avx_vnni: "avxvnni",
         avx512_bw: "avx512bw",

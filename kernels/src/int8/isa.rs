@@ -7,6 +7,10 @@
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;
+#[cfg(nunatak_dsp)]
+pub(super) mod dsp;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon;
 #[cfg(not(any(target_arch = "arm", target_arch = "riscv32")))]
 pub(super) mod portable;
 #[cfg(any(feature = "scalar", target_arch = "arm", target_arch = "riscv32"))]

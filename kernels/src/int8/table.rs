@@ -84,6 +84,11 @@ impl Rescale {
         if let Some(r) = r {
             y += (i64::from(r) - i64::from(self.residual_zero)) * i64::from(self.residual);
         }
+        if self.shift >= 32 {
+            // The usual case, for CPUs whose numbers have 32 bits: nothing of the lower half is left.
+            let y = ((y >> 32) as i32 >> (self.shift - 32)) + i32::from(self.zero);
+            return y.clamp(i32::from(self.low), 255) as u8;
+        }
         ((y >> self.shift) + i64::from(self.zero)).clamp(i64::from(self.low), 255) as u8
     }
 
