@@ -117,7 +117,7 @@ def start(peer, args, batch, size, mode):
     return Worker([sys.executable, os.path.join(HERE, "worker.py"), *rest, args.arch, *(["int8"] if args.frozen else [])], args.threads)
 
 
-def available(peer, arch):
+def available(peer, arch, frozen):
     """Why a peer can't run, or None."""
     if peer in RUST:
         if arch != "resnet18":
@@ -125,7 +125,8 @@ def available(peer, arch):
         manifest = os.path.join(HERE, "rust/Cargo.toml")
         done = subprocess.run(["cargo", "build", "--release", "--quiet", "--locked", "--manifest-path", manifest])
         return None if done.returncode == 0 else "does not build"
-    missing = [m for m in PYTHON[peer] if importlib.util.find_spec(m) is None]
+    needed = PYTHON[peer] + (["nncf"] if frozen and peer == "openvino" else [])
+    missing = [m for m in needed if importlib.util.find_spec(m) is None]
     return f"not installed: pip install {' '.join(missing)}" if missing else None
 
 
@@ -193,7 +194,7 @@ def main():
     peers = chosen(args.peers, list(record.NAMES), "peers")
     if "pytorch" in peers:
         peers.insert(peers.index("pytorch") + 1, "pytorch-channels-last")
-    absent = {p: why for p in peers if (why := available(p, args.arch))}
+    absent = {p: why for p in peers if (why := available(p, args.arch, args.frozen))}
     for peer, why in absent.items():
         print(f"{peer}: {why}", file=sys.stderr)
     peers = [p for p in peers if p not in absent]
