@@ -8,7 +8,7 @@ use crate::ops::{Choice, Chosen, Context, Entries, Facts, Lengths, Misfit, Part,
 use nunatak_core::Shape;
 use nunatak_core::arena::UNIT;
 use nunatak_core::program::{Call, Place, Writer};
-use nunatak_core::tape::{EntryId, Reads};
+use nunatak_core::tape::Reads;
 use nunatak_kernels::batchnorm::{BackwardInput, BackwardSums, Moving, fused, pooled};
 use nunatak_kernels::{Pass, maxpool};
 
@@ -50,7 +50,7 @@ impl Facts for BatchNormPool {
         self.norm.entries()
     }
     #[cfg(feature = "std")]
-    fn renumber(&mut self, number: &dyn Fn(EntryId) -> EntryId) {
+    fn renumber(&mut self, number: &dyn Fn(nunatak_core::tape::EntryId) -> nunatak_core::tape::EntryId) {
         self.norm.renumber(number);
     }
     fn backward_input_reads(&self) -> Reads {

@@ -4,7 +4,6 @@ use crate::Error;
 use crate::ops::int8_quantize::Scaled;
 use crate::ops::{Entries, Facts, Lengths, Misfit, Part, Routine, Run, lend};
 use nunatak_core::program::{Call, Writer};
-use nunatak_core::tape::EntryId;
 use nunatak_kernels::int8;
 
 /// The way back to floats on the tape.
@@ -21,7 +20,7 @@ impl Facts for Int8Dequantize {
         self.scaled.entries()
     }
     #[cfg(feature = "std")]
-    fn renumber(&mut self, number: &dyn Fn(EntryId) -> EntryId) {
+    fn renumber(&mut self, number: &dyn Fn(nunatak_core::tape::EntryId) -> nunatak_core::tape::EntryId) {
         self.scaled.scales = number(self.scaled.scales);
     }
     fn overwrites(&self, _: usize) -> bool {
