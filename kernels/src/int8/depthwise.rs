@@ -137,11 +137,17 @@ impl Row<'_, '_, '_, '_> {
             }
         }
         let sums = strip::<I, P>(isa, &strip_of, x, w, [start; P]);
+        let whole = (block + 1) * BLOCK <= g.k();
         for (i, sums) in sums.into_iter().enumerate() {
             let at = out.row_start(self.row + pixel + i) + block * BLOCK;
+            let y = &mut out.row(self.row + pixel + i)[block * BLOCK..];
+            if let (true, Some(y)) = (whole, y.first_chunk_mut()) {
+                let residual = residual.map(|r| &r[at..at + BLOCK]).and_then(|r| r.first_chunk());
+                *y = isa.bytes(sums, scale, residual);
+                continue;
+            }
             let residual = residual.map(|r| residual_bytes(r, at));
-            let bytes = isa.bytes(sums, scale, residual.as_ref());
-            table.store(block, bytes, &mut out.row(self.row + pixel + i)[block * BLOCK..]);
+            table.store(block, isa.bytes(sums, scale, residual.as_ref()), y);
         }
     }
 }

@@ -116,23 +116,54 @@ pub(super) fn strip<I: Bytes, const P: usize>(isa: I, s: &Strip, x: &[u8], w: &[
     };
     let last = across(&[(s.lines, s.line), (s.columns, s.column), (P, s.pixel)]);
     assert!(last < x.len(), "{s:?} reads byte {last} of {}", x.len());
-    let whole = x.len() - last >= BLOCK;
+    if x.len() - last < BLOCK {
+        return near_the_end(isa, s, x, w, sums);
+    }
+    let load = |at: usize| {
+        debug_assert!(at <= last);
+        // SAFETY: `at` is a place of the strip, so at most `last`, and 16 bytes are there from `last` on.
+        unsafe { &*x.as_ptr().add(at).cast::<[u8; BLOCK]>() }
+    };
+    let shared = s.columns == 3 && s.pixel == s.column && P <= 8;
+    for i in 0..s.lines {
+        let first = s.at + i * s.line;
+        let w = &w[s.tap + i * s.tap_line..][..s.columns];
+        if shared {
+            // Neighbours read the same bytes: each is made wide once.
+            let mut bytes = [isa.wide(load(first)); 10];
+            for p in 1..P + 2 {
+                bytes[p] = isa.wide(load(first + p * s.column));
+            }
+            for j in 0..3 {
+                let weights = isa.wide_weights(&w[j]);
+                for p in 0..P {
+                    sums[p] = isa.multiply_add(sums[p], bytes[p + j], weights);
+                }
+            }
+            continue;
+        }
+        for j in 0..s.columns {
+            let weights = isa.wide_weights(&w[j]);
+            for p in 0..P {
+                sums[p] = isa.multiply_add(sums[p], isa.wide(load(first + j * s.column + p * s.pixel)), weights);
+            }
+        }
+    }
+    sums
+}
+
+/// The same where the slice ends before the last pixel's 16 channels.
+#[inline(always)]
+fn near_the_end<I: Bytes, const P: usize>(isa: I, s: &Strip, x: &[u8], w: &[[i8; BLOCK]], mut sums: [I::Sums; P]) -> [I::Sums; P] {
     for i in 0..s.lines {
         for j in 0..s.columns {
             let weights = isa.wide_weights(&w[s.tap + i * s.tap_line + j]);
-            let first = s.at + i * s.line + j * s.column;
             for p in 0..P {
-                let at = first + p * s.pixel;
-                if whole {
-                    // SAFETY: `at` is at most `last`, and 16 bytes are there from `last` on.
-                    let bytes = unsafe { &*x.as_ptr().add(at).cast::<[u8; BLOCK]>() };
-                    sums[p] = isa.multiply_add(sums[p], isa.wide(bytes), weights);
-                } else {
-                    let mut bytes = [0; BLOCK];
-                    let there = &x[at..x.len().min(at + BLOCK)];
-                    bytes[..there.len()].copy_from_slice(there);
-                    sums[p] = isa.multiply_add(sums[p], isa.wide(&bytes), weights);
-                }
+                let at = s.at + i * s.line + j * s.column + p * s.pixel;
+                let mut bytes = [0; BLOCK];
+                let there = &x[at..x.len().min(at + BLOCK)];
+                bytes[..there.len()].copy_from_slice(there);
+                sums[p] = isa.multiply_add(sums[p], isa.wide(&bytes), weights);
             }
         }
     }

@@ -18,7 +18,7 @@ pub(in super::super) struct Halves {
 
 impl Bytes for Portable {
     type Sums = [i32x4; 4];
-    type Wide = [i32; BLOCK];
+    type Wide = [i32x4; 4];
     type Scale = (Rescale, [i32; BLOCK]);
     const PIXELS: usize = 2;
     const BLOCKS: usize = 1;
@@ -28,20 +28,28 @@ impl Bytes for Portable {
         bytemuck::cast(*bias)
     }
     #[inline(always)]
-    fn wide(self, x: &[u8; BLOCK]) -> [i32; BLOCK] {
-        x.map(i32::from)
-    }
-    #[inline(always)]
-    fn wide_weights(self, w: &[i8; BLOCK]) -> [i32; BLOCK] {
-        w.map(i32::from)
-    }
-    #[inline(always)]
-    fn multiply_add(self, sums: [i32x4; 4], x: [i32; BLOCK], w: [i32; BLOCK]) -> [i32x4; 4] {
-        let mut all: [i32; BLOCK] = bytemuck::cast(sums);
-        for (sum, (x, w)) in all.iter_mut().zip(x.iter().zip(&w)) {
-            *sum = sum.wrapping_add(x * w);
+    fn wide(self, x: &[u8; BLOCK]) -> [i32x4; 4] {
+        let mut wide = [0; BLOCK];
+        for (wide, x) in wide.iter_mut().zip(x) {
+            *wide = i32::from(*x);
         }
-        bytemuck::cast(all)
+        bytemuck::cast(wide)
+    }
+    #[inline(always)]
+    fn wide_weights(self, w: &[i8; BLOCK]) -> [i32x4; 4] {
+        let mut wide = [0; BLOCK];
+        for (wide, w) in wide.iter_mut().zip(w) {
+            *wide = i32::from(*w);
+        }
+        bytemuck::cast(wide)
+    }
+    /// Pairs of 16-bit products, of which one is 0 since bytes are not negative: that half of x is 0.
+    #[inline(always)]
+    fn multiply_add(self, mut sums: [i32x4; 4], x: [i32x4; 4], w: [i32x4; 4]) -> [i32x4; 4] {
+        for (sum, (x, w)) in sums.iter_mut().zip(x.into_iter().zip(w)) {
+            *sum += bytemuck::cast::<_, i16x8>(x).dot(bytemuck::cast(w));
+        }
+        sums
     }
     #[inline(always)]
     fn scale(self, rescale: &Rescale, multipliers: &[i32; BLOCK]) -> (Rescale, [i32; BLOCK]) {
@@ -77,9 +85,9 @@ impl Fours for Portable {
     #[inline(always)]
     unsafe fn four(self, x: *const u8) -> Halves {
         // SAFETY: the caller's duty: 4 bytes are there.
-        let x: [u16; 2] = bytemuck::cast(unsafe { x.cast::<[u8; 4]>().read() });
-        let spread = |[a, b]: [u16; 2]| i16x8::new([a, b, a, b, a, b, a, b].map(|x| x as i16));
-        Halves { even: spread(x.map(|x| x & 0xff)), odd: spread(x.map(|x| x >> 8)) }
+        let all: i16x8 = bytemuck::cast(i32x4::splat(i32::from_ne_bytes(unsafe { x.cast::<[u8; 4]>().read() })));
+        let byte = i16x8::splat(0xff);
+        Halves { even: all & byte, odd: (all >> 8_i32) & byte }
     }
     #[inline(always)]
     fn dot(self, sums: [i32x4; 4], x: Halves, w: [Halves; 4]) -> [i32x4; 4] {
