@@ -124,7 +124,7 @@ pub(super) fn strip<I: Bytes, const P: usize>(isa: I, s: &Strip, x: &[u8], w: &[
         // SAFETY: `at` is a place of the strip, so at most `last`, and 16 bytes are there from `last` on.
         unsafe { &*x.as_ptr().add(at).cast::<[u8; BLOCK]>() }
     };
-    let shared = s.columns == 3 && s.pixel == s.column && P <= 8;
+    let shared = P > 2 && P <= 8 && s.columns == 3 && s.pixel == s.column;
     for i in 0..s.lines {
         let first = s.at + i * s.line;
         let w = &w[s.tap + i * s.tap_line..][..s.columns];

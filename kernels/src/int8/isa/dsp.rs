@@ -3,6 +3,8 @@
 //! A word holds 4 bytes: the bytes 0 and 2, and 1 and 3, become the halves of two words. Two pixels and two output channels
 //! make the tile: 4 loads, 8 times two bytes made wide, and 8 instructions for 16 products.
 
+#![allow(clippy::needless_range_loop)] // plain loops of constant length: their arrays live in registers
+
 use super::super::BLOCK;
 use super::super::table::Rescale;
 use super::scalar::Scalar;

@@ -3,6 +3,8 @@
 //!
 //! Both multiply numbers with a sign, so bytes are taken as x − 128, and the sums begin with 128 · Σ w.
 
+#![allow(clippy::needless_range_loop)] // plain loops of constant length: their arrays live in registers
+
 use super::super::BLOCK;
 use super::super::table::Rescale;
 use super::{Bytes, Walk};

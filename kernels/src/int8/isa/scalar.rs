@@ -1,5 +1,7 @@
 //! One number at a time, for boards without SIMD, and for desktops that compute what a board will.
 
+#![allow(clippy::needless_range_loop)] // plain loops of constant length: their arrays live in registers
+
 use super::super::BLOCK;
 use super::super::table::Rescale;
 use super::{Bytes, Walk};
