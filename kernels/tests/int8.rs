@@ -285,6 +285,17 @@ fn whatever_the_table_holds_there_are_the_references_bytes() {
     }
 }
 
+/// Any scale that is far from denormal numbers: those may count as zero (`flush-denormals`), also on the way to a result.
+fn scales() -> impl Strategy<Value = f32> {
+    any::<f32>().prop_filter("too small a number", |scale| *scale == 0.0 || scale.is_nan() || scale.abs() > 1e-30)
+}
+
+/// The same bits, or both no numbers, or both so small that they may count as zero.
+fn same((a, b): (&f32, &f32)) -> bool {
+    let tiny = |v: &f32| v.abs() < f32::MIN_POSITIVE;
+    a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan() || tiny(a) && tiny(b)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: if emulated() { 15 } else { 150 }, ..Default::default() })]
     #[test]
@@ -339,7 +350,7 @@ proptest! {
     }
 
     #[test]
-    fn any_avg_pool(n in 1_usize..3, h in 1_usize..40, w in 1_usize..12, c in 1_usize..150, zero in any::<u8>(), scale in any::<f32>(), seed in any::<u64>()) {
+    fn any_avg_pool(n in 1_usize..3, h in 1_usize..40, w in 1_usize..12, c in 1_usize..150, zero in any::<u8>(), scale in scales(), seed in any::<u64>()) {
         let pool = AvgPool::new([n, h, w, c], zero, scale).expect("one that fits");
         let x = random(seed).bytes(pool.x_len());
         let mut expected = vec![0.0; pool.y_len()];
@@ -348,17 +359,17 @@ proptest! {
             for threads in threads() {
                 let mut y = vec![f32::NAN; pool.y_len()];
                 pool.forward(&Cpu { level, threads: &threads }, &x, &mut y);
-                prop_assert!(y.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()));
+                prop_assert!(y.iter().zip(&expected).all(same));
             }
         }
     }
 
     #[test]
     fn any_number_to_a_byte_and_back(
-        channels in 1_usize..60, pixels in 0_usize..50, inverse_scale in prop_oneof![Just(1.0), Just(37.5), any::<f32>()], zero in any::<u8>(), seed in any::<u64>(),
+        channels in 1_usize..60, pixels in 0_usize..50, inverse_scale in prop_oneof![Just(1.0), Just(37.5), scales()], zero in any::<u8>(), seed in any::<u64>(),
     ) {
         let mut random = random(seed);
-        let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, f32::MAX, f32::MIN, 1e-40, 0.5, -0.5, 1.5, 2.5, 254.5, -300.0];
+        let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, f32::MAX, f32::MIN, 1e-37, 0.5, -0.5, 1.5, 2.5, 254.5, -300.0];
         let x: Vec<f32> = (0..channels * pixels)
             .map(|_| match random.below(4) {
                 0 => special[random.below(special.len())],
@@ -377,7 +388,7 @@ proptest! {
                 int8::quantize(&cpu, channels, inverse_scale, zero, &x, &mut q);
                 prop_assert_eq!(&q, &expected);
                 int8::dequantize(&cpu, channels, inverse_scale, zero, &q, &mut back);
-                prop_assert!(back.iter().zip(&real).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()));
+                prop_assert!(back.iter().zip(&real).all(same));
             }
         }
     }
