@@ -114,6 +114,11 @@ impl<'m> Engine<'m> {
         Ok(Engine { trainer, plans, classes, at_once: usize::MAX, bytes, now: Some((0, n)) })
     }
 
+    /// How many plans there are.
+    pub fn plans(&self) -> usize {
+        self.plans.len()
+    }
+
     /// Goes to the plan of `role`, an index into the plans, for `n` images.
     ///
     /// # Errors

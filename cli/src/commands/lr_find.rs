@@ -21,9 +21,6 @@ pub struct Args {
     /// Steps from the lowest to the highest
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(10..=100_000))]
     pub steps: u32,
-    /// Everything as one object of JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 const AFTER: &str = "\
@@ -40,6 +37,6 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if !(args.from.is_finite() && args.from > 0.0 && args.to.is_finite() && args.to > args.from) {
         return Err(Failure::usage(format_args!("--from {} --to {}: expected two rates above 0, the lower one first", args.from, args.to)));
     }
-    let search = finetune::Search { from: args.from, to: args.to, steps: args.steps, json: args.json };
+    let search = finetune::Search { from: args.from, to: args.to, steps: args.steps, json: args.run.json };
     finetune::find_rate(&args.run, search)
 }

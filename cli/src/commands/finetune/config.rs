@@ -5,9 +5,14 @@
 
 use super::Args;
 use super::log::short_json;
+use super::recipe::Recipe;
+use super::run::memory_name;
 use super::settings::Settings;
+use crate::args::distance;
 use crate::failure::Failure;
 use crate::model::read_at_most;
+use crate::program::Cli;
+use clap::CommandFactory;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -25,9 +30,10 @@ pub fn expand(mut words: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
     let wrong = |why: &dyn std::fmt::Display| Failure::usage(format_args!("--config {}: {why}", path.display()));
     let text = std::str::from_utf8(&bytes).map_err(|e| wrong(&e))?;
     let table: Table = text.parse().map_err(|e: toml::de::Error| wrong(&e.to_string().trim_end()))?;
+    let known = known(&words);
     let mut options = Vec::new();
     for (key, value) in &table {
-        options.extend(option(key, value).map_err(|why| wrong(&why))?);
+        options.extend(option(key, value, &known).map_err(|why| wrong(&why))?);
     }
     words.splice(2..2, options);
     Ok(words)
@@ -44,13 +50,24 @@ pub fn named(words: &[OsString]) -> Option<PathBuf> {
     apart.or_else(joined)
 }
 
-/// A line of the file as an option of the command line.
-fn option(key: &str, value: &Value) -> Result<Option<OsString>, String> {
+/// The options of the command that these words call.
+fn known(words: &[OsString]) -> Vec<String> {
+    let program = Cli::command();
+    let command = words.get(1).and_then(|name| program.find_subcommand(name));
+    command.into_iter().flat_map(clap::Command::get_arguments).filter_map(|option| option.get_long().map(String::from)).collect()
+}
+
+/// A line of the file as an option of the command line, which has those that are `known`.
+fn option(key: &str, value: &Value, known: &[String]) -> Result<Option<OsString>, String> {
     let name = match key.replace('_', "-") {
         name if name == "dir" => "data".into(),
         name if name == "config" => return Err("a file of options can't name another (config)".into()),
         name => name,
     };
+    if !known.contains(&name) {
+        let nearest = known.iter().min_by_key(|known| distance(&name, known)).map_or("", String::as_str);
+        return Err(format!("{key}: there is no option --{name}; the nearest name is {nearest}"));
+    }
     let text = match value {
         Value::Boolean(given) => return Ok(given.then(|| format!("--{name}").into())),
         Value::Array(list) => list.iter().map(plain).collect::<Option<Vec<_>>>().map(|list| list.join(",")),
@@ -80,9 +97,23 @@ pub(super) fn text(args: &Args, settings: &Settings) -> String {
     put("weights", named.or_else(|| args.weights.as_deref().map(Path::as_os_str).and_then(path)));
     put("arch", args.reading.arch.clone().map(Value::from));
     put("stem", args.reading.stem.clone().map(Value::from));
-    for (key, flag) in [("keep-head", args.keep_head), ("new-head", args.new_head), ("in-place", args.in_place), ("delta", args.delta)] {
+    put("key", args.key.clone().map(Value::from));
+    put("classes", args.classes.as_deref().map(Path::as_os_str).and_then(path));
+    let flags = [
+        ("keep-head", args.keep_head),
+        ("new-head", args.new_head),
+        ("in-place", args.in_place),
+        ("delta", args.delta),
+        ("allow-other-bits", args.max_mem.allow_other_bits),
+        ("no-augment", settings.recipe == Recipe::Auto && !settings.augment),
+    ];
+    for (key, flag) in flags {
         put(key, flag.then_some(Value::Boolean(true)));
     }
+    // What decides how numbers are rounded.
+    put("memory", Some(Value::from(memory_name(args.memory))));
+    put("max-mem", args.max_mem.max_mem.map(|bytes| Value::from(bytes.to_string())));
+    put("level", args.compute.level.clone().map(Value::from));
     if let serde_json::Value::Object(settings) = short_json(settings) {
         settings.iter().for_each(|(key, value)| put(&key.replace('_', "-"), of_json(value)));
     }
@@ -125,5 +156,12 @@ mod tests {
         }
         assert_eq!(expand(words(&["nunatak", "plan", "--config", "x"])).unwrap().len(), 4);
         assert!(expand(words(&["nunatak", "finetune", "--config=nothing.toml"])).is_err());
+        for (key, nearest) in [("weight_decoy", "weight-decay"), ("epoch", "epochs"), ("learn-rate", "")] {
+            std::fs::write(&file, format!("{key} = 1")).unwrap();
+            assert!(
+                matches!(expand(line.clone()), Err(Failure::Usage(text)) if text.contains(&format!("nearest name is {nearest}"))),
+                "{key}"
+            );
+        }
     }
 }

@@ -44,14 +44,42 @@ struct Rows {
     known: Vec<Known>,
 }
 
-/// How features are computed and kept.
+/// How much there is to keep, and of what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// Numbers of an image.
+    pub(super) of: usize,
+    /// Images that are computed at a time.
+    pub(super) at_once: usize,
+    /// The engine's plan that computes them.
+    pub(super) plan: usize,
+    /// Whether they are kept.
+    pub(super) keep: bool,
+    /// Random cuts of each image to train on; 1 where images are not cut at random.
+    pub(super) views: usize,
+    /// Images to train on and to validate with.
+    pub(super) images: [usize; 2],
+}
+
+impl Shape {
+    /// Rows of both parts.
+    fn rows(&self) -> [usize; 2] {
+        if self.keep { [self.images[0].saturating_mul(self.views), self.images[1]] } else { [0; 2] }
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        let [train, val] = self.rows();
+        train.saturating_add(val).saturating_mul(self.of).saturating_mul(size_of::<f32>())
+    }
+}
+
+/// Features, and how they are computed.
 #[derive(Debug)]
 pub(super) struct Features {
-    /// Numbers of an image.
-    of: usize,
-    /// Images that are computed at a time.
-    at_once: usize,
-    keep: bool,
+    shape: Shape,
+    /// Which of the random cuts this epoch sees.
+    view: usize,
     parts: [Rows; 2],
 }
 
@@ -64,39 +92,51 @@ pub(super) fn numbers_below_head(program: &Program, values: &Usual) -> Option<us
 }
 
 impl Features {
-    /// Room for the features of so many images to train on and to validate with, of `of` numbers each.
-    pub(super) fn new(of: usize, at_once: usize, keep: bool, images: [usize; 2]) -> Features {
-        let rows = |images: usize| {
-            let kept = if keep { images } else { 0 };
-            Rows { numbers: vec![0.0; kept * of], known: vec![Known::Nothing; kept] }
-        };
-        Features { of, at_once, keep, parts: images.map(rows) }
+    /// Room for them.
+    pub(super) fn new(shape: Shape) -> Features {
+        let rows = |rows: usize| Rows { numbers: vec![0.0; rows * shape.of], known: vec![Known::Nothing; rows] };
+        Features { shape, view: 0, parts: shape.rows().map(rows) }
     }
 
     /// Bytes that are kept.
     pub(super) fn bytes(&self) -> usize {
-        self.parts.iter().map(|rows| 4 * rows.numbers.len()).sum()
+        self.shape.bytes()
+    }
+
+    /// The epoch with this number, from 0, begins: cuts are taken in turn.
+    pub(super) fn turn(&mut self, epoch: u64) {
+        self.view = (epoch % self.shape.views as u64) as usize;
+    }
+
+    /// Where the rows of this epoch's cuts begin.
+    fn first(&self, part: Part) -> usize {
+        if part == Part::Train { self.view * self.shape.images[0] } else { 0 }
+    }
+
+    /// What is known of this epoch's cuts; nothing where features are not kept.
+    fn known(&self, part: Part) -> &[Known] {
+        if self.shape.keep { &self.parts[part as usize].known[self.first(part)..][..self.shape.images[part as usize]] } else { &[] }
     }
 
     fn all_known(&self, part: Part, indices: &[usize]) -> bool {
-        let known = &self.parts[part as usize].known;
-        self.keep && indices.iter().all(|i| known[*i] == Known::Features)
+        let known = self.known(part);
+        self.shape.keep && indices.iter().all(|i| known[*i] == Known::Features)
     }
 
     /// The features of a batch's images, from its pixels where they are not known.
     fn of_batch(&mut self, engine: &mut Engine, part: Part, batch: &Batch) -> Result<Vec<f32>, Error> {
-        let of = self.of;
+        let (of, first) = (self.shape.of, self.first(part));
         if self.all_known(part, &batch.indices) {
             let numbers = &self.parts[part as usize].numbers;
-            return Ok(batch.indices.iter().flat_map(|i| &numbers[i * of..][..of]).copied().collect());
+            return Ok(batch.indices.iter().flat_map(|i| &numbers[(first + i) * of..][..of]).copied().collect());
         }
         let mut features = Vec::new();
-        engine.features(EVAL, self.at_once, batch, &mut features)?;
-        if self.keep {
+        engine.features(self.shape.plan, self.shape.at_once, batch, &mut features)?;
+        if self.shape.keep {
             let rows = &mut self.parts[part as usize];
             for (i, row) in batch.indices.iter().zip(features.chunks_exact(of)) {
-                rows.numbers[i * of..][..of].copy_from_slice(row);
-                rows.known[*i] = Known::Features;
+                rows.numbers[(first + i) * of..][..of].copy_from_slice(row);
+                rows.known[first + i] = Known::Features;
             }
         }
         Ok(features)
@@ -105,11 +145,12 @@ impl Features {
     /// After the images of an order were asked for: what of them has no features could not be read. With `--balanced` an
     /// epoch does not see every image.
     pub(super) fn whole(&mut self, part: Part, order: &[u32]) {
-        let known = &mut self.parts[part as usize].known;
-        if known.is_empty() {
+        if !self.shape.keep {
             return;
         }
-        for i in order.iter().map(|i| *i as usize) {
+        let first = self.first(part);
+        let known = &mut self.parts[part as usize].known;
+        for i in order.iter().map(|i| first + *i as usize) {
             if known[i] == Known::Nothing {
                 known[i] = Known::Broken;
             }
@@ -148,7 +189,9 @@ impl Run<'_, '_> {
     /// [`Failure`] of the loader.
     pub(super) fn source(&self, part: Part, order: &[u32], epoch: u64, start: usize) -> Result<Source, Failure> {
         let loader = if part == Part::Train { &self.train } else { &self.val };
-        let known = self.features.as_ref().map(|features| &features.parts[part as usize].known[..]).unwrap_or_default();
+        let known = self.features.as_ref().map(|features| features.known(part)).unwrap_or_default();
+        // Cuts of one turn are the same whenever it comes.
+        let epoch = self.features.as_ref().filter(|_| part == Part::Train).map_or(epoch, |features| features.view as u64);
         if known.is_empty() || order.iter().any(|i| known[*i as usize] == Known::Nothing) {
             return Ok(Source::Files(loader.epoch(order.to_vec(), epoch, start).map_err(|e| Failure::Failed(e.to_string()))?));
         }
@@ -174,9 +217,10 @@ impl Run<'_, '_> {
     /// # Errors
     /// [`Error`] of the trainer.
     pub(super) fn logits(&mut self, part: Part, batch: &Batch, out: &mut Vec<f32>) -> Result<(), Error> {
+        let eval = self.plan_of(EVAL);
         match self.features(part, batch)? {
-            Some(features) => self.engine.logits_of(EVAL, &features, batch.labels.len(), out),
-            None => self.engine.logits(EVAL, batch, out),
+            Some(features) => self.engine.logits_of(eval, &features, batch.labels.len(), out),
+            None => self.engine.logits(eval, batch, out),
         }
     }
 

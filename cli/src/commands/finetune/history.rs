@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn line(epoch: u64, loss: f64) -> Line {
-        Line::of(epoch, &Sums { loss: 4.0 * loss, right: 1, images: 4 }, &Sums { loss: 2.0 * loss, right: 1, images: 2 })
+        Line::of(epoch, &Sums { loss: 4.0 * loss, right: 1, images: 4, top5: 0 }, &Sums { loss: 2.0 * loss, right: 1, images: 2, top5: 2 })
     }
 
     #[test]

@@ -159,6 +159,10 @@ impl Sums {
     pub(super) fn add(&mut self, logits: &[f32], labels: &[i64], classes: usize) {
         for (row, &label) in logits.chunks_exact(classes).zip(labels) {
             self.loss -= log_softmax(row).nth(label as usize).unwrap_or(f64::NAN);
+            // As torch.topk: of equals the first come first.
+            let due = row.get(label as usize).copied().unwrap_or(f32::NAN);
+            let before = row.iter().enumerate().filter(|(i, v)| **v > due || **v == due && (*i as i64) < label).count();
+            self.top5 += u64::from(before < 5 && !due.is_nan());
         }
         self.right += right_answers(logits, labels, classes);
         self.images += labels.len() as u64;

@@ -3,11 +3,17 @@
 //! | file | what it does |
 //! |---|---|
 //! | `settings` | what decides the result: options, defaults, what a resumed run must share |
+//! | `recipe` | `--recipe`: what it chooses, and the parts of a run |
+//! | `layers` | rates by depth |
 //! | `rate` | `--schedule` |
 //! | `config` | options from a file, and the file that every run leaves |
 //! | `survey` | what is in the folder: counts, broken and double images |
 //! | `paths` | the files of a run, and that none is lost |
+//! | `job` | what a run is to do, settled: folder, classes, plans, memory |
+//! | `introduce` | its first lines |
 //! | `start` | everything that is there before the first step |
+//! | `phases` | from one part of a run to the next |
+//! | `pace` | how long it takes: `--dry-run`, `--max-minutes` |
 //! | `head` | whether the file's head is kept |
 //! | `run` | the epochs |
 //! | `step` | the steps of an epoch |
@@ -27,11 +33,17 @@ pub mod config;
 pub mod features;
 mod head;
 mod history;
+mod introduce;
+mod job;
 mod keep;
+mod layers;
 mod log;
+mod pace;
 mod paths;
+mod phases;
 mod progress;
 mod rate;
+mod recipe;
 mod report;
 mod resume;
 mod run;
@@ -49,6 +61,7 @@ use crate::max_mem::MaxMem;
 use crate::model::{OutFormat, human_bytes};
 use crate::published::{self, table::TABLE};
 use features::Keep;
+use recipe::Recipe;
 pub use search::Search;
 use settings::Choices;
 pub use settings::{Accumulate, Statistics};
@@ -109,7 +122,8 @@ pub struct Args {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub choices: Choices,
-    /// Writes a line of JSON per step and epoch to this file (adds to it with --resume)
+    /// Writes a line of JSON per step and epoch to this file (adds to it with --resume); to a FILE.csv a row per epoch, with
+    /// the columns of timm's summary.csv
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
     /// Leaves out FILE.report.html, the page that shows what happened
@@ -121,12 +135,16 @@ pub struct Args {
     /// Saves and ends after N steps of this run, for machines that are lent for a time; go on with --resume
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub stop_after: Option<u64>,
-    /// Saves and ends after this many minutes, between steps; go on with --resume
+    /// Saves and ends after this many minutes, between steps; go on with --resume. Where the rate looks at the end of the run
+    /// and --epochs is not given, the run is laid out for as many epochs as fit
     #[arg(long, value_name = "MINUTES", value_parser = minutes)]
     pub max_minutes: Option<f64>,
     /// Looks at everything and trains nothing: the data set with broken and double images, the plan, memory and time
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
+    /// The results as one object of JSON; of finetune those of --dry-run
+    #[arg(long)]
+    pub json: bool,
     /// Options from a file in TOML, such as the FILE.toml that every run leaves; those of the command line come first
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -149,6 +167,14 @@ pub struct Args {
 }
 
 const AFTER: &str = "\
+Recipes: `auto` trains the head alone first, over features that are computed once, then everything,
+with lower rates for lower layers; each with one cycle of the rate. Batch, epochs, rates, weight
+decay, label smoothing and augmentation are chosen from the images and the network, unless an option
+says them. It is the default where --weights is given and none of --trainable, --epochs, --batch,
+--lr, --momentum, --dampening, --weight-decay, --nesterov, --schedule, --bn-statistics, --views and
+--in-place: with one of these it is `pytorch`, the plain script with the defaults above. Other
+options go with both. --epochs counts the epochs of both parts.
+
 Schedules: `step:SIZE:GAMMA` and `multistep:A,B:GAMMA` count epochs, as PyTorch's StepLR and
 MultiStepLR called once an epoch; `cosine[:WARMUP]` and `onecycle` move with every step, over all
 epochs; WARMUP is in epochs. `onecycle` is PyTorch's OneCycleLR with max_lr = --lr; momentum stays.
@@ -171,6 +197,17 @@ impl Args {
     /// The folder of images.
     fn folder(&self) -> &Path {
         self.dir.as_deref().or(self.data.as_deref()).unwrap_or(Path::new("."))
+    }
+
+    /// The same with the recipe of a new run: `auto` where weights are given, and no option says what is trained when and
+    /// how.
+    fn with_recipe(&self) -> Args {
+        let mut args = self.clone();
+        if !self.resume && self.choices.recipe.is_none() {
+            let auto = self.weights.is_some() && !self.in_place && self.choices.course().is_empty();
+            args.choices.recipe = Some(if auto { Recipe::Auto } else { Recipe::Pytorch });
+        }
+        args
     }
 
     /// The same with the path of the weights where their name was given; they are downloaded then, if need be.
@@ -200,7 +237,11 @@ fn minutes(text: &str) -> Result<f64, String> {
 /// # Errors
 /// [`Failure`].
 pub fn run(args: &Args) -> Result<(), Failure> {
+    let args = &args.with_recipe();
     check(args)?;
+    if args.json && !args.dry_run {
+        return Err(Failure::usage("--json is for --dry-run; a run's own record is --log FILE"));
+    }
     if args.dry_run {
         return start::run(&args.found()?, start::Aim::Rehearse);
     }
@@ -223,6 +264,9 @@ pub fn find_rate(args: &Args, search: Search) -> Result<(), Failure> {
     if args.resume {
         return Err(Failure::usage("lr-find starts from weights: leave out --resume"));
     }
+    if args.choices.recipe == Some(Recipe::Auto) {
+        return Err(Failure::usage("lr-find looks for the rate of a plain run: leave out --recipe auto; --trainable says what is trained"));
+    }
     check(args)?;
     start::run(&args.found()?, start::Aim::Find(search))
 }
@@ -232,6 +276,14 @@ fn check(args: &Args) -> Result<(), Failure> {
     // Whatever is wrong with the options is said before anything is read.
     args.choices.settle(None, None)?.check(args.update)?;
     args.reading.asked()?;
+    if args.choices.recipe == Some(Recipe::Auto) && !args.resume {
+        if args.in_place {
+            return Err(Failure::usage("--in-place keeps what is frozen in the file, and --recipe auto trains everything: leave one out"));
+        }
+        if args.weights.is_none() {
+            return Err(Failure::usage("--recipe auto fine-tunes a pretrained network: name it with --weights"));
+        }
+    }
     if args.delta && OutFormat::of(&args.out)? != OutFormat::Native {
         return Err(Failure::usage(format_args!("--delta --out {}: a delta's name ends in .nunatak", args.out.display())));
     }

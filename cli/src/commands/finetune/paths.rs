@@ -1,6 +1,7 @@
 //! The files of a run: which it writes, which it reads, and that none of them is lost.
 
 use super::Args;
+use super::log::is_table;
 use crate::about::sidecar;
 use crate::failure::Failure;
 use crate::lock::Lock;
@@ -69,11 +70,14 @@ fn check_log(log: &Path) -> Result<(), Failure> {
     if !log.is_file() {
         return Ok(()); // new, or a pipe or terminal that somebody reads
     }
-    let mut first = [0_u8; 1];
-    match std::fs::File::open(log).and_then(|mut f| f.read(&mut first)) {
-        Ok(1) if first != *b"{" => {
-            Err(Failure::with(log.display(), "is there and is no log (a log begins with `{`); give --log another name"))
-        }
+    let begins = if is_table(log) { "epoch,train_loss," } else { "{" };
+    let mut first = Vec::new();
+    let read = std::fs::File::open(log).and_then(|f| f.take(begins.len() as u64).read_to_end(&mut first));
+    match read {
+        Ok(1..) if first != begins.as_bytes() => Err(Failure::with(
+            log.display(),
+            format_args!("is there and is no log (a log begins with `{begins}`); give --log another name"),
+        )),
         _ => Ok(()),
     }
 }

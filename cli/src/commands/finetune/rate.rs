@@ -28,10 +28,13 @@ pub(super) enum Rate {
         warmup: u64,
     },
     /// PyTorch's OneCycleLR, step by step.
-    OneCycle,
+    OneCycle {
+        /// The first step's rate is so many times lower than the highest.
+        div: f32,
+    },
 }
 
-/// Where a step stands in a run.
+/// Where a step stands in a run, or in a part of it that has a course of its own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     /// The epoch, from 0.
@@ -40,7 +43,7 @@ pub(super) struct Place {
     pub(super) batch: u64,
     /// Batches of an epoch.
     pub(super) batches: u64,
-    /// Epochs of the run.
+    /// Epochs in all.
     pub(super) epochs: u64,
 }
 
@@ -73,14 +76,14 @@ impl Rate {
             }
             ["cosine"] => Ok(Rate::Cosine { warmup: 0 }),
             ["cosine", warmup] => Ok(Rate::Cosine { warmup: whole(warmup)? }),
-            ["onecycle"] => Ok(Rate::OneCycle),
+            ["onecycle"] => Ok(Rate::OneCycle { div: 25.0 }),
             _ => Err(wrong("unknown")),
         }
     }
 
     /// Whether it depends on the number of epochs.
     pub(super) fn looks_ahead(&self) -> bool {
-        matches!(self, Rate::Cosine { .. } | Rate::OneCycle)
+        matches!(self, Rate::Cosine { .. } | Rate::OneCycle { .. })
     }
 
     /// The factor of `--lr` at a step.
@@ -95,7 +98,7 @@ impl Rate {
                 let warmup = warmup.saturating_mul(at.batches);
                 Schedule::Cosine { warmup, total, floor: 0.0 }.factor(step)
             }
-            Rate::OneCycle => Schedule::OneCycle { total, rise: 0.3, div: 25.0, final_div: 1e4 }.factor(step),
+            Rate::OneCycle { div } => Schedule::OneCycle { total, rise: 0.3, div: *div, final_div: 1e4 }.factor(step),
         }
     }
 }
@@ -122,6 +125,6 @@ mod tests {
         let cosine = Rate::parse("cosine:1").unwrap();
         assert_eq!([cosine.factor(at(0, 0)), cosine.factor(at(1, 0))], [0.1, 1.0]);
         assert!((cosine.factor(at(2, 5)) - 0.5).abs() < 1e-6);
-        assert!((Rate::OneCycle.factor(at(0, 0)) - 0.04).abs() < 1e-6);
+        assert!((Rate::OneCycle { div: 25.0 }.factor(at(0, 0)) - 0.04).abs() < 1e-6);
     }
 }

@@ -4,7 +4,6 @@ use super::history::Line;
 use super::log::short_json;
 use super::paths::{config_path, report_path};
 use super::progress::clock;
-use super::rate::Place;
 use super::resume::{Sums, load_entries};
 use super::run::Run;
 use super::survey::counts;
@@ -125,21 +124,25 @@ impl Run<'_, '_> {
         let rows: Vec<_> = history.iter().map(row).collect();
         let epochs = table("list", &["epoch", "loss", "top-1", "val loss", "val top-1"], &rows);
         let mut words = "Training is measured while the weights move, over the images of an epoch; validation after it.".to_string();
-        if self.mixing.is_on() {
+        if let [first, second] = &self.stages[..] {
+            let (what, then) = (&first.phase.trainable, &second.phase.trainable);
+            words += &format!(" {what} alone was trained in the first {} epochs, {then} after that.", first.phase.epochs);
+        }
+        if !self.settings.mixing_options().is_empty() {
             words += " Training saw mixed images, which are harder: its loss may lie above that of validation.";
         }
         format!("<div class=\"plots\">\n{plots}</div>\n{}{}", note(&words), details("The epochs", &epochs))
     }
 
-    /// The learning rate of steps over the epochs that are done.
+    /// The learning rate of steps over the epochs that are done: the highest below the head, where layers have
+    /// different ones.
     fn rates(&self) -> Vec<[f64; 2]> {
-        let (batches, epochs) = (self.train.batches().max(1) as u64, self.settings.epochs);
+        let batches = self.train.batches().max(1) as u64;
         let steps = self.position.epoch.saturating_mul(batches);
-        let place = |step: u64| Place { epoch: step / batches, batch: step % batches, batches, epochs };
         let count = steps.min(POINTS);
         // From the first step to the last.
         let step = |i: u64| (u128::from(i) * u128::from(steps - 1) / u128::from((count - 1).max(1))) as u64;
-        let point = |step: u64| [(step + 1) as f64 / batches as f64, f64::from(self.settings.lr * self.rate.factor(place(step)))];
+        let point = |step: u64| [(step + 1) as f64 / batches as f64, f64::from(self.rate_at(step / batches, step % batches))];
         (0..count).map(step).map(point).collect()
     }
 

@@ -26,8 +26,8 @@ pub(super) const TRAINING_KEY: &str = "nunatak.training";
 pub(super) const BASE_HASH_KEY: &str = "nunatak.base_hash";
 
 /// Raised whenever an older program could not go on from what a newer one saves.
-const VERSION: u32 = 3;
-/// The oldest version that is read: it has no history.
+const VERSION: u32 = 4;
+/// The oldest version that is read: it has no history. Before 4 there was one recipe.
 const OLDEST: u32 = 2;
 
 /// Where a run stands.
@@ -73,6 +73,9 @@ pub(super) struct Sums {
     pub(super) right: u64,
     /// Images.
     pub(super) images: u64,
+    /// Images whose class is among the five likeliest; of validation alone.
+    #[serde(default)]
+    pub(super) top5: u64,
 }
 
 impl Sums {
@@ -87,6 +90,10 @@ impl Sums {
     /// Right answers in one.
     pub(super) fn top1(&self) -> f64 {
         self.right as f64 / self.images.max(1) as f64
+    }
+    /// Images in one whose class is among the five likeliest.
+    pub(super) fn top5(&self) -> f64 {
+        self.top5 as f64 / self.images.max(1) as f64
     }
 }
 
@@ -317,7 +324,7 @@ mod tests {
     fn position() -> Position {
         let images = Images { train: 3, val: 1, names: "x".into() };
         let mut position = Position::start(Choices::default().settle(None, None).unwrap(), images, 5130, None);
-        position.sums = Sums { loss: 0.1 + 0.2, right: 2, images: 3 };
+        position.sums = Sums { loss: 0.1 + 0.2, right: 2, images: 3, top5: 3 };
         position
     }
 
@@ -325,19 +332,19 @@ mod tests {
     fn positions_survive_text() {
         let text = position().to_json();
         assert_eq!(Position::from_json(Path::new("x"), Some(&text)).unwrap(), position());
-        for bad in ["", "{}", "[", &text.replace("\"version\":3", "\"version\":1"), &text.replace("5130", "99999999999999")] {
+        for bad in ["", "{}", "[", &text.replace("\"version\":4", "\"version\":1"), &text.replace("5130", "99999999999999")] {
             let error = Position::from_json(Path::new("x.last"), Some(&bad.to_string()));
             assert!(matches!(error, Err(Failure::Failed(text)) if text.starts_with("x.last: ")), "{bad}");
         }
         assert!(Position::from_json(Path::new("x"), None).is_err());
-        let older = text.replace("\"version\":3", "\"version\":2").replace("\"history\":[],", "");
+        let older = text.replace("\"version\":4", "\"version\":2").replace("\"history\":[],", "");
         assert_eq!(Position::from_json(Path::new("x"), Some(&older)).unwrap(), position());
     }
 
     #[test]
     fn of_equals_the_lower_loss_is_better_and_else_the_first() {
         let best = Best { epochs: 1, right: 3, images: 4, loss: 0.5 };
-        let sums = |right, images, loss: f64| Sums { right, images, loss: loss * images as f64 };
+        let sums = |right, images, loss: f64| Sums { right, images, loss: loss * images as f64, top5: images };
         assert!(!best.is_beaten_by(&sums(3, 4, 0.5)) && !best.is_beaten_by(&sums(3, 4, 0.6)) && best.is_beaten_by(&sums(3, 4, 0.4)));
         assert!(best.is_beaten_by(&sums(4, 4, 9.0)) && best.is_beaten_by(&sums(4, 5, 9.0)) && !best.is_beaten_by(&sums(2, 4, 0.0)));
     }

@@ -9,9 +9,10 @@ use super::average::Average;
 use super::features::Features;
 use super::history::{self, Line};
 use super::keep::is_lost;
-use super::log::{Log, loss_text, short_json};
-use super::progress::{Progress, clock};
-use super::rate::Rate;
+use super::layers::Rates;
+use super::log::{Log, loss_text, short, short_json};
+use super::phases::Stage;
+use super::progress::Progress;
 use super::report::Took;
 use super::resume::{Base, Position, Sums};
 use super::settings::Settings;
@@ -25,15 +26,17 @@ use crate::report::answers::Answers;
 use crate::signals;
 use nunatak_core::rng::Generator;
 use nunatak_data::{Batch, Loader, Mixing};
-use nunatak_nn::Optimizer;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
-/// The plans of the engine.
+/// The plans of a part of a run: see [`Run::plan_of`].
 pub(super) const TRAIN: usize = 0;
 pub(super) const EVAL: usize = 1;
+/// How many there are.
+pub(super) const ROLES: usize = 2;
 
 /// How a part of a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +59,17 @@ pub(super) struct Run<'a, 'm> {
     /// Of a run that saves deltas: what they are laid over.
     pub(super) base: Option<Base>,
     pub(super) engine: Engine<'m>,
+    /// The parts of the run, one after the other.
+    pub(super) stages: Vec<Stage>,
+    /// Which it is in.
+    pub(super) stage: usize,
     pub(super) train: Loader,
     pub(super) val: Loader,
     /// Where the head alone is trained: what is below it is computed apart, once where they are kept.
     pub(super) features: Option<Features>,
     pub(super) generator: Generator,
-    pub(super) optimizer: Optimizer<'static>,
-    pub(super) rate: Rate,
+    /// The rates of this part.
+    pub(super) rates: Rc<Rates>,
     pub(super) log: Log,
     pub(super) progress: Progress,
     /// Broken images that were named, once is enough, and what is wrong with them.
@@ -114,12 +121,14 @@ impl Run<'_, '_> {
             return self.stop(flow);
         }
         while self.position.epoch < self.settings.epochs && !self.is_patient_no_more() {
+            self.go_on()?;
             let flow = match self.train_epoch()? {
                 Flow::On => self.finish_epoch()?,
                 stopped => stopped,
             };
             self.progress.end();
             match flow {
+                Flow::On if self.position.epoch < self.settings.epochs && self.is_time_over() => return self.stop(Flow::Enough),
                 Flow::On => {}
                 flow => return self.stop(flow),
             }
@@ -127,10 +136,20 @@ impl Run<'_, '_> {
         self.summary()
     }
 
+    /// Whether the minutes of `--max-minutes` are over.
+    pub(super) fn is_time_over(&self) -> bool {
+        self.args.max_minutes.is_some_and(|most| self.began.elapsed().as_secs_f64() / 60.0 >= most)
+    }
+
     /// Whether no model was better for as many epochs as `--patience` allows. Says so.
     fn is_patient_no_more(&mut self) -> bool {
         let (Some(patience), Some(best)) = (self.settings.patience, self.position.best) else { return false };
-        let waited = self.position.epoch - best.epochs;
+        // A part that is to follow has not had its turn.
+        let first = self.phase().first;
+        if self.position.epoch < self.settings.epochs && self.phase().end() < self.settings.epochs {
+            return false;
+        }
+        let waited = self.position.epoch - best.epochs.max(first).min(self.position.epoch);
         // Within an epoch it was decided to go on.
         let ended = waited >= patience && self.position.batch == 0 && best.images > 0;
         if ended {
@@ -158,38 +177,6 @@ impl Run<'_, '_> {
         self.remember(0, &Sums::default(), &val);
         self.save_last()?;
         Ok(None)
-    }
-
-    /// `--dry-run`: a few steps, of which nothing is kept, to say how long the run will take.
-    ///
-    /// # Errors
-    /// [`Failure`] of the trainer.
-    pub(super) fn rehearse(&mut self) -> Result<(), Failure> {
-        let order = self.order();
-        let mut batches = self.train.epoch(order, 0, 0).map_err(|e| Failure::Failed(e.to_string()))?;
-        let (mut batch, mut seconds) = (Batch::default(), Vec::new());
-        while seconds.len() < 3 {
-            let began = Instant::now();
-            if !batches.next_into(&mut batch) {
-                break;
-            }
-            if !batch.labels.is_empty() {
-                self.step(&batch)?;
-                seconds.push(began.elapsed().as_secs_f64());
-            }
-        }
-        // The first one waits for its images and touches its memory for the first time.
-        let timed = if seconds.len() > 1 { &seconds[1..] } else { &seconds[..] };
-        let each = timed.iter().sum::<f64>() / timed.len().max(1) as f64;
-        let epoch = each * self.train.batches() as f64;
-        let (epochs, run) = (self.settings.epochs, epoch * self.settings.epochs as f64);
-        outln!(
-            "time: {each:.3} s a step of {} images, about {} an epoch, {} for {epochs} epochs, and validation",
-            batch.labels.len(),
-            clock(epoch),
-            clock(run)
-        )?;
-        outln!("nothing was trained and nothing written (--dry-run)")
     }
 
     /// Saves where the run stands, inside an epoch.
@@ -273,10 +260,11 @@ impl Run<'_, '_> {
         let loss = loss_text(trained.mean_loss());
         self.progress.line(&format!("epoch {epoch}/{epochs}  loss {loss}  top-1 {:.2} %{checked}{speed}", trained.percent()));
         let (val_loss, val_top1) = if val.images > 0 { (Some(val.mean_loss()), Some(val.top1())) } else { (None, None) };
+        let lr = self.rate_at(epoch - 1, (self.train.batches() as u64).saturating_sub(1));
         self.note(json!({
             "event": "epoch", "epoch": epoch, "train_loss": trained.mean_loss(), "train_top1": trained.top1(),
-            "val_loss": val_loss, "val_top1": val_top1, "val_right": val.right, "val_images": val.images,
-            "best": better, "seconds": seconds, "images_per_second": rate,
+            "val_loss": val_loss, "val_top1": val_top1, "val_top5": (val.images > 0).then(|| val.top5()), "val_right": val.right,
+            "val_images": val.images, "lr": short(lr), "best": better, "seconds": seconds, "images_per_second": rate,
         }));
     }
 

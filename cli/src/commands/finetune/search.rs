@@ -1,12 +1,14 @@
 //! `nunatak lr-find`: steps with a growing learning rate, of which nothing is kept.
 
 use super::features::Part;
+use super::layers::Rates;
 use super::log::short;
 use super::run::Run;
 use crate::failure::Failure;
 use crate::outln;
 use nunatak_data::Batch;
 use serde_json::json;
+use std::rc::Rc;
 
 /// The search for a learning rate.
 #[derive(Clone, Copy, Debug)]
@@ -76,13 +78,13 @@ impl Run<'_, '_> {
     /// # Errors
     /// [`Failure`] of the trainer, or where there are too few steps to say anything.
     pub(super) fn find_rate(&mut self, search: Search) -> Result<(), Failure> {
-        self.settings.lr = 1.0; // so that a factor is a rate
-        self.optimizer = self.settings.optimizer()?;
+        self.rates = Rc::new(Rates::same(self.settings.sgd(1.0))); // so that a factor is a rate
         let mut losses: Vec<(f32, f64)> = Vec::new();
         self.progress.begin("lr-find".into(), search.steps.into(), 0);
         let mut batch = Batch::default();
         'search: for epoch in 0.. {
             self.position.epoch = epoch; // by which batches are mixed
+            self.begin_epoch();
             let order = self.order();
             let mut batches = self.source(Part::Train, &order, epoch, 0)?;
             let before = losses.len();

@@ -2,6 +2,7 @@
 //! given, what an earlier run was started with, and the defaults.
 
 use super::rate::Rate;
+use super::recipe::Recipe;
 use crate::args::UpdateArg;
 use crate::engine::batch_sizes;
 use crate::failure::Failure;
@@ -54,6 +55,21 @@ impl Display for Accumulate {
 /// Options that decide the result, as given.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Choices {
+    /// How to go about it [default: auto for pretrained weights where no option says what is trained when and at which rate;
+    /// see below]
+    #[arg(long, value_enum)]
+    pub recipe: Option<Recipe>,
+    /// With --recipe auto: so many of the epochs train the head alone [default: chosen]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub head_epochs: Option<u64>,
+    /// With --recipe auto: the head's learning rate while it is trained alone; --lr is the highest of the layers below it
+    /// after that [default: chosen]
+    #[arg(long, value_name = "LR", allow_negative_numbers = true)]
+    pub head_lr: Option<f32>,
+    /// With --recipe auto: the first layer's rate is so many times lower than --lr, and layers between lie between [default:
+    /// chosen]
+    #[arg(long, value_name = "TIMES", allow_negative_numbers = true)]
+    pub lr_spread: Option<f32>,
     /// What is trained: names or prefixes with commas between (layer4,fc), head, or all [default: the head, which is fc in a
     /// ResNet; all without --weights]
     #[arg(long)]
@@ -119,8 +135,15 @@ pub struct Choices {
     #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     pub clip_grad_norm: Option<f32>,
     /// Random cuts and mirroring: RandomResizedCrop, RandomHorizontalFlip
-    #[arg(long)]
+    #[arg(long, overrides_with = "no_augment")]
     pub augment: bool,
+    /// No random cuts, where --recipe auto would choose them
+    #[arg(long, overrides_with = "augment")]
+    pub no_augment: bool,
+    /// With --augment, while the head alone is trained: features of so many random cuts of each image are computed once,
+    /// and epochs take them in turn
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub views: Option<u32>,
     /// Decides the new head, the order of images, the split, the cuts; as torch.manual_seed [default: 0]
     #[arg(long)]
     pub seed: Option<u64>,
@@ -181,6 +204,16 @@ pub(super) struct Settings {
     pub exif: bool,
     pub val_fraction: f64,
     pub bn_statistics: Statistics,
+    #[serde(default)]
+    pub recipe: Recipe,
+    #[serde(default)]
+    pub head_epochs: Option<u64>,
+    #[serde(default)]
+    pub head_lr: Option<f32>,
+    #[serde(default)]
+    pub lr_spread: Option<f32>,
+    #[serde(default)]
+    pub views: Option<u32>,
 }
 
 /// What is given, else what was saved, else the default. What is given must be what was saved.
@@ -231,13 +264,15 @@ impl Choices {
         let view = view.unwrap_or(View::of(224));
         let size = pick("size", self.size, saved.map(|s| s.size), view.size)?;
         let view = if size == view.size { view } else { View::of(size) };
-        let schedule = pick("schedule", self.schedule.clone(), saved.map(|s| s.schedule.clone()), "constant".into())?;
+        let recipe = pick("recipe", self.recipe, saved.map(|s| s.recipe), Recipe::Pytorch)?;
+        let usual = if recipe == Recipe::Auto { "onecycle" } else { "constant" };
+        let schedule = pick("schedule", self.schedule.clone(), saved.map(|s| s.schedule.clone()), usual.into())?;
         let epochs = match (self.epochs, saved) {
             // More or fewer epochs are the same run, unless the rate looks at their end.
             (Some(given), Some(saved)) if given != saved.epochs && Rate::parse(&schedule)?.looks_ahead() => {
                 return Err(differs("epochs", &given, &saved.epochs));
             }
-            (given, saved) => given.or(saved.map(|s| s.epochs)).unwrap_or(10),
+            (given, saved) => given.or(saved.map(|s| s.epochs)).unwrap_or(10_u64.saturating_add(self.head_epochs.unwrap_or(0))),
         };
         let batch = pick("batch", self.batch, saved.map(|s| s.batch), 32)?;
         let micro_batch = match (self.micro_batch, saved) {
@@ -274,6 +309,11 @@ impl Choices {
             exif: was("exif", self.exif || (saved.is_none() && turned), saved.map(|s| s.exif))?,
             val_fraction: pick("val-fraction", self.val_fraction, saved.map(|s| s.val_fraction), 0.2)?,
             bn_statistics: pick("bn-statistics", self.bn_statistics, saved.map(|s| s.bn_statistics), Statistics::Fixed)?,
+            recipe,
+            head_epochs: pick_or_none("head-epochs", self.head_epochs, saved.map(|s| s.head_epochs))?,
+            head_lr: pick_or_none("head-lr", self.head_lr, saved.map(|s| s.head_lr))?,
+            lr_spread: pick_or_none("lr-spread", self.lr_spread, saved.map(|s| s.lr_spread))?,
+            views: pick_or_none("views", self.views, saved.map(|s| s.views))?,
         })
     }
 }
@@ -370,7 +410,8 @@ impl Settings {
     /// # Errors
     /// [`Failure::Usage`] that names the option.
     pub(super) fn check(&self, update: Option<UpdateArg>) -> Result<(), Failure> {
-        self.rate()?;
+        self.phases()?;
+        self.check_recipe()?;
         let refuse = |flag: &str, value: &dyn Display, due: &str| Err(Failure::usage(format_args!("--{flag} {value}: must be {due}")));
         for (flag, value) in [("lr", self.lr), ("momentum", self.momentum), ("weight-decay", self.weight_decay)] {
             if !(value.is_finite() && value >= 0.0) {
@@ -386,7 +427,7 @@ impl Settings {
                 self.momentum, self.dampening
             )));
         }
-        self.optimizer()?;
+        Optimizer::new(self.sgd(self.lr)).map_err(Failure::usage)?;
         self.check_micro_batch(update)?;
         self.check_mixing()?;
         if !matches!(self.class_weights.as_str(), "none" | "balanced") {
@@ -458,27 +499,9 @@ impl Settings {
         View { size: self.size, resize: self.resize, exif: self.exif }
     }
 
-    /// SGD with these numbers.
-    ///
-    /// # Errors
-    /// [`Failure::Usage`] where they make no sense.
-    pub(super) fn optimizer(&self) -> Result<Optimizer<'static>, Failure> {
-        let sgd = Sgd {
-            momentum: self.momentum,
-            dampening: self.dampening,
-            weight_decay: self.weight_decay,
-            nesterov: self.nesterov,
-            ..Sgd::new(self.lr)
-        };
-        Optimizer::new(sgd).map_err(Failure::usage)
-    }
-
-    /// How the learning rate moves.
-    ///
-    /// # Errors
-    /// [`Failure::Usage`] where the text is no schedule.
-    pub(super) fn rate(&self) -> Result<Rate, Failure> {
-        Rate::parse(&self.schedule)
+    /// SGD with these numbers, at this rate.
+    pub(super) fn sgd(&self, lr: f32) -> Sgd {
+        Sgd { momentum: self.momentum, dampening: self.dampening, weight_decay: self.weight_decay, nesterov: self.nesterov, ..Sgd::new(lr) }
     }
 }
 

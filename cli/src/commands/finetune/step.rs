@@ -3,7 +3,6 @@
 use super::features::Part;
 use super::keep::{is_lost, right_answers};
 use super::log::{loss_text, short};
-use super::rate::Place;
 use super::run::{Flow, Run, TRAIN};
 use crate::block::check_need;
 use crate::failure::Failure;
@@ -12,6 +11,7 @@ use nunatak_data::{Batch, Mix};
 use nunatak_nn::{Error, Optimizer, Trainer};
 use serde_json::json;
 use std::ops::Range;
+use std::rc::Rc;
 
 /// What a step gave.
 pub(super) struct Stepped {
@@ -36,6 +36,7 @@ impl Run<'_, '_> {
     /// [`Failure`] of the trainer, of a save, or where the run has diverged.
     pub(super) fn train_epoch(&mut self) -> Result<Flow, Failure> {
         let (epoch, epochs, total) = (self.position.epoch, self.settings.epochs, self.train.batches() as u64);
+        self.begin_epoch();
         let order = self.order();
         let start = usize::try_from(self.position.batch).unwrap_or(usize::MAX);
         let mut batches = self.source(Part::Train, &order, epoch, start)?;
@@ -61,8 +62,7 @@ impl Run<'_, '_> {
             if let Some(signal) = signals::heard() {
                 break Flow::Interrupted(signal);
             }
-            let minutes = self.began.elapsed().as_secs_f64() / 60.0;
-            if self.args.stop_after.is_some_and(|n| self.steps >= n) || self.args.max_minutes.is_some_and(|most| minutes >= most) {
+            if self.args.stop_after.is_some_and(|n| self.steps >= n) || self.is_time_over() {
                 break Flow::Enough;
             }
             if self.args.save_every.is_some_and(|n| self.steps.is_multiple_of(n)) {
@@ -82,8 +82,8 @@ impl Run<'_, '_> {
     /// # Errors
     /// [`Failure`] of the trainer, or where the run has diverged.
     pub(super) fn step(&mut self, batch: &Batch) -> Result<(), Failure> {
-        let (n, place) = (batch.labels.len(), self.place());
-        let factor = self.rate.factor(place);
+        let (n, epoch, step) = (batch.labels.len(), self.position.epoch, self.position.batch);
+        let factor = self.phase().rate.factor(self.place(epoch, step));
         let Some(Stepped { loss, right, lost }) = self.advance(batch, factor)? else { return Ok(()) };
         if let Some(why) = lost {
             self.position.batch += 1; // the step that this is
@@ -94,8 +94,8 @@ impl Run<'_, '_> {
         sums.right += right;
         sums.images += n as u64;
         self.note(json!({
-            "event": "step", "epoch": place.epoch + 1, "step": place.batch + 1, "of": place.batches,
-            "loss": short(loss), "right": right, "images": n, "lr": short(self.settings.lr * factor),
+            "event": "step", "epoch": epoch + 1, "step": step + 1, "of": self.train.batches(),
+            "loss": short(loss), "right": right, "images": n, "lr": short(self.phase().lr * factor),
         }));
         Ok(())
     }
@@ -106,13 +106,15 @@ impl Run<'_, '_> {
     /// [`Failure`] of the trainer.
     pub(super) fn advance(&mut self, batch: &Batch, factor: f32) -> Result<Option<Stepped>, Failure> {
         let n = batch.labels.len();
-        let optimizer = self.optimizer.scaled(factor)?;
+        let rates = Rc::clone(&self.rates);
+        let optimizer = rates.optimizer(factor)?;
+        let train = self.plan_of(TRAIN);
         let features = self.features(Part::Train, batch)?;
         let mix = self.mix(batch);
         let at_once = self.settings.at_once(n);
         // Planned batches have enough values; this one lost images to `skipped`.
         for size in [at_once, n % at_once].into_iter().filter(|size| *size > 0) {
-            match self.engine.plan(TRAIN, size) {
+            match self.engine.plan(train, size) {
                 Err(Error::OneValuePerChannel { .. }) => {
                     self.progress.line(&format!("skipped a batch of {n}: batchnorm needs more values"));
                     return Ok(None);
@@ -154,7 +156,7 @@ impl Run<'_, '_> {
         optimizer: Optimizer,
     ) -> Result<Stepped, Failure> {
         let n = part.len();
-        let values = self.engine.enter_with_gradients(TRAIN, n)?;
+        let values = self.engine.enter_with_gradients(self.plan_of(TRAIN), n)?;
         let loss = values.loss.ok_or_else(|| Failure::Failed("the plan has no loss".into()))?;
         match features {
             Some(features) => self.engine.trainer.set_value(values.features, features)?,
@@ -187,11 +189,6 @@ impl Run<'_, '_> {
             return Ok(Stepped::lost(not_finite(&e).ok_or(e)?));
         }
         Ok(Stepped { loss, right: right_answers(&logits, &due, self.classes().len()), lost: None })
-    }
-
-    fn place(&self) -> Place {
-        let position = &self.position;
-        Place { epoch: position.epoch, batch: position.batch, batches: self.train.batches() as u64, epochs: self.settings.epochs }
     }
 }
 

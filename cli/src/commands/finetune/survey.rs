@@ -1,12 +1,19 @@
 //! What is in the folder: images of each class, broken ones, the same one twice.
 
-use super::progress::Progress;
+use super::log::short_json;
+use super::pace::Pace;
+use super::progress::{Progress, clock};
+use super::recipe::Phase;
+use super::run::Run;
+use super::settings::Settings;
 use crate::failure::Failure;
+use crate::model::human_bytes;
 use crate::outln;
 use crate::output::printable;
 use nunatak_core::fnv::fnv;
 use nunatak_data::threads::is_room;
 use nunatak_data::{ImageFolder, Sample, decode};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -119,11 +126,86 @@ impl Survey {
         survey
     }
 
-    /// Prints it.
+    /// Prints it, and what the run will take: bytes of the block and beside it, and time.
+    ///
+    /// # Errors
+    /// [`Failure`] of the steps that are timed, or of the output.
+    pub(super) fn tell(&self, folder: &ImageFolder, run: &mut Run, bytes: [usize; 2]) -> Result<(), Failure> {
+        let dir = run.args.folder();
+        if run.args.json {
+            let (phases, paces) = (run.stages.iter().map(|stage| stage.phase.clone()).collect::<Vec<_>>(), run.paces()?);
+            return outln!("{}", self.json(folder, dir, &run.settings, bytes, phases.iter().zip(&paces)));
+        }
+        self.print(folder, dir)?;
+        let [block, beside] = bytes;
+        outln!("memory: {} for weights, gradients and values, {} beside it", human_bytes(block), human_bytes(beside))?;
+        let paces = run.paces()?;
+        let (mut all, settings) = (0.0, &run.settings);
+        for (stage, pace) in run.stages.iter().zip(&paces) {
+            let Phase { trainable, epochs, .. } = &stage.phase;
+            let seconds = pace.epochs(*epochs);
+            all += seconds;
+            let once = match pace.first as u64 {
+                0 => String::new(),
+                1 => format!(", {:.3} s once features are known", pace.later_step),
+                _ => format!(", {:.3} s once features of all cuts are known", pace.later_step),
+            };
+            outln!(
+                "time: training {trainable}: {:.3} s a step of {} images{once}; {epochs} epochs in about {}",
+                pace.step,
+                settings.batch,
+                clock(seconds)
+            )?;
+        }
+        outln!("time: about {} in all, with validation", clock(all))?;
+        outln!("nothing was trained and nothing written (--dry-run)")
+    }
+
+    /// The same as one object.
+    fn json<'p>(
+        &self,
+        folder: &ImageFolder,
+        dir: &Path,
+        settings: &Settings,
+        [block, beside]: [usize; 2],
+        parts: impl Iterator<Item = (&'p Phase, &'p Pace)>,
+    ) -> Value {
+        let classes = folder.classes.len();
+        let (train, val) = (counts(&folder.train, classes), counts(&folder.val, classes));
+        let of_class = |c: usize| json!({"class": folder.classes[c], "train": train[c], "val": val[c]});
+        let name = |path: &Path| path.strip_prefix(dir).unwrap_or(path).to_string_lossy().into_owned();
+        let pairs = |pairs: &[[PathBuf; 2]]| pairs.iter().map(|pair| json!(pair.each_ref().map(|path| name(path)))).collect::<Vec<_>>();
+        let size = |at: usize| self.sizes.get(at).map(|[width, height]| json!([width, height]));
+        let mut seconds = 0.0;
+        let mut parts_json = Vec::new();
+        for (phase, pace) in parts {
+            let of_part = pace.epochs(phase.epochs);
+            seconds += of_part;
+            parts_json.push(json!({
+                "trainable": phase.trainable, "epochs": phase.epochs, "steps_of_an_epoch": pace.steps as u64,
+                "seconds_of_a_step": pace.step, "seconds_of_a_later_step": pace.later_step,
+                "seconds_of_a_validation": pace.validation, "seconds": of_part,
+            }));
+        }
+        json!({
+            "classes": (0..classes).map(of_class).collect::<Vec<_>>(),
+            "train": folder.train.len(),
+            "val": folder.val.len(),
+            "sizes": {"smallest": size(0), "middle": size(self.sizes.len() / 2), "largest": size(self.sizes.len().wrapping_sub(1))},
+            "broken": self.broken.iter().map(|(path, why)| json!({"path": name(path), "reason": why})).collect::<Vec<_>>(),
+            "doubles": {"in_train_and_val": pairs(&self.doubles.across), "in_two_classes": pairs(&self.doubles.contrary)},
+            "settings": short_json(settings),
+            "memory": {"block": block, "beside": beside},
+            "parts": parts_json,
+            "seconds": seconds,
+        })
+    }
+
+    /// Prints what is in the folder.
     ///
     /// # Errors
     /// [`Failure::OutputClosed`].
-    pub(super) fn print(&self, folder: &ImageFolder, dir: &Path) -> Result<(), Failure> {
+    fn print(&self, folder: &ImageFolder, dir: &Path) -> Result<(), Failure> {
         let classes = folder.classes.len();
         let (train, val) = (counts(&folder.train, classes), counts(&folder.val, classes));
         let names: Vec<String> = folder.classes.iter().map(|name| printable(name)).collect();
