@@ -24,13 +24,17 @@ pub fn expand(mut words: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
     let bytes = read_at_most(&path, MOST)?;
     let wrong = |why: &dyn std::fmt::Display| Failure::usage(format_args!("--config {}: {why}", path.display()));
     let text = std::str::from_utf8(&bytes).map_err(|e| wrong(&e))?;
-    let table: Table = text.parse().map_err(|e: toml::de::Error| wrong(&e.to_string().trim_end()))?;
-    let mut options = Vec::new();
-    for (key, value) in &table {
-        options.extend(option(key, value).map_err(|why| wrong(&why))?);
-    }
-    words.splice(2..2, options);
+    words.splice(2..2, options(text).map_err(|why| wrong(&why))?);
     Ok(words)
+}
+
+/// The options that a text in TOML has, in the order of their names.
+///
+/// # Errors
+/// What in it is no option.
+pub fn options(text: &str) -> Result<Vec<OsString>, String> {
+    let table: Table = text.parse().map_err(|e: toml::de::Error| e.to_string().trim_end().to_string())?;
+    table.iter().filter_map(|(key, value)| option(key, value).transpose()).collect()
 }
 
 /// What `--config` of `nunatak finetune` or `lr-find` names.
