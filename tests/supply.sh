@@ -16,7 +16,7 @@ if [ -n "${NUNATAK_INSTALL:-}" ]; then
 fi
 
 # What is shipped or run by tests; and the frameworks that are measured beside us, which are neither, and many.
-own=(Cargo.toml fuzz/Cargo.toml tests/bare_metal/Cargo.toml)
+own=(Cargo.toml fuzz/Cargo.toml tests/bare_metal/Cargo.toml tests/loom/Cargo.toml)
 foreign=(bench/peers/rust/Cargo.toml)
 # Nothing is resolved anew when something is built.
 for manifest in "${own[@]}"; do

@@ -11,6 +11,8 @@ mod parts;
 #[cfg(feature = "std")]
 mod pool;
 #[cfg(feature = "std")]
+mod sync;
+#[cfg(feature = "std")]
 mod thread;
 
 use crate::Level;

@@ -21,7 +21,7 @@ struct Built {
 impl Built {
     fn new() -> Built {
         let mut packages = Vec::new();
-        for manifest in ["Cargo.toml", "tests/bare_metal/Cargo.toml", "fuzz/Cargo.toml"] {
+        for manifest in ["Cargo.toml", "tests/bare_metal/Cargo.toml", "tests/loom/Cargo.toml", "fuzz/Cargo.toml"] {
             let mut cargo = Command::new(env!("CARGO"));
             cargo.args(["metadata", "--format-version", "1", "--no-deps", "--offline", "--manifest-path"]).arg(root().join(manifest));
             let out = cargo.output().expect("cargo runs");

@@ -7,7 +7,7 @@ use nunatak_nn::{Conv, CrossEntropyOptions, Graph, Loss, Memory, Mode, Native, N
 use nunatak_nn::{Recipe, Reduction, Stem, Step, Update, ValueId};
 
 /// Their bytes, and the file of weights that some of them read in place.
-pub fn programs() -> (Vec<Vec<u8>>, Native<'static>) {
+pub(crate) fn programs() -> (Vec<Vec<u8>>, Native<'static>) {
     let (mut programs, weights) = residual();
     programs.extend(convolutions());
     programs.extend(expressions());

@@ -1,7 +1,7 @@
 //! What a loop's calls panic with, until all of them have ended.
 
+use super::sync::{AtomicPtr, Ordering};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
 use std::any::Any;
 use std::boxed::Box;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -11,22 +11,17 @@
 //! dropped there waits for nobody. Start new threads in the child to have some.
 
 use super::panics::Panics;
+use super::sync::{Arc, AtomicBool, AtomicU32, Condvar, Mutex, MutexGuard, Ordering, Slot, fence, spin_until};
 use super::thread::{Life, Thread};
-use core::cell::UnsafeCell;
-use core::hint::spin_loop;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use core::time::Duration;
 use std::panic::resume_unwind;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::PoisonError;
 use std::vec::Vec;
 
 /// How long a helper spins before it sleeps: longer than what lies between two loops of a step.
 const SPIN: Duration = Duration::from_micros(100);
 /// How long the caller spins for helpers that still work: about the longest part of a loop.
 const END_SPIN: Duration = Duration::from_millis(2);
-/// Looks between two looks at the clock.
-const LOOKS: usize = 64;
 
 /// Nothing to do.
 const IDLE: u32 = 0;
@@ -96,26 +91,10 @@ fn process() -> u32 {
     if cfg!(unix) { std::process::id() } else { 0 }
 }
 
-/// Whether `done` came true within a time.
-fn spin_until(done: &impl Fn() -> bool, time: Duration) -> bool {
-    let mut start = None;
-    loop {
-        for _ in 0..LOOKS {
-            if done() {
-                return true;
-            }
-            spin_loop();
-        }
-        if start.get_or_insert_with(Instant::now).elapsed() >= time {
-            return false;
-        }
-    }
-}
-
 /// What caller and helpers share.
 struct Shared {
     /// The caller's loop; written only while every helper is idle.
-    work: UnsafeCell<Option<Work<'static>>>,
+    work: Slot<Option<Work<'static>>>,
     /// Whether a loop runs.
     busy: AtomicBool,
     /// What the loop panicked with.
@@ -198,7 +177,7 @@ impl Pool {
         let mut all = with_capacity(helpers)?;
         all.extend((0..helpers).map(helper));
         let shared = Arc::new(Shared {
-            work: UnsafeCell::new(None),
+            work: Slot::new(None),
             busy: AtomicBool::new(false),
             panics: Panics::default(),
             helpers: all,
@@ -231,7 +210,7 @@ impl Pool {
         // SAFETY: this function neither returns nor unwinds before every helper has ended with it.
         let lasting = unsafe { core::mem::transmute::<Work<'_>, Work<'static>>(work) };
         // SAFETY: `busy` is ours, and helpers are idle outside of loops.
-        unsafe { *self.shared.work.get() = Some(lasting) };
+        unsafe { self.shared.work.set(Some(lasting)) };
         helpers.iter().for_each(|helper| helper.ask(ASKED));
         self.shared.panics.catch(|| work(0));
         helpers.iter().for_each(|helper| helper.end(self.shared.end_spin));
@@ -257,7 +236,7 @@ impl Shared {
                 Err(_) => continue, // taken back
             }
             // SAFETY: between asked → working and working → idle the caller's loop is there.
-            let work = unsafe { *self.work.get() };
+            let work = unsafe { self.work.get() };
             self.panics.catch(|| {
                 if let Some(work) = work {
                     work(i + 1);

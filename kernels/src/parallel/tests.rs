@@ -282,6 +282,52 @@ fn tiles_hand_out_every_number_of_their_rows_once_for_all_small_sizes() {
 }
 
 #[test]
+fn tiles_beyond_a_column_and_pieces_of_tiles_hand_out_every_number_once() {
+    let mut y = [0.0_f32; 5 * 6];
+    let sizes = [1, 2, 3, 5];
+    for (m, n) in (0..=5).flat_map(|m| (1..=6).map(move |n| (m, n))) {
+        for from in 0..=n {
+            for (rows, columns) in sizes.iter().flat_map(|rows| sizes.map(|columns| (*rows, columns))) {
+                for piece in sizes {
+                    y.fill(0.0);
+                    let map = RowMap { w: m.max(1), h: 1, pixel: n, line: m.max(1) * n, image: m.max(1) * n, start: 0 };
+                    let tiles = Tiles::new(&mut y, map, m, n, rows, columns).beyond_column(from);
+                    for index in 0..tiles.count() {
+                        // SAFETY: below the count, each once.
+                        let mut tile = unsafe { tiles.part(index) };
+                        for first in (0..tile.rows()).step_by(piece) {
+                            let count = piece.min(tile.rows() - first);
+                            let mut part = tile.part(first, count);
+                            // Whole rows as one slice, others one by one.
+                            match part.columns() == n {
+                                true => part.rows_from(0, count).iter_mut().for_each(|v| *v += 1.0),
+                                false => (0..count).for_each(|i| part.row(i).iter_mut().for_each(|v| *v += 1.0)),
+                            }
+                        }
+                    }
+                    for (i, v) in y.iter().enumerate() {
+                        let inside = i < m * n && i % n >= from;
+                        assert_eq!(*v, f32::from(inside), "{m} x {n} from column {from}, tiles of {rows} x {columns}, at {i}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_of_two_slices_stay_together() {
+    let (mut x, mut y) = ([0_u8; 7], [0_u8; 12]);
+    let both = (Chunks::new(&mut x, 2, 4), Chunks::new(&mut y, 3, 4));
+    for index in 0..both.count() {
+        // SAFETY: below the count, each once.
+        let (x, y) = unsafe { both.part(index) };
+        x.iter_mut().chain(y).for_each(|v| *v += 1 + index as u8);
+    }
+    assert_eq!((x, y), ([1, 1, 2, 2, 3, 3, 4], [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]));
+}
+
+#[test]
 fn a_matrix_is_taken_only_where_wide_numbers_say_that_it_fits() {
     let some = [0, 1, 2, 3, 8, HALF / 2, HALF - 1, HALF, HALF + 1, usize::MAX - 7, usize::MAX];
     let wide = |n: usize| n as u128;

@@ -5,9 +5,10 @@
 
 use std::io;
 
-#[cfg(not(unix))]
+// Miri has POSIX's call for Rust's own library alone.
+#[cfg(any(not(unix), miri))]
 pub(super) use anywhere::Thread;
-#[cfg(unix)]
+#[cfg(all(unix, not(miri)))]
 pub(super) use posix::Thread;
 
 /// What a thread does.
@@ -18,7 +19,7 @@ pub(super) trait Life: Sync {
     fn number(&self) -> usize;
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(miri)))]
 mod posix {
     use super::{Life, io};
     use core::ffi::c_void;
@@ -89,7 +90,7 @@ mod posix {
     fn name(_: usize) {}
 }
 
-#[cfg(not(unix))]
+#[cfg(any(not(unix), miri))]
 mod anywhere {
     use super::{Life, io};
 

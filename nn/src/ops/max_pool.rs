@@ -57,6 +57,9 @@ pub(crate) struct MaxPool {
     pub(crate) places: bool,
 }
 
+/// Why a backward call of a pooling is refused: nothing says where its gradient goes.
+pub(crate) const NO_PLACES: Misfit = "a pooling's backward without the places of its maxima";
+
 /// Room for the places of a pooling's maxima, a byte each.
 pub(crate) const fn places_room(pool: &MaxPool) -> usize {
     if pool.places { pool.size.y_len().div_ceil(4) } else { 0 }
@@ -77,7 +80,7 @@ pub(crate) fn read_pool(numbers: &mut Numbers, call: &Call) -> Result<MaxPool, M
         return Err("sizes that are no pooling's");
     }
     let places = numbers.flag();
-    if call.is_backward() && !places { Err("a pooling's backward without the places of its maxima") } else { Ok(MaxPool { size, places }) }
+    if call.is_backward() && !places { Err(NO_PLACES) } else { Ok(MaxPool { size, places }) }
 }
 
 pub(crate) fn write_window(window: &Window, out: &mut Writer) -> Result<(), nunatak_core::Error> {

@@ -6,7 +6,7 @@ use crate::files::onnx::{Nodes, OnnxError};
 use crate::ops::broadcast::{read_shape, write_shape};
 #[cfg(feature = "std")]
 use crate::ops::max_pool::max_pool;
-use crate::ops::max_pool::{read_window, write_window};
+use crate::ops::max_pool::{NO_PLACES, read_window, write_window};
 use crate::ops::{Choice, Chosen, Context, Facts, Inputs, Lengths, Misfit, Op, Part, Routine, Run, lend};
 use crate::record::Var;
 use nunatak_core::Shape;
@@ -79,7 +79,8 @@ impl Facts for WindowMaxPool {
         let numbers = &mut call.numbers();
         let (shape, window) = (read_shape(numbers)?, read_window(numbers));
         let size = kernel::MaxPool2d::new(shape, window).map_err(|_| "sizes that are no pooling's")?;
-        Ok(WindowMaxPool { size, places: numbers.flag() })
+        let places = numbers.flag();
+        if call.is_backward() && !places { Err(NO_PLACES) } else { Ok(WindowMaxPool { size, places }) }
     }
     fn lengths(&self) -> Lengths<'_> {
         Lengths { x: Inputs::Few([Some(self.size.x_shape().len()), None, None]), y: self.size.y_shape().len(), ..Lengths::default() }

@@ -29,14 +29,20 @@ pub fn expand(mut words: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
     let bytes = read_at_most(&path, MOST)?;
     let wrong = |why: &dyn std::fmt::Display| Failure::usage(format_args!("--config {}: {why}", path.display()));
     let text = std::str::from_utf8(&bytes).map_err(|e| wrong(&e))?;
-    let table: Table = text.parse().map_err(|e: toml::de::Error| wrong(&e.to_string().trim_end()))?;
-    let known = known(&words);
-    let mut options = Vec::new();
-    for (key, value) in &table {
-        options.extend(option(key, value, &known).map_err(|why| wrong(&why))?);
-    }
+    let command = words.get(1).and_then(|name| name.to_str()).unwrap_or_default();
+    let options = options(text, command).map_err(|why| wrong(&why))?;
     words.splice(2..2, options);
     Ok(words)
+}
+
+/// The options of a command that a text in TOML has, in the order of their names.
+///
+/// # Errors
+/// What in it is no option.
+pub fn options(text: &str, command: &str) -> Result<Vec<OsString>, String> {
+    let table: Table = text.parse().map_err(|e: toml::de::Error| e.to_string().trim_end().to_string())?;
+    let known = known(command);
+    table.iter().filter_map(|(key, value)| option(key, value, &known).transpose()).collect()
 }
 
 /// What `--config` of `nunatak finetune` or `lr-find` names.
@@ -50,10 +56,10 @@ pub fn named(words: &[OsString]) -> Option<PathBuf> {
     apart.or_else(joined)
 }
 
-/// The options of the command that these words call.
-fn known(words: &[OsString]) -> Vec<String> {
+/// The options of a command.
+fn known(command: &str) -> Vec<String> {
     let program = Cli::command();
-    let command = words.get(1).and_then(|name| program.find_subcommand(name));
+    let command = program.find_subcommand(command);
     command.into_iter().flat_map(clap::Command::get_arguments).filter_map(|option| option.get_long().map(String::from)).collect()
 }
 

@@ -67,6 +67,16 @@ use settings::Choices;
 pub use settings::{Accumulate, Statistics};
 use std::path::{Path, PathBuf};
 
+/// Reads the bytes of a `FILE.last` at `path` as `--resume` does, without the run: it loads nothing and changes nothing.
+///
+/// # Errors
+/// [`Failure`] that names the file or the option, where no run could go on from it.
+pub fn check_last(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let last = resume::Last::parse(path, bytes)?;
+    last.base(None)?;
+    Choices::default().settle(Some(&last.position.settings), last.about.view)?.check(None)
+}
+
 /// Options of `nunatak finetune`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = AFTER, args_override_self = true)]

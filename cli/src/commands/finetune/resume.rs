@@ -29,6 +29,8 @@ pub(super) const BASE_HASH_KEY: &str = "nunatak.base_hash";
 const VERSION: u32 = 4;
 /// The oldest version that is read: it has no history. Before 4 there was one recipe.
 const OLDEST: u32 = 2;
+/// More epochs, steps or images than any run has: larger numbers would not be counted on from.
+const MOST_COUNT: u64 = 1 << 40;
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -289,7 +291,10 @@ impl Position {
         }
         let mut position: Position = serde_json::from_str(text).map_err(|e| fail(&e))?;
         position.version = VERSION;
-        if position.draws > Generator::RESUME_LIMIT || position.epoch > 1 << 40 || position.batch > 1 << 40 {
+        let Position { epoch, batch, forwards, averaged, sums, best, .. } = &position;
+        let best = best.iter().flat_map(|best| [best.epochs, best.right, best.images]);
+        let mut counts = [*epoch, *batch, *forwards, *averaged, sums.right, sums.images].into_iter().chain(best);
+        if position.draws > Generator::RESUME_LIMIT || counts.any(|count| count > MOST_COUNT) {
             return Err(fail(&"its numbers are out of range; the file is damaged"));
         }
         Ok(position)
@@ -332,7 +337,15 @@ mod tests {
     fn positions_survive_text() {
         let text = position().to_json();
         assert_eq!(Position::from_json(Path::new("x"), Some(&text)).unwrap(), position());
-        for bad in ["", "{}", "[", &text.replace("\"version\":4", "\"version\":1"), &text.replace("5130", "99999999999999")] {
+        let changed = |from: &str, to: &str| {
+            assert!(text.contains(from), "{from}");
+            text.replace(from, to)
+        };
+        let huge = u64::MAX.to_string();
+        let counts = ["\"epoch\":", "\"forwards\":", "\"averaged\":"].map(|key| changed(&format!("{key}0"), &format!("{key}{huge}")));
+        let images = changed("\"images\":3}", &format!("\"images\":{huge}}}"));
+        let others = [changed("\"version\":4", "\"version\":1"), changed("5130", "99999999999999"), images];
+        for bad in ["", "{}", "["].map(String::from).iter().chain(&counts).chain(&others) {
             let error = Position::from_json(Path::new("x.last"), Some(&bad.to_string()));
             assert!(matches!(error, Err(Failure::Failed(text)) if text.starts_with("x.last: ")), "{bad}");
         }

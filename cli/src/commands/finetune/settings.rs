@@ -450,8 +450,16 @@ impl Settings {
                 return Err(Failure::usage("--clip-grad-norm needs all gradients before the first update: leave out --update during"));
             }
         }
-        if self.batch == 0 || self.size == 0 || self.resize == 0 || self.epochs == 0 {
-            return Err(Failure::usage("--batch, --size, --resize and --epochs must be at least 1"));
+        // Of options clap has looked at them; a saved run may say anything.
+        let within = [
+            ("batch", self.batch.into(), 65536),
+            ("micro-batch", self.micro_batch.unwrap_or(1).into(), 65536),
+            ("size", self.size.into(), 8192),
+            ("resize", self.resize.into(), 16384),
+            ("epochs", self.epochs, 1_000_000),
+        ];
+        if let Some((flag, value, most)) = within.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
+            return refuse(flag, &value, &format!("from 1 to {most}"));
         }
         if matches!(self.trainable.as_str(), "none" | "") {
             return Err(Failure::usage("--trainable: nothing would be trained; name what is, for example head"));
@@ -527,6 +535,31 @@ mod tests {
         assert!(!other(Choices { trainable: Some("fc,layer4".into()), epochs: Some(99), ..Choices::default() }));
         let text = serde_json::to_string(&saved).unwrap();
         assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), saved);
+    }
+
+    /// A file may say what no option takes.
+    #[test]
+    fn saved_numbers_are_within_those_of_the_options() {
+        let saved = Choices::default().settle(None, None).unwrap();
+        saved.check(None).unwrap();
+        let changed = |change: fn(&mut Settings)| {
+            let mut settings = saved.clone();
+            change(&mut settings);
+            settings
+        };
+        let bad: [(&str, fn(&mut Settings)); 7] = [
+            ("--micro-batch 0: must be from 1 to 65536", |s| s.micro_batch = Some(0)),
+            ("--micro-batch 65537", |s| s.micro_batch = Some(65537)),
+            ("--batch 0", |s| s.batch = 0),
+            ("--size 8193", |s| s.size = 8193),
+            ("--resize 4294967295: must be from 1 to 16384", |s| s.resize = u32::MAX),
+            ("--epochs 0", |s| s.epochs = 0),
+            ("--epochs 18446744073709551615", |s| s.epochs = u64::MAX),
+        ];
+        for (what, change) in bad {
+            assert!(matches!(changed(change).check(None), Err(Failure::Usage(text)) if text.contains(what)), "{what}");
+        }
+        changed(|s| s.micro_batch = Some(65536)).check(None).unwrap();
     }
 
     /// sklearn: `compute_class_weight("balanced", classes=[0, 1, 2], y=[0] * 6 + [1] * 3 + [2])`
