@@ -1,7 +1,7 @@
 //! Programs of one operation or two on a few numbers: executed in microseconds, and nearly every word of them matters.
 
 use nunatak_nn::ops::Axis;
-use nunatak_nn::{Algorithm, Conv, CrossEntropyOptions, Graph, Memory, Mode, Norm, Pass, Reduction, Scope, Step, Update, Var};
+use nunatak_nn::{Algorithm, Conv, CrossEntropyOptions, Graph, Memory, Mode, Norm, Pass, Reduction, Scope, Step, Update, Var, int8};
 
 type Record = for<'g> fn(Scope<'g>, Var<'g>) -> Var<'g>;
 type Case = ([usize; 4], Record);
@@ -55,6 +55,13 @@ const CONVOLUTIONS: &[Case] = &[
     ([1, 2, 3, 3], |g, x| g.conv2d("c", g.conv2d("c", x, Conv::new(2, 3).pad(1)), Conv::new(2, 3).pad(1).shared())),
 ];
 
+/// Networks whose convolutions compute in 8 bits.
+const OF_8_BITS: &[Case] = &[
+    ([1, 3, 4, 4], |g, x| g.conv2d("c", x, Conv::new(5, 3).pad(1)).relu().max_pool(2, 1, 1).adaptive_avg_pool(1)),
+    ([2, 2, 3, 3], |g, x| g.conv2d("c", g.conv2d("d", x, Conv::new(4, 1)).relu6(), Conv::new(4, 3).pad(1).groups(4)).hardswish()),
+    ([1, 2, 5, 4], |g, x| (g.batch_norm("n", g.conv2d("c", x, Conv::new(2, [3, 1]).pad([1, 0])), Norm::default()) + x).relu().tanh()),
+];
+
 /// The bytes of all of them, each once.
 pub(crate) fn programs() -> Vec<Vec<u8>> {
     let mut all = Vec::new();
@@ -66,6 +73,14 @@ pub(crate) fn programs() -> Vec<Vec<u8>> {
         for algorithm in Algorithm::ALL {
             plans(*shape, *record, Some(*algorithm), &mut all);
         }
+    }
+    for (shape, record) in OF_8_BITS {
+        let graph = Graph::new();
+        let result = record(graph.root(), graph.input(*shape));
+        let Ok(ints) = int8::rewrite(&graph, &|_| true) else { continue };
+        let keep = ints.value(result.id()).map(|result| result.id());
+        let head = |loss| Step::new(ints.graph()).root(loss).keep(keep.as_slice()).mode(Mode::Eval);
+        all.extend([head(None), head(keep)].iter().filter_map(|step| step.plan().ok()).map(|program| program.bytes().to_vec()));
     }
     all
 }
