@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Builds the fuzz targets with AddressSanitizer and what libFuzzer asks of a program, and prints the folder where they lie.
 #   fuzz/build.sh [TARGET...]      all, or these
-#   FUZZ_PROFILE=dev               hardly optimised: built in a fraction of the time, and arithmetic that wraps is found too
 # It is what cargo-fuzz does, with the toolchain that is here: AddressSanitizer is a part of each, and RUSTC_BOOTSTRAP lets a
 # stable one ask for it.
 set -euo pipefail
@@ -14,7 +13,6 @@ for flag in level=3 inline-8bit-counters pc-table; do
 done
 export NUNATAK_COVERAGE RUSTC_WRAPPER=$PWD/rustc.sh
 host=$(rustc -vV | sed -n 's/^host: //p')
-profile=${FUZZ_PROFILE:-release}
 # What the targets need, and no more.
 targets=()
 [ $# = 0 ] || targets=(--no-default-features)
@@ -22,5 +20,5 @@ for target in "$@"; do
   targets+=(--bin "$target")
   case $target in capi | cli | image) targets+=(--features "$target") ;; esac
 done
-RUSTFLAGS="$flags" cargo build --locked --quiet --profile "$profile" --target "$host" "${targets[@]}" >&2
-echo "$PWD/target/$host/${profile/dev/debug}"
+RUSTFLAGS="$flags" cargo build --locked --quiet --release --target "$host" "${targets[@]}" >&2
+echo "$PWD/target/$host/release"

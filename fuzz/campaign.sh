@@ -2,7 +2,6 @@
 # Runs every fuzz target for as long as one likes, and says what was executed.
 #   fuzz/campaign.sh HOURS [TARGET...]     all targets, or these, one after the other: HOURS in all (0.5 is half an hour)
 #   FUZZ_JOBS=2                            so many processes of a target at a time (default 1)
-#   FUZZ_PROFILE=dev                       see fuzz/build.sh
 # What is found lies in fuzz/artifacts, inputs of new coverage in fuzz/corpus, what was printed in fuzz/logs. Ends with an error
 # where a target failed.
 set -euo pipefail

@@ -122,6 +122,24 @@ tests/faults.sh short | tee "$faults"
 while read -r line; do skipped+=("${line#SKIPPED }"); done < <(grep '^SKIPPED' "$faults")
 rm "$faults"
 
+step "fuzz targets build"
+if cargo +nightly --version >/dev/null 2>&1; then
+  (cd fuzz && cargo +nightly build --locked -q 2>/dev/null) || { (cd fuzz && cargo +nightly build --locked); exit 1; }
+else
+  skip "fuzz targets: no nightly toolchain"
+fi
+
+step "the pool of threads in every order, under loom"
+(cd tests/loom && cargo test --locked -q)
+
+step "Miri on core"
+if cargo +nightly miri --version >/dev/null 2>&1; then
+  # What asks for the folder that it is in (proptest) is told that there is none.
+  MIRIFLAGS="-Zmiri-isolation-error=hide" cargo +nightly miri test --locked -p nunatak-core --lib
+else
+  skip "Miri: not installed"
+fi
+
 step "the edge: builds without an operating system, the C library for boards, bare metal, ARM, wasm, older x86"
 edge=$(mktemp)
 [ -z "${NUNATAK_MINUTES:-}" ] || export EDGE_MINUTES=$((NUNATAK_MINUTES - SECONDS / 60))
@@ -132,31 +150,6 @@ else
 fi
 while read -r line; do skipped+=("edge: ${line#SKIPPED }"); done < <(grep '^SKIPPED' "$edge" | sort -u)
 rm "$edge"
-
-# The last, since they find the least often: where the time is up they are named as skipped.
-# late WHAT MINUTES: whether so many minutes are more than what is left; says so.
-late() {
-  [ -n "${NUNATAK_MINUTES:-}" ] && [ $((SECONDS / 60 + $2)) -gt "$NUNATAK_MINUTES" ] && skip "$1: it may take $2 minutes, and $NUNATAK_MINUTES are all there are"
-}
-
-what="the pool of threads in every order, under loom (cd tests/loom && cargo test)"
-late "$what" 2 || { step "$what"; (cd tests/loom && cargo test --locked -q); }
-
-what="fuzz targets under AddressSanitizer, 20 seconds each (fuzz/campaign.sh)"
-if ! compgen -G "$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/lib/librustc-*_rt.asan.a" >/dev/null; then
-  skip "$what: this toolchain has no AddressSanitizer for this machine"
-elif ! late "$what" 12; then
-  step "$what"
-  FUZZ_PROFILE=dev fuzz/campaign.sh 0.06
-fi
-
-what="what Miri can run (tests/miri.sh)"
-if ! cargo +nightly miri --version >/dev/null 2>&1; then
-  skip "$what: not installed (rustup component add --toolchain nightly miri rust-src)"
-elif ! late "$what" 10; then
-  step "$what"
-  tests/miri.sh
-fi
 
 printf '\nAll checks passed in %d min %02d s' $((SECONDS / 60)) $((SECONDS % 60))
 if [ ${#skipped[@]} -gt 0 ]; then printf '; skipped:\n'; printf '  %s\n' "${skipped[@]}"; else printf '.\n'; fi

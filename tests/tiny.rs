@@ -1,5 +1,5 @@
 //! The fuzzer's good programs, small enough for Miri: every operation, every algorithm of a convolution, every order of
-//! updates, each executed for two steps. `tests/miri.sh` runs it under Miri.
+//! updates, each executed for two steps; and with wrong words.
 
 use nunatak_core::program::{Program, checksum};
 use nunatak_nn::{Graph, Native, Step};

@@ -64,7 +64,8 @@ fuzz_target!(|bytes: &[u8]| {
 /// Half of the flash each: headers get the hashes that they should have.
 fn slots(chip: &mut Chip, repaired: bool) {
     let (half, header) = (chip.bytes.len() / 2, if chip.unit == 0 { 64 } else { 64_usize.next_multiple_of(chip.unit) });
-    for slot in [0, half].into_iter().filter(|slot| repaired && slot + header <= chip.bytes.len()) {
+    let size = chip.bytes.len();
+    for slot in [0, half].into_iter().filter(|slot| repaired && slot + header <= size) {
         chip.bytes[slot..slot + 8].copy_from_slice(b"nunaslot");
         let len = u64::from_le_bytes(chip.bytes[slot + 16..slot + 24].try_into().expect("eight"));
         let start = slot + header;
@@ -90,7 +91,8 @@ fn slots(chip: &mut Chip, repaired: bool) {
 
 /// Heads of sectors get the checksums that they should have, where a sector is a page.
 fn ring(chip: &mut Chip, numbers: usize, repaired: bool) {
-    for head in (0..chip.bytes.len()).step_by(chip.page.max(64)).filter(|at| repaired && at + 64 <= chip.bytes.len()) {
+    let size = chip.bytes.len();
+    for head in (0..size).step_by(chip.page.max(64)).filter(|at| repaired && at + 64 <= size) {
         let sum = fnv(&chip.bytes[head..head + 56]).to_le_bytes();
         chip.bytes[head + 56..head + 64].copy_from_slice(&sum);
     }

@@ -90,7 +90,7 @@ fn run(bytes: &mut [u8], how: u8) -> bool {
     };
     COUNTS[outcome].fetch_add(1, Relaxed);
     let [refused, too_large, executed] = [0, 1, 2].map(|i| COUNTS[i].load(Relaxed));
-    if (refused + too_large + executed).is_multiple_of(1 << 13) {
+    if (refused + too_large + executed).is_multiple_of(1 << 16) {
         eprintln!("{refused} programs refused, {too_large} too large, {executed} executed");
     }
     outcome == EXECUTED
