@@ -97,7 +97,7 @@ impl Plain {
 /// quarter is avoided: batchnorm would see too few images there.
 fn batch_for(images: usize) -> u32 {
     let most = (images / 8).next_power_of_two().clamp(8, 32) as u32;
-    let odd = |batch: &u32| images as u32 % batch != 0 && images as u32 % batch < batch / 4 && images as u32 > *batch;
+    let odd = |batch: &u32| !(images as u32).is_multiple_of(*batch) && images as u32 % batch < batch / 4 && images as u32 > *batch;
     (most / 2..=most).rev().find(|batch| !odd(batch)).unwrap_or(most)
 }
 

@@ -343,7 +343,7 @@ mod tests {
         };
         let huge = u64::MAX.to_string();
         let counts = ["\"epoch\":", "\"forwards\":", "\"averaged\":"].map(|key| changed(&format!("{key}0"), &format!("{key}{huge}")));
-        let images = changed("\"images\":3}", &format!("\"images\":{huge}}}"));
+        let images = changed("\"images\":3,", &format!("\"images\":{huge},"));
         let others = [changed("\"version\":4", "\"version\":1"), changed("5130", "99999999999999"), images];
         for bad in ["", "{}", "["].map(String::from).iter().chain(&counts).chain(&others) {
             let error = Position::from_json(Path::new("x.last"), Some(&bad.to_string()));

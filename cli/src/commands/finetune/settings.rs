@@ -547,7 +547,8 @@ mod tests {
             change(&mut settings);
             settings
         };
-        let bad: [(&str, fn(&mut Settings)); 7] = [
+        type Bad = (&'static str, fn(&mut Settings));
+        let bad: [Bad; 7] = [
             ("--micro-batch 0: must be from 1 to 65536", |s| s.micro_batch = Some(0)),
             ("--micro-batch 65537", |s| s.micro_batch = Some(65537)),
             ("--batch 0", |s| s.batch = 0),
