@@ -36,7 +36,7 @@ pub fn numbers(block: &mut [u8], numbers: usize) -> Result<&mut [f32], Error> {
 }
 
 /// Ranges that [`lend`] can handle at once.
-const MOST: usize = 12;
+pub const MOST: usize = 12;
 
 /// What [`lend`] gives: slices to read and slices to write.
 pub type Lent<'a, const R: usize, const W: usize> = ([&'a [f32]; R], [&'a mut [f32]; W]);

@@ -10,29 +10,40 @@
 //! Scratch: [`Conv2d::scratch_len`]. Reference: [`crate::reference::conv2d`].
 
 mod add_up;
-mod backward_weight;
+pub(crate) mod backward_weight;
 mod calls;
 mod depthwise;
+#[cfg_attr(not(feature = "algorithms"), allow(dead_code))]
 mod direct;
 pub mod finish;
 mod geometry;
 mod group;
+#[cfg_attr(not(feature = "algorithms"), allow(dead_code))]
 mod grouped;
 #[cfg(feature = "matrixmultiply")]
 mod im2col;
+#[cfg_attr(not(feature = "algorithms"), allow(dead_code))]
 mod nine;
 mod patches;
 mod product;
+#[cfg_attr(not(feature = "algorithms"), allow(dead_code))]
 mod rows;
 pub(crate) mod side;
+#[cfg_attr(not(feature = "algorithms"), allow(dead_code))]
 mod stem;
+#[cfg_attr(not(feature = "algorithms"), allow(dead_code))]
 mod stream;
+#[cfg_attr(not(feature = "algorithms"), allow(dead_code))]
 mod strided;
 mod thin;
 mod transposed;
+#[cfg_attr(not(feature = "algorithms"), allow(dead_code))]
 mod uniform;
+#[cfg_attr(not(feature = "algorithms"), allow(dead_code))]
 mod winograd;
+#[cfg_attr(not(feature = "algorithms"), allow(dead_code))]
 mod winograd2;
+#[cfg_attr(not(feature = "algorithms"), allow(dead_code))]
 mod winograd4;
 
 use crate::parallel::Cpu;
@@ -260,16 +271,20 @@ impl Conv2d {
     /// With [`Memory::Small`] and [`Memory::Tiny`] it is the one of these, `direct` and `gemm` that takes the least
     /// scratch on one thread, so that less memory is never more. Without the feature `algorithms` it is always `gemm`
     /// or `depthwise`.
+    #[cfg_attr(not(feature = "algorithms"), allow(unused_variables))]
     pub fn algorithm(&self, pass: Pass, memory: Memory) -> Algorithm {
         match self.uniform() {
-            Some(uniform) if cfg!(feature = "algorithms") => self.sparing(pass, memory, uniform.fastest(pass)),
+            #[cfg(feature = "algorithms")]
+            Some(uniform) => self.sparing(pass, memory, uniform.fastest(pass)),
             None if depthwise::accepts(self) => Algorithm::Depthwise,
-            None if cfg!(feature = "algorithms") && grouped::accepts(self) => Algorithm::Grouped,
+            #[cfg(feature = "algorithms")]
+            None if grouped::accepts(self) => Algorithm::Grouped,
             _ => Algorithm::Gemm,
         }
     }
 
     /// The fastest, or what takes less scratch where memory is dear. Weights that are read once need no other way.
+    #[cfg(feature = "algorithms")]
     fn sparing(&self, pass: Pass, memory: Memory, fastest: Algorithm) -> Algorithm {
         if memory == Memory::Fast || fastest == Algorithm::Stream {
             return fastest;
@@ -279,19 +294,25 @@ impl Conv2d {
     }
 
     /// Whether an algorithm can do a pass of this convolution.
+    #[cfg_attr(not(feature = "algorithms"), allow(unused_variables))]
     pub fn accepts(&self, pass: Pass, algorithm: Algorithm) -> bool {
         algorithm == algorithm.built()
             && match algorithm {
                 Algorithm::Gemm => true,
                 Algorithm::Depthwise => depthwise::accepts(self),
+                #[cfg(feature = "algorithms")]
                 Algorithm::Grouped => grouped::accepts(self),
                 #[cfg(feature = "matrixmultiply")]
                 Algorithm::Im2col => self.groups() == 1,
+                #[cfg(feature = "algorithms")]
                 tuned => self.uniform().is_some_and(|uniform| uniform.can(pass, tuned)),
+                #[cfg(not(feature = "algorithms"))]
+                _ => false,
             }
     }
 
     /// The numbers as a tuned algorithm takes them.
+    #[cfg(feature = "algorithms")]
     fn tuned(&self, algorithm: Algorithm) -> Uniform {
         self.uniform().unwrap_or_else(|| panic!("{algorithm} can't do {self:?}"))
     }
@@ -301,6 +322,7 @@ impl Conv2d {
     ///
     /// # Panics
     /// If the algorithm does not accept the pass, here and in the passes.
+    #[cfg_attr(not(feature = "algorithms"), allow(unused_variables))]
     pub fn scratch_len(&self, pass: Pass, algorithm: Algorithm, memory: Memory, threads: usize) -> usize {
         let budget = memory.budget();
         match (algorithm.built(), pass) {
@@ -309,12 +331,18 @@ impl Conv2d {
             (Algorithm::Gemm, Pass::BackwardWeight) => backward_weight::scratch_len(self, budget),
             (Algorithm::Depthwise, Pass::Forward | Pass::BackwardInput) => 0,
             (Algorithm::Depthwise, Pass::BackwardWeight) => depthwise::backward_weight::scratch_len(self),
+            #[cfg(feature = "algorithms")]
             (Algorithm::Grouped, Pass::Forward) => grouped::forward_scratch(self, threads),
+            #[cfg(feature = "algorithms")]
             (Algorithm::Grouped, Pass::BackwardInput) => grouped::backward_input_scratch(self, threads),
+            #[cfg(feature = "algorithms")]
             (Algorithm::Grouped, Pass::BackwardWeight) => grouped::backward_weight::scratch_len(self, threads),
             #[cfg(feature = "matrixmultiply")]
             (Algorithm::Im2col, _) => 0,
+            #[cfg(feature = "algorithms")]
             (tuned, pass) => self.tuned(tuned).scratch_len(pass, tuned, budget, threads),
+            #[cfg(not(feature = "algorithms"))]
+            _ => unreachable!("an algorithm that this build has not"),
         }
     }
 
@@ -328,10 +356,14 @@ impl Conv2d {
         match algorithm.built() {
             Algorithm::Gemm => product::forward(self, cpu, call),
             Algorithm::Depthwise => depthwise::forward(self, cpu, call),
+            #[cfg(feature = "algorithms")]
             Algorithm::Grouped => grouped::forward(self, cpu, call),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::forward(self, cpu, call),
+            #[cfg(feature = "algorithms")]
             tuned => self.tuned(tuned).forward(cpu, tuned, call),
+            #[cfg(not(feature = "algorithms"))]
+            _ => unreachable!("an algorithm that this build has not"),
         }
     }
 
@@ -362,10 +394,14 @@ impl Conv2d {
         match algorithm.built() {
             Algorithm::Gemm => product::backward_input(self, cpu, call),
             Algorithm::Depthwise => depthwise::backward_input(self, cpu, call),
+            #[cfg(feature = "algorithms")]
             Algorithm::Grouped => grouped::backward_input(self, cpu, call),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_input(self, call),
+            #[cfg(feature = "algorithms")]
             tuned => self.tuned(tuned).backward_input(cpu, tuned, call),
+            #[cfg(not(feature = "algorithms"))]
+            _ => unreachable!("an algorithm that this build has not"),
         }
     }
 
@@ -378,10 +414,14 @@ impl Conv2d {
         match algorithm.built() {
             Algorithm::Gemm => backward_weight::backward_weight(self, cpu, call),
             Algorithm::Depthwise => depthwise::backward_weight::run(self, cpu, call),
+            #[cfg(feature = "algorithms")]
             Algorithm::Grouped => grouped::backward_weight::run(self, cpu, call),
             #[cfg(feature = "matrixmultiply")]
             Algorithm::Im2col => im2col::backward_weight(self, call),
+            #[cfg(feature = "algorithms")]
             tuned => self.tuned(tuned).backward_weight(cpu, tuned, call),
+            #[cfg(not(feature = "algorithms"))]
+            _ => unreachable!("an algorithm that this build has not"),
         }
     }
 
@@ -393,14 +433,19 @@ impl Conv2d {
     /// If a slice has another length than its field says, or `stream` does not accept the convolution.
     pub fn backward_step(&self, cpu: &Cpu, sgd: &Sgd, call: BackwardStep) {
         self.check(Pass::BackwardWeight, Algorithm::Stream, call.x.len(), call.w.len(), call.dy.len());
-        if cfg!(not(feature = "algorithms")) {
+        #[cfg(not(feature = "algorithms"))]
+        {
+            let _ = (cpu, sgd);
             unreachable!("refused above");
         }
-        assert!(sgd.momentum == 0.0 || call.momentum.len() == call.w.len(), "a momentum buffer of another length than its parameter");
-        if let Some(dx) = &call.dx {
-            assert_eq!(dx.len(), self.x_len(), "numbers of dx of {self:?}");
+        #[cfg(feature = "algorithms")]
+        {
+            assert!(sgd.momentum == 0.0 || call.momentum.len() == call.w.len(), "a momentum buffer of another length than its parameter");
+            if let Some(dx) = &call.dx {
+                assert_eq!(dx.len(), self.x_len(), "numbers of dx of {self:?}");
+            }
+            stream::backward::step(&self.tuned(Algorithm::Stream), cpu, sgd, call);
         }
-        stream::backward::step(&self.tuned(Algorithm::Stream), cpu, sgd, call);
     }
 
     fn check(&self, pass: Pass, algorithm: Algorithm, x: usize, w: usize, y: usize) {

@@ -90,9 +90,20 @@ impl Multiply<'_, '_> {
             for row in (0..rows).step_by(self.panel) {
                 let count = self.panel.min(rows - row);
                 for column in (0..self.out.columns()).step_by(V * I::LANES) {
+                    if I::LANES == 1 && count == I::ROWS {
+                        self.tile::<I, 4, V>(isa, [row, 0, count], column, first, channels);
+                        continue;
+                    }
+                    if I::LANES == 1 {
+                        // Rows one at a time: tiles of every size would be most of the code in a board's flash.
+                        for r in 0..count {
+                            self.tile::<I, 1, V>(isa, [row, r, count], column, first, channels);
+                        }
+                        continue;
+                    }
                     macro_rules! tile {
                         ($n:literal) => {
-                            self.tile::<I, $n, V>(isa, row, column, first, channels)
+                            self.tile::<I, $n, V>(isa, [row, 0, count], column, first, channels)
                         };
                     }
                     for_rows!(count, tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
@@ -107,11 +118,19 @@ impl Multiply<'_, '_> {
         if self.out.rows() > 1 { self.out.row_start(1) - self.out.row_start(0) } else { 0 }
     }
 
+    /// `R` rows of a panel that begins at `row` and has `count`, from its row `r` on.
     #[inline(always)]
-    fn tile<I: Isa, const R: usize, const V: usize>(&mut self, isa: I, row: usize, column: usize, first: usize, channels: usize) {
+    fn tile<I: Isa, const R: usize, const V: usize>(
+        &mut self,
+        isa: I,
+        [row, r, count]: [usize; 3],
+        column: usize,
+        first: usize,
+        channels: usize,
+    ) {
         let group = self.taps * GROUP;
         let groups = self.channels.div_ceil(GROUP);
-        let a = &self.a[(row * groups + first * R) * group..][..channels.div_ceil(GROUP) * R * group];
+        let a = &self.a[(row * groups + first * count) * group..][..channels.div_ceil(GROUP) * count * group];
         let b = &self.b[first * group * self.block..][..channels * self.taps * self.block];
         let b = b.get(column..).unwrap_or(&[]); // empty where there are no taps
         let width = V * I::LANES;
@@ -119,17 +138,38 @@ impl Multiply<'_, '_> {
         let load = self.add || first > 0;
 
         if first == 0 && self.apart() >= FAR {
-            for r in 0..R {
-                let to = self.out.row(row + r).as_ptr().wrapping_add(column);
+            for i in r..r + R {
+                let to = self.out.row(row + i).as_ptr().wrapping_add(column);
                 for line in (0..there).step_by(GROUP) {
                     isa.prefetch(to.wrapping_add(line));
                 }
             }
         }
         let mut acc = [[isa.splat(0.0); V]; R];
-        micro::multiply::<I, R, V>(isa, a, &Window::panel(self.taps, R), b, channels, self.block, &mut acc);
-        for (r, acc) in acc.iter().enumerate() {
-            add_row(isa, acc, &mut self.out.row(row + r)[column..][..there], load);
+        let window = Window { start: r * GROUP, ..Window::panel(self.taps, count) };
+        micro::multiply::<I, R, V>(isa, a, &window, b, channels, self.block, &mut acc);
+        if I::LANES == 1 {
+            let mut sums = [[0.0; V]; R];
+            for (acc, sums) in acc.iter().zip(&mut sums) {
+                for (acc, sum) in acc.iter().zip(sums) {
+                    isa.store(*acc, core::slice::from_mut(sum));
+                }
+            }
+            return add_rows(sums.as_flattened(), V, self.out, row + r, column, load);
+        }
+        for (i, acc) in acc.iter().enumerate() {
+            add_row(isa, acc, &mut self.out.row(row + r + i)[column..][..there], load);
+        }
+    }
+}
+
+/// Writes rows of `columns` sums each to a tile of the output, or adds them where `load`: [`add_row`] of all rows, where a
+/// vector is one number. Compiled once, which matters in a board's flash.
+#[inline(never)]
+fn add_rows(sums: &[f32], columns: usize, out: &mut Tile, row: usize, column: usize, load: bool) {
+    for (i, sums) in sums.chunks_exact(columns).enumerate() {
+        for (y, sum) in out.row(row + i)[column..].iter_mut().zip(sums) {
+            *y = if load { *y + sum } else { *sum };
         }
     }
 }

@@ -1,11 +1,18 @@
 //! A linear layer, y = x·Wᵀ + b: the convolution of one pixel with a bias.
 //!
 //! The gradients of x and w are those of the convolution ([`Linear::conv`]): its c are the inputs, its k the outputs.
+//! Without the feature `algorithms` (on a board) forward and the weight's gradient have loops of their own, which give the
+//! same bits in less code: see `plain`.
 //!
 //! Reference: [`crate::reference::linear`].
 
+#[cfg(any(test, not(feature = "algorithms")))]
+mod plain;
+
 use crate::bounds::product;
-use crate::conv2d::{self, Algorithm, Conv2d, Finish, Memory, Pass};
+#[cfg(feature = "algorithms")]
+use crate::conv2d::Finish;
+use crate::conv2d::{self, Algorithm, Conv2d, Memory, Pass};
 use crate::dispatch::Task;
 use crate::isa::Isa;
 use crate::parallel::{Chunks, Cpu};
@@ -83,8 +90,8 @@ impl Linear {
         self.forward_by(cpu, self.algorithm(), call);
     }
 
-    /// The same by an algorithm that [`Linear::conv`] accepts; the backward passes by an algorithm are those of
-    /// the convolution.
+    /// The same by an algorithm that [`Linear::conv`] accepts; the input's gradient by an algorithm is that
+    /// of the convolution.
     ///
     /// # Panics
     /// As for [`Linear::forward`]; if the convolution does not accept the algorithm.
@@ -96,6 +103,13 @@ impl Linear {
             assert_eq!(b.len(), self.outputs);
             y.chunks_exact_mut(self.outputs).for_each(|y| y.copy_from_slice(b));
         }
+        #[cfg(not(feature = "algorithms"))]
+        {
+            let _ = scratch;
+            assert!(algorithm == Algorithm::Gemm, "{algorithm} can't do {self:?}");
+            plain::forward(self, cpu, x, w, y, b.is_some());
+        }
+        #[cfg(feature = "algorithms")]
         self.conv().forward(cpu, algorithm, conv2d::Forward { x, w, y, add: b.is_some(), finish: Finish::None, scratch });
     }
 
@@ -113,8 +127,22 @@ impl Linear {
     /// # Panics
     /// If a size is zero, or a slice has another length than its field says.
     pub fn backward_weight(&self, cpu: &Cpu, call: BackwardWeight) {
+        self.backward_weight_by(cpu, self.algorithm(), call);
+    }
+
+    /// The same by an algorithm that [`Linear::conv`] accepts.
+    ///
+    /// # Panics
+    /// As for [`Linear::backward_weight`]; if the convolution does not accept the algorithm.
+    pub fn backward_weight_by(&self, cpu: &Cpu, algorithm: Algorithm, call: BackwardWeight) {
         self.check();
-        self.conv().backward_weight(cpu, self.algorithm(), call);
+        #[cfg(not(feature = "algorithms"))]
+        {
+            assert!(algorithm == Algorithm::Gemm, "{algorithm} can't do {self:?}");
+            plain::backward_weight(self, cpu, call);
+        }
+        #[cfg(feature = "algorithms")]
+        self.conv().backward_weight(cpu, algorithm, call);
     }
 
     /// db = the sum of dy's rows (+ db where `add`): `dy` is `[n][outputs]`, read; `db` is `[outputs]`, overwritten or

@@ -36,6 +36,12 @@ fn compare(what: &str, got: &[f32], truth: &[f64]) {
     }
 }
 
+/// Every level, and `scalar` where it is built in.
+fn levels() -> impl Iterator<Item = Level> {
+    let scalar = Level::by_name("scalar").ok().filter(|scalar| Level::available().all(|level| level != *scalar));
+    Level::available().chain(scalar)
+}
+
 /// Whether an emulator runs the tests (`NUNATAK_TEST=emulated`), hundreds of times slower than a CPU.
 fn emulated() -> bool {
     std::env::var("NUNATAK_TEST").is_ok_and(|v| v == "emulated")
@@ -192,7 +198,7 @@ fn shapes_of_resnets() {
     .into_iter()
     .enumerate()
     {
-        check(c, i, Level::available());
+        check(c, i, levels());
     }
 }
 
@@ -221,7 +227,7 @@ fn odd_shapes() {
         conv([1, 12, 12, 2], 9, 8, 2, 3),
         conv([2, 41, 230, 3], 40, 7, 2, 3),
     ] {
-        check(c, 3, Level::available());
+        check(c, 3, levels());
     }
 }
 
@@ -240,7 +246,7 @@ fn check_backward_step(conv: Conv2d) {
         (Sgd { momentum: 0.9, dampening: 0.3, weight_decay: 0.01, ..plain }, false),
         (Sgd { momentum: 0.8, nesterov: true, weight_decay: 0.1, ..plain }, false),
     ];
-    for level in Level::available() {
+    for level in levels() {
         for threads in threads() {
             let cpu = Cpu { level, threads: &threads };
             let algorithm = Algorithm::Stream;
@@ -297,14 +303,14 @@ proptest! {
     #[test]
     fn any_convolution(n in 1_usize..4, h in 1_usize..12, w in 1_usize..12, c in 1_usize..40, k in 1_usize..70, kernel in 1_usize..5, stride in 1_usize..4, pad in 0_usize..3, offset in 0_usize..16) {
         let Ok(conv) = Conv2d::new([n, h, w, c], k, kernel, stride, pad) else { return Ok(()) };
-        check(conv, offset, Level::available());
+        check(conv, offset, levels());
     }
 
     /// What Winograd's algorithms cut into tiles: whole and short ones, lines, planes and groups of images.
     #[test]
     fn any_3x3(n in 1_usize..12, h in 1_usize..24, w in 1_usize..24, c in 1_usize..36, k in 1_usize..36, stride in 1_usize..3, pad in 0_usize..3, offset in 0_usize..16) {
         let Ok(conv) = Conv2d::new([n, h, w, c], k, 3, stride, if stride == 2 { 1 } else { pad }) else { return Ok(()) };
-        check(conv, offset, Level::available());
+        check(conv, offset, levels());
     }
 }
 
@@ -342,7 +348,7 @@ fn rectangles_dilation_and_groups() {
         // A dilation of one position is none.
         general(1, [3, 3], [4, 4], window([1, 1], [1, 1], [0, 0], [1 << (usize::BITS - 24), 7]), 1),
     ] {
-        check(conv, 5, Level::available());
+        check(conv, 5, levels());
     }
 }
 
@@ -356,7 +362,7 @@ proptest! {
     ) {
         let window = Window { kernel, stride, pad, dilation };
         let Ok(conv) = Conv2d::general(Shape::new(n, c * groups, h, w).expect("a shape"), k * groups, window, groups) else { return Ok(()) };
-        check(conv, offset, Level::available());
+        check(conv, offset, levels());
     }
 }
 
@@ -370,7 +376,7 @@ proptest! {
     ) {
         let window = Window { kernel, stride, pad, dilation };
         let Ok(conv) = Conv2d::general(Shape::new(n, c, h, w).expect("a shape"), c, window, c) else { return Ok(()) };
-        check(conv, offset, Level::available());
+        check(conv, offset, levels());
     }
 }
 
@@ -386,7 +392,7 @@ proptest! {
         let k = if multiple == 0 { 4 } else { c * multiple };
         let window = Window { kernel, stride, pad, dilation };
         let Ok(conv) = Conv2d::general(Shape::new(n, c * groups, h, w).expect("a shape"), k * groups, window, groups) else { return Ok(()) };
-        check(conv, offset, Level::available());
+        check(conv, offset, levels());
     }
 }
 
@@ -438,7 +444,7 @@ fn linear_layers() {
         reference::linear::backward_input(n, inputs, outputs, &dy, &w, &mut truth[1]);
         reference::linear::backward_weight(n, inputs, outputs, &x, &dy, &mut truth[2]);
         reference::linear::backward_bias(n, outputs, &dy, &mut truth[3]);
-        for level in Level::available() {
+        for level in levels() {
             for threads in threads() {
                 let cpu = Cpu { level, threads: &threads };
                 let room = |pass| vec![f32::NAN; linear.scratch_len(pass, Memory::Small, threads.count())];

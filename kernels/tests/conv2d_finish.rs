@@ -18,6 +18,12 @@ fn random(len: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
+/// Every level, and `scalar` where it is built in.
+fn levels() -> impl Iterator<Item = Level> {
+    let scalar = Level::by_name("scalar").ok().filter(|scalar| Level::available().all(|level| level != *scalar));
+    Level::available().chain(scalar)
+}
+
 /// Whether an emulator runs the tests (`NUNATAK_TEST=emulated`), hundreds of times slower than a CPU.
 fn emulated() -> bool {
     std::env::var("NUNATAK_TEST").is_ok_and(|v| v == "emulated")
@@ -83,7 +89,7 @@ fn normalised_output_has_the_bits_of_separate_passes() {
         let var = &random(conv.k(), 7).iter().map(|v| v.abs() + 0.1).collect::<Vec<f32>>();
         let scale: Vec<f32> =
             var.iter().zip(gamma).map(|(v, g)| (1.0 / (f64::from(*v) + f64::from(norm.eps)).sqrt() * f64::from(*g)) as f32).collect();
-        for level in Level::available() {
+        for level in levels() {
             for &algorithm in Algorithm::ALL.iter().filter(|a| conv.accepts(Pass::Forward, **a)) {
                 for (add, activation) in [true, false].into_iter().flat_map(|add| ACTIVATIONS.map(|activation| (add, activation))) {
                     for threads in threads() {
@@ -130,7 +136,7 @@ fn a_residual_in_place_gives_the_bits_of_one_apart() {
         let w = &mut vec![0.0; conv.weights().len()];
         conv.weights().pack(&random(conv.weights().numbers(), 3), w);
         let [mean, scale, shift] = [4, 5, 6].map(|seed| random(conv.k(), seed));
-        for level in Level::available() {
+        for level in levels() {
             for threads in threads() {
                 let cpu = Cpu { level, threads: &threads };
                 for memory in [Memory::Fast, Memory::Small, Memory::Tiny] {
@@ -149,7 +155,7 @@ fn a_residual_in_place_gives_the_bits_of_one_apart() {
             }
         }
     }
-    assert!(done >= 10 * Level::available().count(), "{done} cases");
+    assert!(done >= 10 * levels().count(), "{done} cases");
 }
 
 /// The activations by their definitions, as other ops and PyTorch write them.
@@ -176,7 +182,7 @@ fn activations_and_bias_are_applied_to_every_number() {
         bias[0] = f32::NAN;
         let (zeros, ones) = (vec![0.0; k], vec![1.0; k]);
         let threads = &Threads::serial();
-        for level in Level::available() {
+        for level in levels() {
             let cpu = Cpu { level, threads };
             for &algorithm in Algorithm::ALL.iter().filter(|a| conv.accepts(Pass::Forward, **a)) {
                 let run = |finish| {
@@ -240,7 +246,7 @@ fn moments_are_those_of_the_output() {
         let rows = conv.y_len() / k;
         let w = &mut vec![0.0; conv.weights().len()];
         conv.weights().pack(&random(conv.weights().numbers(), 3), w);
-        for level in Level::available() {
+        for level in levels() {
             for &algorithm in Algorithm::ALL.iter().filter(|a| conv.accepts(Pass::Forward, **a)) {
                 for memory in Memory::ALL {
                     let mut before: Option<Vec<f64>> = None;

@@ -214,21 +214,36 @@ pub(crate) fn lend<'a, const R: usize, const W: usize>(
 ) -> Result<arena::Lent<'a, R, W>, Error> {
     let mut read: [&[f32]; R] = [&[]; R];
     let mut write: [&mut [f32]; W] = core::array::from_fn(|_| Default::default());
-    let mut borrowed: [&[f32]; R] = [&[]; R];
-    borrow(memory.file, &mut reads, &writes, &mut borrowed)?;
+    lend_into(memory, &mut reads, &writes, &mut read, &mut write)?;
+    Ok((read, write))
+}
+
+/// [`lend`] for any number of ranges, at most [`arena::MOST`]: compiled once, which matters in a board's flash.
+fn lend_into<'a>(
+    memory: &'a mut Block<'_>,
+    reads: &mut [Range<usize>],
+    writes: &[Range<usize>],
+    read: &mut [&'a [f32]],
+    write: &mut [&'a mut [f32]],
+) -> Result<(), Error> {
+    let mut borrowed: [&[f32]; arena::MOST] = [&[]; arena::MOST];
+    borrow(memory.file, reads, writes, &mut borrowed)?;
     match &mut memory.block {
-        Numbers::Lent(numbers) => arena::lend_into(numbers, &reads, &writes, &mut read, &mut write)?,
+        Numbers::Lent(numbers) => arena::lend_into(numbers, reads, writes, read, write)?,
         Numbers::Regions(regions) => {
             for (first, numbers) in regions.iter_mut().filter(|(_, numbers)| !numbers.is_empty()) {
                 let len = numbers.len();
-                let own = |range: &Range<usize>| within(*first, len, range).unwrap_or(0..0);
-                let (reads, writes) = (reads.each_ref().map(own), writes.each_ref().map(own));
-                arena::lend_into(numbers, &reads, &writes, &mut read, &mut write)?;
+                let mut own: [Range<usize>; arena::MOST] = core::array::from_fn(|_| 0..0);
+                for (own, range) in own.iter_mut().zip(reads.iter().chain(writes)) {
+                    *own = within(*first, len, range).unwrap_or(0..0);
+                }
+                let (own_reads, rest) = own.split_at(reads.len());
+                arena::lend_into(numbers, own_reads, &rest[..writes.len()], read, write)?;
             }
         }
         #[cfg(feature = "std")]
         Numbers::Owned(bytes, own) => {
-            arena::lend_into(bytemuck::cast_slice_mut(&mut bytes[own.clone()]), &reads, &writes, &mut read, &mut write)?;
+            arena::lend_into(bytemuck::cast_slice_mut(&mut bytes[own.clone()]), reads, writes, read, write)?;
         }
     }
     for (slice, from) in read.iter_mut().zip(borrowed).filter(|(_, from)| !from.is_empty()) {
@@ -238,7 +253,7 @@ pub(crate) fn lend<'a, const R: usize, const W: usize>(
     let mut due = reads.iter().zip(read.iter().map(|slice| slice.len())).chain(writes.iter().zip(write.iter().map(|slice| slice.len())));
     match due.find(|(range, len)| range.len() > *len) {
         Some((range, _)) => Err(Error::Overlap { at: range.start }),
-        None => Ok((read, write)),
+        None => Ok(()),
     }
 }
 

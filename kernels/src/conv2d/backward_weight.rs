@@ -89,6 +89,14 @@ fn bands(group: &Group, budget: usize) -> Bands {
     }
 }
 
+/// Rows that a linear layer sums before it adds to dw, where the scratch has so many numbers.
+#[cfg(any(test, not(feature = "algorithms")))]
+pub(crate) fn rows_of_piece(conv: &Conv2d, scratch: usize) -> usize {
+    let conv = flat(conv);
+    let b = bands(&Group::nth(&conv, 0), scratch);
+    b.piece * b.lines * conv.out_w()
+}
+
 /// Scratch of [`backward_weight`].
 pub(crate) fn scratch_len(conv: &Conv2d, budget: usize) -> usize {
     let conv = flat(conv);
@@ -244,7 +252,7 @@ impl Outer<'_, '_> {
                     match (depth - c).min(I::GRADIENT_ROWS) {
                         8.. => self.tile::<I, 8, V>(isa, tap, c, column, &mut c),
                         4..=7 => self.tile::<I, 4, V>(isa, tap, c, column, &mut c),
-                        2 | 3 => self.tile::<I, 2, V>(isa, tap, c, column, &mut c),
+                        2 | 3 if I::LANES > 1 => self.tile::<I, 2, V>(isa, tap, c, column, &mut c),
                         _ => self.tile::<I, 1, V>(isa, tap, c, column, &mut c),
                     }
                 }

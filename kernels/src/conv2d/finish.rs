@@ -12,7 +12,9 @@
 
 mod moments;
 
-use super::{Algorithm, Conv2d, Forward, ForwardMoments, Memory, Pass, depthwise, grouped, product};
+#[cfg(feature = "algorithms")]
+use super::grouped;
+use super::{Algorithm, Conv2d, Forward, ForwardMoments, Memory, Pass, depthwise, product};
 use crate::batchnorm::{self, BatchNorm};
 use crate::isa::Isa;
 use crate::lanes::{load_padded, store_padded};
@@ -89,6 +91,24 @@ impl Activation {
             isa.div(isa.mul(v, gate), six)
         } else {
             v
+        }
+    }
+
+    /// Applied to every number, where a vector is one number. Compiled once, which matters in a board's flash.
+    #[inline(never)]
+    fn plain<I: Isa>(self, isa: I, y: &mut [f32]) {
+        match self {
+            Activation::None => {}
+            Activation::Relu => Self::each::<I, { Activation::Relu as u8 }>(isa, y),
+            Activation::Relu6 => Self::each::<I, { Activation::Relu6 as u8 }>(isa, y),
+            Activation::Hardswish => Self::each::<I, { Activation::Hardswish as u8 }>(isa, y),
+        }
+    }
+
+    #[inline(always)]
+    fn each<I: Isa, const A: u8>(isa: I, y: &mut [f32]) {
+        for y in y.chunks_exact_mut(1) {
+            isa.store(Self::of::<I, A>(isa, isa.load(y)), y);
         }
     }
 }
@@ -180,10 +200,14 @@ fn row_tiles(conv: &Conv2d, algorithm: Algorithm, memory: Memory) -> Option<usiz
     match algorithm.built() {
         Algorithm::Gemm => Some(product::row_tiles(conv, memory.budget())),
         Algorithm::Depthwise => Some(depthwise::row_tiles(conv)),
+        #[cfg(feature = "algorithms")]
         Algorithm::Grouped => Some(grouped::row_tiles(conv)),
         #[cfg(feature = "matrixmultiply")]
         Algorithm::Im2col => None,
+        #[cfg(feature = "algorithms")]
         tuned => conv.tuned(tuned).row_tiles(tuned),
+        #[cfg(not(feature = "algorithms"))]
+        _ => unreachable!("an algorithm that this build has not"),
     }
 }
 
@@ -243,6 +267,9 @@ struct NormaliseTask<'a, 't, 'p> {
 impl Task for NormaliseTask<'_, '_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
+        if I::LANES == 1 {
+            return self.plain(isa);
+        }
         match self.with.activation {
             Activation::None => self.residual::<I, { Activation::None as u8 }>(isa),
             Activation::Relu => self.residual::<I, { Activation::Relu as u8 }>(isa),
@@ -253,6 +280,26 @@ impl Task for NormaliseTask<'_, '_, '_> {
 }
 
 impl NormaliseTask<'_, '_, '_> {
+    /// Row by row, one number after the other: the same operations in the same order.
+    #[inline(always)]
+    fn plain<I: Isa>(self, isa: I) {
+        let (first, columns) = (self.tile.first_column(), self.tile.columns());
+        let [mean, scale, shift] = [self.with.mean, self.with.scale, self.with.shift].map(|table| &table[first..first + columns]);
+        for row in 0..self.tile.rows() {
+            let start = if self.kept.is_some() { row * columns } else { self.tile.row_start(row) };
+            let residual = self.kept.or(self.with.residual).map(|residual| &residual[start..start + columns]);
+            let y = self.tile.row(row);
+            let tables = mean.chunks_exact(1).zip(scale.chunks_exact(1).zip(shift.chunks_exact(1)));
+            for (y, (mean, (scale, shift))) in y.chunks_exact_mut(1).zip(tables) {
+                isa.store(isa.fma(isa.sub(isa.load(y), isa.load(mean)), isa.load(scale), isa.load(shift)), y);
+            }
+            for (y, residual) in y.chunks_exact_mut(1).zip(residual.unwrap_or(&[]).chunks_exact(1)) {
+                isa.store(isa.add(isa.load(y), isa.load(residual)), y);
+            }
+            self.with.activation.plain(isa, y);
+        }
+    }
+
     #[inline(always)]
     fn residual<I: Isa, const A: u8>(self, isa: I) {
         match self.kept.or(self.with.residual) {
@@ -325,6 +372,9 @@ struct BiasTask<'a, 't, 'p> {
 impl Task for BiasTask<'_, '_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
+        if I::LANES == 1 {
+            return self.plain(isa);
+        }
         match self.with.activation {
             Activation::None => self.rows::<I, { Activation::None as u8 }>(isa),
             Activation::Relu => self.rows::<I, { Activation::Relu as u8 }>(isa),
@@ -335,6 +385,20 @@ impl Task for BiasTask<'_, '_, '_> {
 }
 
 impl BiasTask<'_, '_, '_> {
+    /// As [`NormaliseTask::plain`].
+    #[inline(always)]
+    fn plain<I: Isa>(self, isa: I) {
+        let (first, columns) = (self.tile.first_column(), self.tile.columns());
+        let bias = &self.with.bias[first..first + columns];
+        for row in 0..self.tile.rows() {
+            let y = self.tile.row(row);
+            for (y, bias) in y.chunks_exact_mut(1).zip(bias.chunks_exact(1)) {
+                isa.store(isa.add(isa.load(y), isa.load(bias)), y);
+            }
+            self.with.activation.plain(isa, y);
+        }
+    }
+
     #[inline(always)]
     fn rows<I: Isa, const A: u8>(self, isa: I) {
         let (first, columns) = (self.tile.first_column(), self.tile.columns());

@@ -3,6 +3,8 @@
 //! Vectors lie along the channels, of pixels and of weights alike, so nothing is copied. Pixels whose columns all lie in
 //! the image are computed some at a time, those at the edges one at a time.
 
+mod few;
+
 use super::dispatch::{Way, Work};
 use super::geometry::Forward;
 use super::isa::Bytes;
@@ -47,6 +49,9 @@ struct Lines<'a, 'p, 't> {
 impl Work for Lines<'_, '_, '_> {
     #[inline(always)]
     fn run<I: Bytes>(mut self, isa: I) {
+        if I::FEW {
+            return few::run(&mut self);
+        }
         let (g, [lines, columns]) = (self.p.geometry(), self.sides);
         let (high, wide) = (g.out_h(), g.out_w());
         // Pixels all of whose columns lie in the image.

@@ -44,6 +44,9 @@ pub(super) trait Bytes: Copy + Send + Sync {
     const PIXELS: usize;
     /// The most blocks of a register tile: 1 or 2.
     const BLOCKS: usize;
+    /// Whether the registers hold a few sums alone. Then a depthwise convolution takes 4 channels at a time, and there are
+    /// tiles of [`Bytes::PIXELS`] pixels alone: a tile at the end computes some pixels again.
+    const FEW: bool = false;
     /// Whether [`Bytes::tile`] takes bytes as numbers that are smaller by 128: the sums begin with what makes up for it.
     const SHIFTED: bool = false;
 
@@ -83,7 +86,8 @@ pub(super) trait Bytes: Copy + Send + Sync {
     }
 }
 
-/// Instruction sets that multiply 4 bytes of a pixel with the weights of a block at once.
+/// Instruction sets that multiply 4 bytes of a pixel with the weights of a block at once. Boards have none of them.
+#[cfg(not(any(target_arch = "arm", target_arch = "riscv32")))]
 pub(super) trait Fours: Bytes {
     /// 4 weights of each of 16 output channels.
     type Weights: Copy;
@@ -104,6 +108,7 @@ pub(super) trait Fours: Bytes {
 ///
 /// # Safety
 /// As [`Bytes::tile`].
+#[cfg(not(any(target_arch = "arm", target_arch = "riscv32")))]
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // plain loops of constant length: their arrays live in registers
 pub(super) unsafe fn tile<I: Fours, const P: usize, const B: usize>(

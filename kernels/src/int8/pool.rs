@@ -182,8 +182,9 @@ impl AvgPool {
     /// # Panics
     /// If a length is wrong.
     pub fn forward(&self, cpu: &Cpu, x: &[u8], y: &mut [f32]) {
-        assert_eq!(x.len(), self.x_len(), "bytes of x of {self:?}");
-        assert_eq!(y.len(), self.y_len(), "numbers of y of {self:?}");
+        let AvgPool { n, pixels, c, .. } = *self; // without the scale: real numbers take kilobytes of code to be printed
+        assert_eq!(x.len(), self.x_len(), "bytes of x of {n} images of {pixels} pixels with {c} channels");
+        assert_eq!(y.len(), self.y_len(), "means of {n} images with {c} channels");
         cpu.run_with(Chunks::new(y, self.c, self.n), &mut [], 0, |i, y, _: &mut [u8]| {
             cpu.level.run(Means { p: self, x: &x[i * self.pixels * padded(self.c)..], y });
         });

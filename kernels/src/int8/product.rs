@@ -136,6 +136,13 @@ impl Band<'_, '_, '_> {
             scale[b] = isa.scale(&self.table.rescale, self.table.multipliers(self.first + block + b));
         }
         let mut pixels = self.pixels;
+        if I::FEW {
+            return match I::PIXELS {
+                2 => self.equal_tiles::<I, 2, B>(isa, pixels, block, start, &scale),
+                4 => self.equal_tiles::<I, 4, B>(isa, pixels, block, start, &scale),
+                _ => unreachable!("tiles of {} pixels alone", I::PIXELS),
+            };
+        }
         // Tiles of about equal size: the first ones have a pixel more.
         let tiles = self.count.div_ceil(I::PIXELS);
         let (each, more) = (self.count / tiles, self.count % tiles);
@@ -144,23 +151,48 @@ impl Band<'_, '_, '_> {
             let count = each + usize::from(tile < more);
             let row = self.row + done;
             match count {
-                1 => self.tile::<I, 1, B>(isa, &mut pixels, row, block, start, &scale),
-                2 if I::PIXELS >= 2 => self.tile::<I, 2, B>(isa, &mut pixels, row, block, start, &scale),
-                3 if I::PIXELS >= 3 => self.tile::<I, 3, B>(isa, &mut pixels, row, block, start, &scale),
-                4 if I::PIXELS >= 4 => self.tile::<I, 4, B>(isa, &mut pixels, row, block, start, &scale),
-                5 if I::PIXELS >= 5 => self.tile::<I, 5, B>(isa, &mut pixels, row, block, start, &scale),
-                6 if I::PIXELS >= 6 => self.tile::<I, 6, B>(isa, &mut pixels, row, block, start, &scale),
-                7 if I::PIXELS >= 7 => self.tile::<I, 7, B>(isa, &mut pixels, row, block, start, &scale),
-                8 if I::PIXELS >= 8 => self.tile::<I, 8, B>(isa, &mut pixels, row, block, start, &scale),
+                1 => self.next_tile::<I, 1, B>(isa, &mut pixels, row, block, start, &scale),
+                2 if I::PIXELS >= 2 => self.next_tile::<I, 2, B>(isa, &mut pixels, row, block, start, &scale),
+                3 if I::PIXELS >= 3 => self.next_tile::<I, 3, B>(isa, &mut pixels, row, block, start, &scale),
+                4 if I::PIXELS >= 4 => self.next_tile::<I, 4, B>(isa, &mut pixels, row, block, start, &scale),
+                5 if I::PIXELS >= 5 => self.next_tile::<I, 5, B>(isa, &mut pixels, row, block, start, &scale),
+                6 if I::PIXELS >= 6 => self.next_tile::<I, 6, B>(isa, &mut pixels, row, block, start, &scale),
+                7 if I::PIXELS >= 7 => self.next_tile::<I, 7, B>(isa, &mut pixels, row, block, start, &scale),
+                8 if I::PIXELS >= 8 => self.next_tile::<I, 8, B>(isa, &mut pixels, row, block, start, &scale),
                 _ => unreachable!("a tile of {count} pixels, {} at most", I::PIXELS),
             }
             done += count;
         }
     }
 
-    /// `P` pixels and `B` blocks.
+    /// All pixels, `P` at a time. The last tile has the last `P` pixels, of which the one before has some; where there are
+    /// fewer than `P`, the first one stands for those that are missing. What is computed again is the same bytes.
     #[inline(always)]
-    fn tile<I: Bytes, const P: usize, const B: usize>(
+    fn equal_tiles<I: Bytes, const P: usize, const B: usize>(
+        &mut self,
+        isa: I,
+        mut pixels: Pixels,
+        block: usize,
+        start: [I::Sums; B],
+        scale: &[I::Scale; B],
+    ) {
+        let mut first = pixels;
+        let mut starts = [first.next(); P];
+        let mut done = 0;
+        while done < self.count {
+            for _ in done..self.count.min(done + P) {
+                starts.copy_within(1.., 0);
+                starts[P - 1] = pixels.next();
+                done += 1;
+            }
+            let rows = core::array::from_fn(|i| self.row + (done + i).saturating_sub(P));
+            self.tile::<I, P, B>(isa, &starts, &rows, block, start, scale);
+        }
+    }
+
+    /// The next `P` pixels, from row `row` of the part on.
+    #[inline(always)]
+    fn next_tile<I: Bytes, const P: usize, const B: usize>(
         &mut self,
         isa: I,
         pixels: &mut Pixels,
@@ -170,14 +202,28 @@ impl Band<'_, '_, '_> {
         scale: &[I::Scale; B],
     ) {
         let starts: [usize; P] = core::array::from_fn(|_| pixels.next());
+        self.tile::<I, P, B>(isa, &starts, &core::array::from_fn(|i| row + i), block, start, scale);
+    }
+
+    /// `P` pixels and `B` blocks: where the pixels begin, and their rows of the part.
+    #[inline(always)]
+    fn tile<I: Bytes, const P: usize, const B: usize>(
+        &mut self,
+        isa: I,
+        starts: &[usize; P],
+        rows: &[usize; P],
+        block: usize,
+        start: [I::Sums; B],
+        scale: &[I::Scale; B],
+    ) {
         let len = self.p.block_len();
-        let sums = micro::tile::<I, P, B>(isa, &self.source, &starts, &self.w[block * len..], len, start);
+        let sums = micro::tile::<I, P, B>(isa, &self.source, starts, &self.w[block * len..], len, start);
         let (column, first) = (block * BLOCK, self.first + block);
         // All but the last block have 16 channels: the usual case, with as few questions as can be.
         let whole = (first + B) * BLOCK <= self.p.geometry().k();
-        for (i, sums) in sums.into_iter().enumerate() {
-            let at = self.out.row_start(row + i) + column;
-            let y = &mut self.out.row(row + i)[column..];
+        for (row, sums) in rows.iter().zip(sums) {
+            let at = self.out.row_start(*row) + column;
+            let y = &mut self.out.row(*row)[column..];
             if whole {
                 let (y, _) = y.as_chunks_mut::<BLOCK>();
                 let residual = self.residual.map(|r| r[at..at + B * BLOCK].as_chunks::<BLOCK>().0);

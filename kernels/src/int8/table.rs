@@ -93,11 +93,53 @@ impl Rescale {
     }
 
     /// The bytes of 16 sums.
+    #[cfg(not(any(target_arch = "arm", target_arch = "riscv32")))]
     #[inline(always)]
     pub(super) fn bytes(&self, sums: &[i32; BLOCK], multipliers: &[i32; BLOCK], residual: Option<&[u8; BLOCK]>) -> [u8; BLOCK] {
         let mut bytes = [0; BLOCK];
         for (i, byte) in bytes.iter_mut().enumerate() {
             *byte = self.byte(sums[i], multipliers[i], residual.map(|r| r[i]));
+        }
+        bytes
+    }
+
+    /// The same, compiled once and not unrolled: for boards, where flash and registers are few.
+    #[cfg(any(feature = "scalar", target_arch = "arm", target_arch = "riscv32"))]
+    #[inline(never)]
+    pub(super) fn bytes_by_loop(&self, sums: &[i32; BLOCK], multipliers: &[i32; BLOCK], residual: Option<&[u8; BLOCK]>) -> [u8; BLOCK] {
+        let mut bytes = [0; BLOCK];
+        let Rescale { shift, half, zero, low, residual: factor, residual_zero } = *self;
+        let within = |y: i32| y.clamp(0, 255).max(i32::from(low)) as u8;
+        let all = bytes.iter_mut().zip(sums.iter().zip(multipliers));
+        match residual {
+            // The usual cases. In the first two nothing of the lower half of y is left, and in the first `half` does not touch it.
+            // In the third, an upper half that is far from 0 is as good as one that is less far.
+            None if shift > 32 => {
+                for (byte, (sum, multiplier)) in all {
+                    let y = ((i64::from(*sum) * i64::from(*multiplier)) >> 32) as i32 + (half >> 32) as i32;
+                    *byte = within((y >> (shift - 32)) + i32::from(zero));
+                }
+            }
+            Some(residual) if shift >= 32 => {
+                for ((byte, (sum, multiplier)), r) in all.zip(residual) {
+                    let y = i64::from(*sum) * i64::from(*multiplier) + half;
+                    let y = y + i64::from(i32::from(*r) - i32::from(residual_zero)) * i64::from(factor);
+                    *byte = within(((y >> 32) as i32 >> (shift - 32)) + i32::from(zero));
+                }
+            }
+            Some(residual) if shift >= 24 => {
+                for ((byte, (sum, multiplier)), r) in all.zip(residual) {
+                    let y = i64::from(*sum) * i64::from(*multiplier) + half;
+                    let y = y + i64::from(i32::from(*r) - i32::from(residual_zero)) * i64::from(factor);
+                    let upper = ((y >> 32) as i32).clamp(-512, 511) << (32 - shift);
+                    *byte = within((upper | (y as u32 >> shift) as i32) + i32::from(zero));
+                }
+            }
+            _ => {
+                for (i, (byte, (sum, multiplier))) in all.enumerate() {
+                    *byte = self.byte(*sum, *multiplier, residual.map(|r| r[i]));
+                }
+            }
         }
         bytes
     }

@@ -221,7 +221,7 @@ fn backward_weight(run: &mut Run, call: &Call, _: usize) -> Result<(), Error> {
         let scratch = run::weight_scratch(call, run, |pass, c| op.size.conv().scratch_len(pass, op.algorithm, c.memory, c.threads));
         let dw = run.gradient(call, 0)?;
         let ([x, dy], [dw, scratch]) = lend(run.memory, [call.x(0), call.dy()], [dw, scratch])?;
-        op.size.conv().backward_weight(&run.cpu, op.algorithm, kernel::BackwardWeight { x, dy, dw, add, scratch });
+        op.size.backward_weight_by(&run.cpu, op.algorithm, kernel::BackwardWeight { x, dy, dw, add, scratch });
     }
     if call.wants_weight(1) {
         let add = run.has_gradient(call.entry(1));

@@ -1,7 +1,8 @@
 //! Cortex-M4, M7, M33 and others with the DSP instructions: two 16-bit products and their sum in one instruction.
 //!
-//! A word holds 4 bytes: the bytes 0 and 2, and 1 and 3, become the halves of two words. Two pixels and two output channels
-//! make the tile: 4 loads, 8 times two bytes made wide, and 8 instructions for 16 products.
+//! A word holds 4 bytes: the bytes 0 and 2, and 1 and 3, become the halves of two words. That is done once for the bytes of
+//! four pixels, [`DEPTH`] words of each at a time. Then all output channels pass by them: for 4 weights there are 5 loads,
+//! 2 times two weights made wide, and 8 instructions for 16 products.
 
 #![allow(clippy::needless_range_loop)] // plain loops of constant length: their arrays live in registers
 
@@ -10,6 +11,14 @@ use super::super::table::Rescale;
 use super::scalar::Scalar;
 use super::{Bytes, Walk};
 use core::arch::asm;
+use core::mem::MaybeUninit;
+
+/// Pixels of a tile.
+const PIXELS: usize = 4;
+/// Words of a pixel that are made wide at a time: those of a 3x3 filter of 16 channels. On the stack they take 1.2 kB.
+const DEPTH: usize = 36;
+/// The bytes of the tile's pixels as pairs of 16 bits: of the first word of each pixel, then of the second, ….
+type Pairs = [[[MaybeUninit<u32>; 2]; PIXELS]; DEPTH];
 
 /// Exists where the build is for a CPU with the DSP instructions.
 #[derive(Clone, Copy)]
@@ -19,8 +28,9 @@ impl Bytes for Dsp {
     type Sums = [i32; BLOCK];
     type Wide = [i16; BLOCK];
     type Scale = (Rescale, [i32; BLOCK]);
-    const PIXELS: usize = 2;
+    const PIXELS: usize = PIXELS;
     const BLOCKS: usize = 1;
+    const FEW: bool = true;
 
     #[inline(always)]
     fn start(self, bias: &[i32; BLOCK]) -> [i32; BLOCK] {
@@ -54,133 +64,106 @@ impl Bytes for Dsp {
         w: [*const i8; B],
         start: [[i32; BLOCK]; B],
     ) -> [[[i32; BLOCK]; B]; P] {
-        let mut sums = [start; P];
-        for b in 0..B {
-            for channel in (0..BLOCK).step_by(2) {
-                let mut two: [[i32; 2]; P] = core::array::from_fn(|p| [sums[p][b][channel], sums[p][b][channel + 1]]);
-                // SAFETY: the caller's duty: of each group of 64 weights the 8 of these channels.
-                unsafe { two_channels(x, walk, w[b].add(4 * channel), &mut two) };
-                for p in 0..P {
-                    sums[p][b][channel..channel + 2].copy_from_slice(&two[p]);
-                }
-            }
-        }
-        sums
+        // A block at a time, and no more pixels; where there are fewer, the last one stands for the others.
+        let mut sums = [start[0]; PIXELS];
+        let x: [*const u8; PIXELS] = core::array::from_fn(|p| x[p.min(P - 1)]);
+        // SAFETY: the caller's duty.
+        unsafe { block(&x, walk, w[0], &mut sums) };
+        core::array::from_fn(|p| [sums[p]; B])
     }
 }
 
-/// Two output channels of `P` pixels.
+/// A block's sums for four pixels.
 ///
 /// # Safety
-/// As [`Bytes::tile`]; of each 64 weights the first 8 are read.
+/// As [`Bytes::tile`].
 #[inline(always)]
-unsafe fn two_channels<const P: usize>(x: [*const u8; P], walk: &Walk, mut w: *const i8, sums: &mut [[i32; 2]; P]) {
+unsafe fn block(x: &[*const u8; PIXELS], walk: &Walk, mut w: *const i8, sums: &mut [[i32; BLOCK]; PIXELS]) {
+    let mut pairs: Pairs = [[[MaybeUninit::uninit(); 2]; PIXELS]; DEPTH];
+    let mut there = 0;
     for line in 0..walk.lines {
         for column in 0..walk.columns {
-            let first = line * walk.line + column * walk.column;
-            let mut x = x.map(|x| x.wrapping_add(first));
-            // SAFETY: the caller's duty.
-            unsafe {
-                if P == 2 {
-                    sixteens(walk.fours / 4, &mut x, &mut w, sums);
-                } else {
-                    for _ in 0..walk.fours / 4 * 4 {
-                        four(&mut x, &mut w, sums);
+            let (mut at, mut left) = (line * walk.line + column * walk.column, walk.fours);
+            while left > 0 {
+                let count = left.min(DEPTH - there);
+                for (i, pairs) in pairs[there..there + count].iter_mut().enumerate() {
+                    for p in 0..PIXELS {
+                        // SAFETY: the caller's duty; words may lie anywhere.
+                        let word = unsafe { x[p].wrapping_add(at + 4 * i).cast::<u32>().read_unaligned() };
+                        pairs[p] = [bytes_02(word), bytes_13(word)].map(MaybeUninit::new);
                     }
                 }
-            }
-            for _ in 0..walk.fours % 4 {
-                // SAFETY: as above.
-                unsafe { four(&mut x, &mut w, sums) };
+                (there, at, left) = (there + count, at + 4 * count, left - count);
+                if there == DEPTH {
+                    // SAFETY: all pairs were written; that so many groups of 64 weights are there is the caller's duty.
+                    unsafe { channels(&pairs, there, w, sums) };
+                    w = w.wrapping_add(there * 4 * BLOCK);
+                    there = 0;
+                }
             }
         }
     }
+    if there > 0 {
+        // SAFETY: as above; so many pairs were written.
+        unsafe { channels(&pairs, there, w, sums) };
+    }
 }
 
-/// What two pixels and two output channels make of 4 bytes, as instructions: with all of them in one piece no sum and no
-/// place leaves its register. `tile!` repeats it.
-macro_rules! tile {
+/// What four pixels make of 4 weights, as instructions: with all of them in one piece no sum and no place leaves its
+/// register. `four!` repeats it.
+macro_rules! four {
     () => {
         concat!(
-            "ldr {a}, [{x0}], #4\n",
-            "ldr {b}, [{x1}], #4\n",
-            "ldr {c}, [{w}], #4\n",
-            "uxtb16 {d}, {a}\n",
-            "uxtb16 {a}, {a}, ror #8\n",
-            "uxtb16 {e}, {b}\n",
-            "uxtb16 {b}, {b}, ror #8\n",
-            "sxtb16 {f}, {c}\n",
-            "sxtb16 {c}, {c}, ror #8\n",
-            "smlad {s00}, {d}, {f}, {s00}\n",
-            "smlad {s10}, {e}, {f}, {s10}\n",
-            "ldr {f}, [{w}], #60\n",
-            "smlad {s00}, {a}, {c}, {s00}\n",
-            "smlad {s10}, {b}, {c}, {s10}\n",
-            "sxtb16 {c}, {f}\n",
-            "sxtb16 {f}, {f}, ror #8\n",
-            "smlad {s01}, {d}, {c}, {s01}\n",
-            "smlad {s11}, {e}, {c}, {s11}\n",
-            "smlad {s01}, {a}, {f}, {s01}\n",
-            "smlad {s11}, {b}, {f}, {s11}\n",
+            "ldr {a}, [{w}], #64\n",
+            "ldrd {c}, {d}, [{x}, #8]\n",
+            "sxtb16 {b}, {a}\n",
+            "sxtb16 {a}, {a}, ror #8\n",
+            "smlad {s1}, {c}, {b}, {s1}\n",
+            "smlad {s1}, {d}, {a}, {s1}\n",
+            "ldrd {c}, {d}, [{x}, #16]\n",
+            "smlad {s2}, {c}, {b}, {s2}\n",
+            "smlad {s2}, {d}, {a}, {s2}\n",
+            "ldrd {c}, {d}, [{x}, #24]\n",
+            "smlad {s3}, {c}, {b}, {s3}\n",
+            "smlad {s3}, {d}, {a}, {s3}\n",
+            "ldrd {c}, {d}, [{x}], #32\n",
+            "smlad {s0}, {c}, {b}, {s0}\n",
+            "smlad {s0}, {d}, {a}, {s0}\n",
         )
     };
 }
 
-/// `count` times 16 bytes of each of two pixels, with their weights; goes on to the next. There are registers for all but
-/// the counter, which is on the stack.
+/// Adds `count` words of each pixel, times their weights, to the sums of all output channels.
 ///
 /// # Safety
-/// They must be there, and there must be two pixels.
-#[inline(always)]
-unsafe fn sixteens<const P: usize>(count: usize, x: &mut [*const u8; P], w: &mut *const i8, sums: &mut [[i32; 2]; P]) {
-    if count == 0 {
-        return;
-    }
-    let (mut x0, mut x1, mut at) = (x[0], x[P - 1], *w);
-    let [mut s00, mut s01] = sums[0];
-    let [mut s10, mut s11] = sums[P - 1];
-    // SAFETY: the caller's duty; words may lie anywhere. A sum that wraps sets a flag, so flags are not preserved.
-    unsafe {
-        asm!(
-            "push {{{a}}}",
-            "2:",
-            tile!(), tile!(), tile!(), tile!(),
-            "ldr {a}, [sp]",
-            "subs {a}, {a}, #1",
-            "str {a}, [sp]",
-            "bne 2b",
-            "add sp, sp, #4",
-            x0 = inout(reg) x0, x1 = inout(reg) x1, w = inout(reg) at,
-            s00 = inout(reg) s00, s01 = inout(reg) s01, s10 = inout(reg) s10, s11 = inout(reg) s11,
-            a = inout(reg) count => _, b = out(reg) _, c = out(reg) _, d = out(reg) _, e = out(reg) _, f = out(reg) _,
-            options(pure, readonly)
-        );
-    }
-    (x[0], x[P - 1], *w) = (x0, x1, at);
-    (sums[0], sums[P - 1]) = ([s00, s01], [s10, s11]);
-}
-
-/// 4 bytes of each pixel, with their weights; goes on to the next.
-///
-/// # Safety
-/// They must be there.
-#[inline(always)]
-unsafe fn four<const P: usize>(x: &mut [*const u8; P], w: &mut *const i8, sums: &mut [[i32; 2]; P]) {
-    // SAFETY: the caller's duty; words may lie anywhere.
-    unsafe {
-        let weights = [w.cast::<u32>().read_unaligned(), w.cast::<u32>().add(1).read_unaligned()];
-        *w = w.wrapping_add(4 * BLOCK);
-        let mut words = [[0; 2]; P];
-        for p in 0..P {
-            let word = x[p].cast::<u32>().read_unaligned();
-            x[p] = x[p].wrapping_add(4);
-            words[p] = [bytes_02(word), bytes_13(word)];
+/// The first `count` pairs of each pixel must be written, and from `w` on there must be as many groups of 64 weights;
+/// `count` must be 1 to [`DEPTH`].
+#[inline(never)]
+unsafe fn channels(pairs: &Pairs, count: usize, w: *const i8, sums: &mut [[i32; BLOCK]; PIXELS]) {
+    for channel in 0..BLOCK {
+        let [mut s0, mut s1, mut s2, mut s3] = [0, 1, 2, 3].map(|p| sums[p][channel]);
+        // SAFETY: so many pairs are written, and of each group of 64 weights the 4 of this channel: the caller's duty. A sum
+        // that wraps sets a flag, so flags are not preserved.
+        unsafe {
+            asm!(
+                "lsrs {n}, {n}, #1",
+                "bcc 2f",
+                four!(),
+                "beq 3f",
+                "2:",
+                four!(), four!(),
+                "subs {n}, {n}, #1",
+                "bne 2b",
+                "3:",
+                x = inout(reg) pairs.as_ptr() => _, w = inout(reg) w.wrapping_add(4 * channel) => _,
+                n = inout(reg) count => _,
+                s0 = inout(reg) s0, s1 = inout(reg) s1, s2 = inout(reg) s2, s3 = inout(reg) s3,
+                a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
+                options(pure, readonly, nostack)
+            );
         }
-        for i in 0..2 {
-            let (w02, w13) = (weights_02(weights[i]), weights_13(weights[i]));
-            for p in 0..P {
-                sums[p][i] = add_two(add_two(sums[p][i], words[p][0], w02), words[p][1], w13);
-            }
+        for (sums, sum) in sums.iter_mut().zip([s0, s1, s2, s3]) {
+            sums[channel] = sum;
         }
     }
 }
@@ -197,16 +180,6 @@ macro_rules! wide {
         }
     };
 }
+
 wide!(bytes_02, "uxtb16 {}, {}", "The bytes 0 and 2 as halves of a word.");
 wide!(bytes_13, "uxtb16 {}, {}, ror #8", "The bytes 1 and 3 as halves of a word.");
-wide!(weights_02, "sxtb16 {}, {}", "The weights 0 and 2 as halves of a word.");
-wide!(weights_13, "sxtb16 {}, {}, ror #8", "The weights 1 and 3 as halves of a word.");
-
-/// `sum + x0 · w0 + x1 · w1` over the halves of words; it wraps.
-#[inline(always)]
-fn add_two(sum: i32, x: u32, w: u32) -> i32 {
-    let all;
-    // SAFETY: only registers are touched, and the flag that says that a sum wrapped: so flags are not preserved.
-    unsafe { asm!("smlad {}, {}, {}, {}", out(reg) all, in(reg) x, in(reg) w, in(reg) sum, options(pure, nomem, nostack)) };
-    all
-}

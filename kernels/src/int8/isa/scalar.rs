@@ -19,6 +19,7 @@ impl Bytes for Scalar {
     type Scale = (Rescale, [i32; BLOCK]);
     const PIXELS: usize = 2;
     const BLOCKS: usize = 1;
+    const FEW: bool = true;
 
     #[inline(always)]
     fn start(self, bias: &[i32; BLOCK]) -> [i32; BLOCK] {
@@ -45,7 +46,7 @@ impl Bytes for Scalar {
     }
     #[inline(always)]
     fn bytes(self, sums: [i32; BLOCK], (rescale, multipliers): &(Rescale, [i32; BLOCK]), residual: Option<&[u8; BLOCK]>) -> [u8; BLOCK] {
-        rescale.bytes(&sums, multipliers, residual)
+        rescale.bytes_by_loop(&sums, multipliers, residual)
     }
     #[inline(always)]
     unsafe fn tile<const P: usize, const B: usize>(
