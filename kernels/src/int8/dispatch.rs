@@ -121,13 +121,13 @@ impl Way {
             #[cfg(nunatak_dsp)]
             Instructions::Dsp => work.run(super::isa::dsp::Dsp),
             #[cfg(target_arch = "aarch64")]
-            // SAFETY (this and all that follow): a `Way` of this kind is made only after the CPU was asked for the instructions.
+            // SAFETY: this and all that follow: a `Way` of this kind is made only after the CPU was asked for the instructions.
             Instructions::Neon => work.run(unsafe { Neon::<false>::new() }),
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above.
             Instructions::NeonDot => unsafe { run_neon_dot(work) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY (this and all that follow): a `Way` of this kind is made only after the CPU was asked for the instructions.
+            // SAFETY: this and all that follow: a `Way` of this kind is made only after the CPU was asked for the instructions.
             Instructions::Avx2 => unsafe { run_avx2(work) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.

@@ -180,11 +180,12 @@ impl Band<'_, '_, '_> {
         let mut starts = [first.next(); P];
         let mut done = 0;
         while done < self.count {
-            for _ in done..self.count.min(done + P) {
+            let end = self.count.min(done + P);
+            for _ in done..end {
                 starts.copy_within(1.., 0);
                 starts[P - 1] = pixels.next();
-                done += 1;
             }
+            done = end;
             let rows = core::array::from_fn(|i| self.row + (done + i).saturating_sub(P));
             self.tile::<I, P, B>(isa, &starts, &rows, block, start, scale);
         }
