@@ -138,7 +138,7 @@ module "${head[@]}"
 spoilt fc.weight "fc forward" "${head[@]}"
 # In 256 kB, with single precision alone (doubles take code); and with weights in a memory of their own.
 board m4f
-case_of m4f 190000 TRAIN_FC 1 12 .1f --arch resnet8 --classes 10 --trainable fc --batch 1 --size 32 --region ram=200K
+case_of m4f 150000 TRAIN_FC 1 12 .1f --arch resnet8 --classes 10 --trainable fc --batch 1 --size 32 --region ram=200K
 case_of m4f-int8 130000 TRAIN_FC 1 12 .1f "${int8[@]}"
 board m55
 case_of m55 185000 TRAIN_FC 4 12 .1f --arch resnet8 --classes 10 --trainable fc --batch 4 --size 32 --section .model --region ram=1M
