@@ -1626,7 +1626,7 @@ nunatak_status nunatak_trainer_tensor_shape(const struct nunatak_trainer *traine
                                             struct nunatak_shape *shape);
 
 // Copies a parameter, running_mean or running_var out in PyTorch's order, `count` floats, which must be all
-// of them. `NUNATAK_UNKNOWN_NAME`, also for num_batches_tracked.
+// of them. `NUNATAK_UNKNOWN_NAME`, also for num_batches_tracked, and for a layer of 8 bits.
 //
 // Any thread, one call at a time on a trainer.
 //
@@ -1640,7 +1640,7 @@ nunatak_status nunatak_trainer_get_tensor(const struct nunatak_trainer *trainer,
 // Sets a parameter, running_mean or running_var, given in PyTorch's order. Its gradient and momentum stay.
 // From the first one on the trainer has weights: what is not set is zero.
 //
-// `NUNATAK_UNKNOWN_NAME`, also for num_batches_tracked; `NUNATAK_BAD_SETTING` for a running_var that is
+// `NUNATAK_UNKNOWN_NAME`, also for num_batches_tracked and a layer of 8 bits; `NUNATAK_BAD_SETTING` for a running_var that is
 // negative or not finite, and a running_mean that is not finite; `NUNATAK_NOT_PLANNED` for what is read in place.
 //
 // Any thread, one call at a time on a trainer.

@@ -90,7 +90,7 @@ impl Multiply<'_, '_> {
             for row in (0..rows).step_by(self.panel) {
                 let count = self.panel.min(rows - row);
                 for column in (0..self.out.columns()).step_by(V * I::LANES) {
-                    if I::LANES == 1 && count == I::ROWS {
+                    if I::LANES == 1 && count == 4 {
                         self.tile::<I, 4, V>(isa, [row, 0, count], column, first, channels);
                         continue;
                     }
