@@ -3,7 +3,7 @@
 #   tests/check.sh          all
 #   tests/check.sh rest     all but `cargo test --workspace`
 #   tests/check.sh quick    for the inner loop, a minute and a half where everything is built: format, lints, and the tests
-#                           without the largest networks and convolutions, valgrind, and the record of bits
+#                           without the largest networks and convolutions, and the record of bits
 #   EDGE_MINUTES=20         see tests/edge/run.sh
 #   NUNATAK_MINUTES=60      the same, counted from the start of this script
 #   NUNATAK_QUICK=1         leaves out what takes longest, emulated targets, and names it
@@ -21,7 +21,7 @@ if [ "${1:-all}" = quick ]; then
   ! command -v python3 >/dev/null || python3 bench/peers/plot.py --check
   cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
   # What an emulator leaves out is what takes long here too.
-  NUNATAK_TEST=emulated cargo test --locked --workspace --quiet -- --skip under_valgrind --skip steps_have_the_recorded_bits
+  NUNATAK_TEST=emulated cargo test --locked --workspace --quiet -- --skip steps_have_the_recorded_bits
   printf '\nThe quick checks passed in %d min %02d s; tests/check.sh runs all.\n' $((SECONDS / 60)) $((SECONDS % 60))
   exit
 fi
@@ -30,8 +30,14 @@ if [ "${1:-all}" != rest ]; then
   step "tests: cargo test --workspace"
   cargo test --locked --workspace
 fi
-command -v valgrind >/dev/null || skip "C programs under valgrind: not installed (apt-get install valgrind)"
 command -v "${CXX:-c++}" >/dev/null || skip "C programs as C++17: no C++ compiler (apt-get install g++)"
+
+step "C programs under valgrind"
+if command -v valgrind >/dev/null; then
+  cargo test --locked -q --workspace --test programs -- --ignored
+else
+  skip "C programs under valgrind: not installed (apt-get install valgrind)"
+fi
 
 step "format"
 cargo fmt --all --check

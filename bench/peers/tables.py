@@ -73,7 +73,7 @@ def summary(kept):
     others = [f"beside {record.NAMES[peer]} {between('infer', peer)}" for peer in record.INFERENCE_ALONE if peer in kept["versions"]]
     measured = kept["measured"]
     text = (
-        f"How many times as fast as PyTorch, on {threads(measured)} ({measured['machine']}, {measured['date']}; an earlier tree): "
+        f"How many times as fast as PyTorch, on {threads(measured)} ({measured['machine']}, {measured['date']}): "
         f"{', '.join(pytorch)}. Predicting {', '.join(others)}. "
         "Every cell, other networks and machines, how it was measured, and what is below our aims: "
         "[docs/speed.md](docs/speed.md)."

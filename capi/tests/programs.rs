@@ -169,6 +169,7 @@ fn tutorial_under_address_sanitizer() {
 }
 
 #[test]
+#[ignore = "takes a minute; tests/check.sh runs it"]
 fn tutorial_under_valgrind() {
     watched("examples/tutorial.c", Under::Valgrind, &[]);
 }
@@ -186,6 +187,7 @@ fn finetune_under_address_sanitizer() {
 /// Of smaller images, which take a quarter of the time, over a backbone that was made before: drawing and
 /// writing one are watched in the hostile calls.
 #[test]
+#[ignore = "takes a minute; tests/check.sh runs it"]
 fn finetune_under_valgrind() {
     let (source, args) = ("examples/finetune.c", ["backbone.nunatak"]);
     if lacks(Under::Valgrind, source) {
@@ -296,6 +298,7 @@ fn hostile_calls_under_address_sanitizer() {
 }
 
 #[test]
+#[ignore = "takes a minute; tests/check.sh runs it"]
 fn hostile_calls_under_valgrind() {
     watched("tests/c/hostile.c", Under::Valgrind, &[]);
 }
@@ -311,6 +314,7 @@ fn programs_under_address_sanitizer() {
 }
 
 #[test]
+#[ignore = "takes a minute; tests/check.sh runs it"]
 fn programs_under_valgrind() {
     watched("tests/c/program.c", Under::Valgrind, &["131"]);
 }

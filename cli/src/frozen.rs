@@ -1,8 +1,10 @@
 //! Layers of 8 bits for what is frozen: the options, and how such a network is made of one of floats and some images.
 
+use crate::about::About;
+use crate::block::reserve;
 use crate::engine::{evaluation, loader_options};
 use crate::failure::Failure;
-use crate::model::View;
+use crate::model::{Model, View};
 use crate::output::say;
 use crate::setup::{Network, Setup};
 use clap::ValueEnum;
@@ -10,7 +12,8 @@ use nunatak_data::folder::images_below;
 use nunatak_data::preprocess::Preset;
 use nunatak_data::sampler::shuffled;
 use nunatak_data::{Loader, Sample};
-use nunatak_nn::files::state::State;
+use nunatak_nn::files::Head;
+use nunatak_nn::files::state::{RECIPE_KEY, State};
 use nunatak_nn::int8::Quantizer;
 use nunatak_nn::{Level, Select, Threads, Trainer};
 use std::collections::BTreeSet;
@@ -28,9 +31,10 @@ pub enum Kind {
 pub struct Options {
     /// Convolutions that are frozen, and have nothing that is trained before them, compute in this. Their normalisations
     /// keep their running statistics
-    #[arg(long, value_enum, requires = "calibrate")]
+    #[arg(long, value_enum)]
     pub frozen: Option<Kind>,
-    /// Of --frozen int8: a folder of images as the network will see them; the range of every tensor is taken from some
+    /// Of --frozen int8: a folder of images as the network will see them; the range of every tensor is taken from some.
+    /// `finetune` takes those that it trains on where this is not given
     #[arg(long, value_name = "DIR", requires = "frozen")]
     pub calibrate: Option<PathBuf>,
     /// How many of them
@@ -43,26 +47,30 @@ pub struct Options {
 const BATCH: usize = 8;
 
 impl Options {
-    /// The images that the ranges are taken from: of all in the folder some, drawn from seed 0.
+    /// The images that the ranges are taken from: of all in the folder, or of the usual ones, some, drawn from seed 0.
     ///
     /// # Errors
     /// [`Failure`] where the folder has none.
-    fn samples(&self) -> Result<Vec<Sample>, Failure> {
-        let Some(folder) = &self.calibrate else {
-            return Err(Failure::usage(
-                "--frozen int8: --calibrate DIR names a folder of images; the range of every tensor is taken from them",
-            ));
+    fn samples(&self, usual: &[Sample]) -> Result<Vec<Sample>, Failure> {
+        let paths = match &self.calibrate {
+            Some(folder) => images_below(folder).map_err(|e| Failure::Failed(e.to_string()))?,
+            None => usual.iter().map(|sample| sample.path.clone()).collect(),
         };
-        let paths = images_below(folder).map_err(|e| Failure::Failed(e.to_string()))?;
         if paths.is_empty() {
-            return Err(Failure::with(folder.display(), "no image is in it or below"));
+            return Err(match &self.calibrate {
+                Some(folder) => Failure::with(folder.display(), "no image is in it or below"),
+                None => Failure::usage(
+                    "--frozen int8: --calibrate DIR names a folder of images; the range of every tensor is taken from them",
+                ),
+            });
         }
         let order = shuffled(&mut nunatak_core::rng::Generator::manual_seed(0), paths.len());
         let chosen = order.into_iter().take(self.calibrate_images as usize);
         Ok(chosen.map(|i| Sample { path: paths[i as usize].clone(), label: 0 }).collect())
     }
 
-    /// Makes a network with layers of 8 bits of one of floats, whose numbers `fill` loads: the network, and its state dict.
+    /// Makes a network with layers of 8 bits of one of floats, whose numbers `fill` loads: the network, and its state dict. Where
+    /// no folder of images is named, ranges are taken from the `usual` ones.
     ///
     /// # Errors
     /// [`Failure`] of `fill`, of the images, or where no layer becomes one of 8 bits.
@@ -72,6 +80,7 @@ impl Options {
         trainable: &str,
         view: View,
         threads: usize,
+        usual: &[Sample],
         fill: impl FnOnce(&mut Trainer) -> Result<(), Failure>,
     ) -> Result<(Network, State), Failure> {
         if network.in_channels() != 3 {
@@ -80,7 +89,7 @@ impl Options {
                 network.in_channels()
             )));
         }
-        let samples = self.samples()?;
+        let samples = self.samples(usual)?;
         let side = view.size as usize;
         let (graph, values) = Setup::inference(network, BATCH, side).record()?;
         let mut quantizer = Quantizer::new(&graph, Select::Names(trainable))?;
@@ -112,5 +121,31 @@ impl Options {
         say(format_args!("{} convolutions compute in 8 bits; ranges from {seen} images", layers.len()));
         let state = quantizer.state(&trainer)?;
         Ok((network.with_int8(layers), state))
+    }
+
+    /// The same of a model: `then` is given a trainer that holds it, and what is told of it besides.
+    ///
+    /// # Errors
+    /// As for [`Options::quantize`], and those of `then`; [`Failure`] where the model has layers of 8 bits already.
+    pub fn rewrite<T>(
+        &self,
+        model: &Model,
+        trainable: &str,
+        view: View,
+        threads: usize,
+        usual: &[Sample],
+        then: impl FnOnce(&Trainer, &About) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if let Network::Int8(_) = model.network {
+            return Err(Failure::with(model.path.display(), "has layers of 8 bits already; take the file of floats that it was made of"));
+        }
+        let load = |trainer: &mut Trainer| model.load(trainer, Head::Load);
+        let (network, state) = self.quantize(model.network, trainable, view, threads, usual, load)?;
+        let about = About { classes: model.classes.clone(), view: Some(view), recipe: network.metadata().remove(RECIPE_KEY) };
+        let program = network.program()?;
+        let mut memory = reserve(Trainer::bytes(&program))?;
+        let mut trainer = Trainer::new(program, &mut memory, Level::detect(), Threads::serial())?;
+        trainer.set_state(&state)?;
+        then(&trainer, &about)
     }
 }

@@ -73,6 +73,19 @@ impl ModelFile {
         Self::with_base(path, bytes, base)
     }
 
+    /// The native file that would be saved of a trainer, in memory; errors name `path`.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn of(path: &Path, trainer: &Trainer, about: &About) -> Result<ModelFile, Failure> {
+        let metadata = native_metadata(about);
+        let pairs: Vec<(&str, &str)> = metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let saving = trainer.saving(Save::Network, &pairs)?;
+        let mut bytes = vec![0; saving.len()];
+        saving.write_to(&mut bytes)?;
+        Self::with_base(path, Bytes::Read(bytes), None)
+    }
+
     fn with_base(path: &Path, bytes: Bytes, base: Option<&Path>) -> Result<ModelFile, Failure> {
         let mut file = ModelFile { path: path.to_owned(), bytes, base: None, key: None };
         // What is no native file is no delta; what is wrong with it is said when it is parsed.
@@ -308,6 +321,11 @@ pub fn metadata(about: &About) -> BTreeMap<String, String> {
     metadata
 }
 
+/// The same of a native file, whose head holds the recipe.
+fn native_metadata(about: &About) -> BTreeMap<String, String> {
+    About { recipe: None, ..about.clone() }.metadata()
+}
+
 /// Saves a trainer's model, atomically: at every moment the old file or the new one stands there. To a
 /// `.nunatak` only what is trained where `delta_over` names the file that the rest is read from.
 ///
@@ -317,8 +335,7 @@ pub fn save(path: &Path, trainer: &Trainer, about: &About, delta_over: Option<&P
     match OutFormat::of(path)? {
         OutFormat::Safetensors => save_safetensors(path, &trainer.state(), &metadata(about)),
         OutFormat::Native => {
-            // The head of the file holds the recipe.
-            let mut metadata = About { recipe: None, ..about.clone() }.metadata();
+            let mut metadata = native_metadata(about);
             metadata.extend(delta_over.and_then(Path::file_name).map(|name| (BASE_KEY.into(), name.to_string_lossy().into_owned())));
             let pairs: Vec<(&str, &str)> = metadata.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
             let what = if delta_over.is_some() { Save::Delta } else { Save::Network };

@@ -13,8 +13,8 @@ use crate::setup::Network;
 use crate::weights;
 use nunatak_nn::files::heapless::BESIDE;
 use nunatak_nn::files::state::{RECIPE_KEY, State, Values};
-use nunatak_nn::files::{Checkpoint, Dtype, Entry, Format, Head, ReadError, write_native, write_pth, write_safetensors};
-use nunatak_nn::{Level, Native, Program, Threads, Trainer};
+use nunatak_nn::files::{Checkpoint, Dtype, Entry, Format, ReadError, write_native, write_pth, write_safetensors};
+use nunatak_nn::{Native, Program};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -197,20 +197,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 fn quantized(args: &Args, target: OutFormat) -> Result<(), Failure> {
     let file = ModelFile::open(&args.input, args.base.as_deref(), false)?.with_key(args.key.clone());
     let model = file.parse(args.reading.asked()?)?;
-    if let Network::Int8(_) = model.network {
-        return Err(Failure::with(args.input.display(), "has layers of 8 bits already; take the file of floats that it was made of"));
-    }
     let view = args.size.filter(|size| Some(*size) != model.view.map(|view| view.size)).map(View::of);
     let view = view.or(model.view).unwrap_or(View::of(224));
     let threads = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
-    let (network, state) = args.int8.quantize(model.network, &args.trainable, view, threads, |trainer| model.load(trainer, Head::Load))?;
-    let about = About { classes: model.classes.clone(), view: Some(view), recipe: network.metadata().remove(RECIPE_KEY) };
-    let program = network.program()?;
-    let mut memory = crate::block::reserve(Trainer::bytes(&program))?;
-    let mut trainer = Trainer::new(program, &mut memory, Level::detect(), Threads::serial())?;
-    trainer.set_state(&state)?;
-    save(&args.output, &trainer, &about, None)?;
-    outln!("{}: {} entries, {}", args.output.display(), state.tensors.len(), format_name(target.format()))
+    let entries = args.int8.rewrite(&model, &args.trainable, view, threads, &[], |trainer, about| {
+        save(&args.output, trainer, about, None)?;
+        Ok(trainer.program().entries().count())
+    })?;
+    outln!("{}: {entries} entries, {}", args.output.display(), format_name(target.format()))
 }
 
 fn report(input: &Path, output: &Path, file: &Checkpoint, taken: &Taken, target: OutFormat) -> Result<(), Failure> {

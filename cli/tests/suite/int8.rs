@@ -61,6 +61,46 @@ fn a_head_is_trained_on_it_and_the_run_can_be_resumed() {
     assert!(said.contains("layer3"), "{said}");
 }
 
+/// In one command: what `convert` would write is trained on, and no file of it is left.
+#[test]
+fn finetune_rounds_what_is_frozen() {
+    let place = trained();
+    let finetune = |weights: &str, out: &str, more: &str| {
+        let words = format!("finetune data --weights {weights} --trainable layer3,fc --batch 9 --epochs 2 --out {out} {more}");
+        place.ok(&words).err
+    };
+    place.ok("convert m.safetensors m.nunatak --frozen int8 --calibrate data/train --trainable layer3,fc --calibrate-images 9");
+    finetune("m.nunatak", "due.safetensors", "--new-head");
+    let due = read(place.path("due.safetensors")).unwrap();
+    let int8 = "--frozen int8 --calibrate-images 9";
+    let said = finetune("m.safetensors", "a.safetensors", &format!("{int8} --calibrate data/train --new-head"));
+    assert!(said.contains("6 convolutions compute in 8 bits; ranges from 9 images"), "{said}");
+    assert_eq!(read(place.path("a.safetensors")).unwrap(), due);
+    // The images of the run where none are named; and the file of its options repeats the run.
+    finetune("m.safetensors", "b.safetensors", &format!("{int8} --new-head"));
+    assert_eq!(read(place.path("b.safetensors")).unwrap(), due);
+    place.ok("finetune --config a.safetensors.toml --out c.safetensors -q");
+    assert_eq!(read(place.path("c.safetensors")).unwrap(), due);
+    // A run that was stopped goes on in 8 bits, whether that is said again or not.
+    for more in ["", "--frozen int8"] {
+        finetune("m.safetensors", "d.safetensors", &format!("{int8} --new-head --overwrite --stop-after 4"));
+        place.ok(&format!("finetune data --resume --out d.safetensors -q {more}"));
+        assert_eq!(read(place.path("d.safetensors")).unwrap(), due, "{more}");
+    }
+    for (words, due) in [
+        ("finetune data --arch resnet8 --frozen int8", "--weights"),
+        ("finetune data --weights m.nunatak --frozen int8 --in-place", "convert"),
+        ("finetune data --weights m.safetensors --frozen int8 --recipe auto", "--recipe"),
+        ("finetune data --resume --out m.safetensors --frozen int8", "without"),
+    ] {
+        let said = fails(&place, &format!("{words} -q"), 2);
+        assert!(said.contains(due), "{words}: {said}");
+    }
+    let said = fails(&place, "finetune data --weights m.safetensors --frozen int8 --trainable all --out e.safetensors -q", 1);
+    assert!(said.contains("8 bits"), "{said}");
+    assert!(fails(&place, "finetune data --weights m.nunatak --frozen int8 --out e.safetensors -q", 1).contains("already"));
+}
+
 #[test]
 fn what_is_to_be_trained_stays_as_floats() {
     let place = trained();

@@ -116,6 +116,11 @@ pub(super) fn text(args: &Args, settings: &Settings) -> String {
     for (key, flag) in flags {
         put(key, flag.then_some(Value::Boolean(true)));
     }
+    if args.int8.frozen.is_some() {
+        put("frozen", Some(Value::from("int8")));
+        put("calibrate", args.int8.calibrate.as_deref().map(Path::as_os_str).and_then(path));
+        put("calibrate-images", Some(Value::from(i64::from(args.int8.calibrate_images))));
+    }
     // What decides how numbers are rounded.
     put("memory", Some(Value::from(memory_name(args.memory))));
     put("max-mem", args.max_mem.max_mem.map(|bytes| Value::from(bytes.to_string())));

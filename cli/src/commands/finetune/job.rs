@@ -9,17 +9,18 @@ use super::resume::{Images, Last, Position};
 use super::run::{EVAL, ROLES, TRAIN, memory_name};
 use super::settings::{HEAD, Settings, Statistics};
 use super::survey::counts;
+use crate::about::About;
 use crate::engine::{Engine, Plans, batch_sizes};
 use crate::failure::Failure;
 use crate::max_mem::MicroBatch;
-use crate::model::Model;
+use crate::model::{Model, ModelFile};
 use crate::output::say;
-use crate::setup::{Network, Plan, Setup, parameters};
+use crate::setup::{Asked, Network, Plan, Setup, parameters};
 use nunatak_core::rng::Generator;
 use nunatak_data::folder::{FolderError, class_list};
 use nunatak_data::{ImageFolder, SplitOptions};
 use nunatak_nn::files::Head;
-use nunatak_nn::{CrossEntropyOptions, Error, Loss, Mode, Native, Select, Update};
+use nunatak_nn::{CrossEntropyOptions, Error, Loss, Mode, Native, Select, Trainer, Update};
 use std::time::Instant;
 
 /// What a run is to do, settled.
@@ -96,6 +97,26 @@ impl Job {
         let class_weights = settings.class_weights(&counts(&folder.train, classes))?;
         let phases = settings.phases()?;
         Ok(Job { began: Instant::now(), settings, phases, folder, images, class_weights, network, head, known, head_why })
+    }
+
+    /// With `--frozen int8`: the weights' network with what is frozen in 8 bits, which is then the job's. A run that goes on has
+    /// it already.
+    ///
+    /// # Errors
+    /// [`Failure`] where nothing is frozen, or the weights are in 8 bits or the run is not.
+    pub(super) fn in_8_bits(&mut self, args: &Args, model: Option<&Model>) -> Result<Option<ModelFile>, Failure> {
+        let Some(model) = model.filter(|_| args.int8.frozen.is_some()) else { return Ok(None) };
+        if args.resume {
+            return match self.network {
+                Network::Int8(_) => Ok(None),
+                _ => Err(Failure::usage("--resume: --frozen is int8, but the run was started without; leave it out, or start anew")),
+            };
+        }
+        let (settings, threads) = (&self.settings, args.compute.thread_count());
+        let then = |trainer: &Trainer, about: &About| ModelFile::of(&model.path, trainer, about);
+        let file = args.int8.rewrite(model, &settings.trainable, settings.view(), threads, &self.folder.train, then)?;
+        self.network = file.parse(Asked::default())?.network.with_classes(self.folder.classes.len());
+        Ok(Some(file))
     }
 
     /// With `--micro-batch auto`: as many images at a time as fit.

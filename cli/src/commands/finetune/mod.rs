@@ -56,6 +56,7 @@ mod validation;
 
 use crate::args::{Compute, MemoryArg, Reading, UpdateArg};
 use crate::failure::Failure;
+use crate::frozen;
 use crate::lock::Lock;
 use crate::max_mem::MaxMem;
 use crate::model::{OutFormat, human_bytes};
@@ -129,6 +130,9 @@ pub struct Args {
     /// Save in FILE (.nunatak) only what is trained, as a delta over the weights; FILE.last then holds no more either
     #[arg(long, requires = "in_place")]
     pub delta: bool,
+    /// Layers of 8 bits
+    #[command(flatten)]
+    pub int8: frozen::Options,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub choices: Choices,
@@ -181,9 +185,9 @@ Recipes: `auto` trains the head alone first, over features that are computed onc
 with lower rates for lower layers; each with one cycle of the rate. Batch, epochs, rates, weight
 decay, label smoothing and augmentation are chosen from the images and the network, unless an option
 says them. It is the default where --weights is given and none of --trainable, --epochs, --batch,
---lr, --momentum, --dampening, --weight-decay, --nesterov, --schedule, --bn-statistics, --views and
---in-place: with one of these it is `pytorch`, the plain script with the defaults above. Other
-options go with both. --epochs counts the epochs of both parts.
+--lr, --momentum, --dampening, --weight-decay, --nesterov, --schedule, --bn-statistics, --views,
+--in-place and --frozen: with one of these it is `pytorch`, the plain script with the defaults above.
+Other options go with both. --epochs counts the epochs of both parts.
 
 Schedules: `step:SIZE:GAMMA` and `multistep:A,B:GAMMA` count epochs, as PyTorch's StepLR and
 MultiStepLR called once an epoch; `cosine[:WARMUP]` and `onecycle` move with every step, over all
@@ -214,7 +218,8 @@ impl Args {
     fn with_recipe(&self) -> Args {
         let mut args = self.clone();
         if !self.resume && self.choices.recipe.is_none() {
-            let auto = self.weights.is_some() && !self.in_place && self.choices.course().is_empty();
+            let plain = self.in_place || self.int8.frozen.is_some() || !self.choices.course().is_empty();
+            let auto = self.weights.is_some() && !plain;
             args.choices.recipe = Some(if auto { Recipe::Auto } else { Recipe::Pytorch });
         }
         args
@@ -290,8 +295,22 @@ fn check(args: &Args) -> Result<(), Failure> {
         if args.in_place {
             return Err(Failure::usage("--in-place keeps what is frozen in the file, and --recipe auto trains everything: leave one out"));
         }
+        if args.int8.frozen.is_some() {
+            return Err(Failure::usage("--frozen int8 rounds what is not trained, and --recipe auto trains everything: leave one out"));
+        }
         if args.weights.is_none() {
             return Err(Failure::usage("--recipe auto fine-tunes a pretrained network: name it with --weights"));
+        }
+    }
+    if args.int8.frozen.is_some() && !args.resume {
+        if args.in_place {
+            return Err(Failure::usage(
+                "--frozen int8 rounds the weights anew, and --in-place reads them as they are: write them with `nunatak convert --frozen \
+                 int8`, and train on that file in place",
+            ));
+        }
+        if args.weights.is_none() {
+            return Err(Failure::usage("--frozen int8 rounds a network that was trained: name it with --weights"));
         }
     }
     if args.delta && OutFormat::of(&args.out)? != OutFormat::Native {

@@ -21,6 +21,7 @@ use crate::max_mem::say_again;
 use crate::model::ModelFile;
 use crate::output::say;
 use crate::report::answers::Answers;
+use crate::setup::Asked;
 use crate::signals;
 use crate::weights::{Backbone, read};
 use nunatak_core::rng::Generator;
@@ -83,6 +84,9 @@ pub(super) fn run(args: &Args, aim: Aim) -> Result<(), Failure> {
 
     let (saved, model) = (file_saved.as_ref(), file_model.as_ref());
     let mut job = Job::settle(args, saved, model)?;
+    let rewritten = job.in_8_bits(args, model)?;
+    let rewritten_model = rewritten.as_ref().map(|file| file.parse(Asked::default())).transpose()?;
+    let model = rewritten_model.as_ref().or(model);
     job.choose_micro_batch(args, weights)?;
     if let Aim::Train = aim {
         job.fit_minutes(args, weights, model)?;
@@ -97,8 +101,8 @@ pub(super) fn run(args: &Args, aim: Aim) -> Result<(), Failure> {
     let survey = matches!(aim, Aim::Rehearse).then(|| Survey::of(&job.folder, args.compute.thread_count()));
     let compete = model.is_some() && !args.resume && job.head == Head::Load;
     // The files' bytes are needed no more: what trains has its own.
-    drop((file_model, file_saved));
-    drop((file, bytes_of_last));
+    drop((file_model, rewritten_model, file_saved));
+    drop((file, rewritten, bytes_of_last));
     let mut run = job.ready(args, aim, engine, (position, generator, average), base)?;
     match (aim, survey) {
         (Aim::Find(search), _) => run.find_rate(search),
