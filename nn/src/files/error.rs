@@ -114,17 +114,21 @@ impl std::error::Error for ReadError {}
 
 /// Text of the file made fit for a message: quoted, escaped, at most 80 characters.
 pub(crate) fn quote(text: &str) -> String {
-    const MAX: usize = 80;
-    let mut out = String::from("\"");
-    for (i, c) in text.chars().enumerate() {
-        if i == MAX {
-            out.push('…');
-            break;
+    std::format!("\"{}\"", Shown(text))
+}
+
+/// The same without quotes.
+pub(crate) struct Shown<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        const MAX: usize = 80;
+        let mut chars = self.0.chars();
+        for c in chars.by_ref().take(MAX) {
+            c.escape_debug().fmt(f)?;
         }
-        out.extend(c.escape_debug());
+        if chars.next().is_some() { f.write_str("…") } else { Ok(()) }
     }
-    out.push('"');
-    out
 }
 
 /// Why a checkpoint was not written. The file that stood at the path before is untouched, unless [`WriteError::Io`] says that

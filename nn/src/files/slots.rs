@@ -7,7 +7,7 @@
 //! | at | bytes | what |
 //! |---|---|---|
 //! | 0 | 8 | `nunaslot` |
-//! | 8 | 8 | counter, little-endian: one more than the slot's before it |
+//! | 8 | 8 | counter, little-endian: one more than the slot's before it, and after 2⁶⁴ − 1 comes 0 |
 //! | 16 | 8 | length of the content, little-endian |
 //! | 24 | 32 | SHA-256 of the content |
 //! | 56 | 8 | the first 8 bytes of the SHA-256 of the 56 bytes before |
@@ -15,7 +15,7 @@
 //! A save erases the slot that does not hold the newest content, programs the content, reads it back,
 //! and programs the header last. Before the header's last byte the slot is not valid, and the other
 //! one, which was not touched, counts; from then on this one does. A slot is valid if both hashes are
-//! right; of two valid ones the higher counter is newer.
+//! right; of two valid ones the newer is the one that is ahead of the other by less than 2⁶³.
 //!
 //! ```no_run
 //! # use nunatak_nn::files::slots::{Flash, SlotError, Slots};
@@ -133,7 +133,8 @@ impl<F: Flash> Slots<F> {
     pub fn newest(&mut self) -> Result<Option<Content>, SlotError<F::Error>> {
         let slots = [self.header(0)?, self.header(1)?];
         // The newer first; where its content is damaged the older one counts.
-        let order = if slots[1].map_or(0, |s| s.counter) > slots[0].map_or(0, |s| s.counter) { [1, 0] } else { [0, 1] };
+        let ahead = |[a, b]: [Content; 2]| b.counter.wrapping_sub(a.counter) as i64 > 0;
+        let order = if slots[0].zip(slots[1]).is_some_and(|(a, b)| ahead([a, b])) { [1, 0] } else { [0, 1] };
         for content in order.into_iter().filter_map(|i| slots[i]) {
             if self.hash(content.start, content.len)? == content.hash {
                 return Ok(Some(content));
@@ -167,10 +168,8 @@ impl<F: Flash> Slots<F> {
             return Err(SlotError::Length { expected: self.capacity(), got: len });
         }
         let newest = self.newest()?;
-        let slot = newest.map_or(0, |n| 1 - n.slot);
-        // Above every counter that is there, even of a slot whose content is damaged.
-        let counters = [self.header(0)?, self.header(1)?].into_iter().flatten().map(|s| s.counter);
-        let counter = counters.max().unwrap_or(0).saturating_add(1);
+        // The other slot goes; where no content is valid, none is in the way.
+        let (slot, counter) = newest.map_or((0, 1), |n| (1 - n.slot, n.counter.wrapping_add(1)));
         let (half, page, unit) = (self.flash.size() / 2, self.flash.page(), self.flash.unit());
         let begin = slot * half;
         for at in (begin..begin + half).step_by(page) {

@@ -4,6 +4,7 @@
 pub use crate::files::heapless::{Head, MOMENTUM_PREFIX, RECIPE_KEY};
 
 use crate::Error;
+use crate::files::error::Shown;
 use crate::files::matching::{self, Role};
 use crate::files::{Checkpoint, Data, ReadError, TensorOut, wrong_statistics};
 use crate::models::{MAX_LAYERS, Recipe, Stem};
@@ -63,16 +64,20 @@ impl Mismatch {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("the file's entries are not this network's")?;
+        // Names of the file are escaped: they may be terminal codes.
         let list = |f: &mut fmt::Formatter, what: &str, names: &[String]| -> fmt::Result {
-            if names.is_empty() { Ok(()) } else { write!(f, "; {} {what}: {}", names.len(), names.join(", ")) }
+            names.iter().enumerate().try_for_each(|(i, name)| match i {
+                0 => write!(f, "; {} {what}: {}", names.len(), Shown(name)),
+                _ => write!(f, ", {}", Shown(name)),
+            })
         };
         list(f, "missing", &self.missing)?;
         list(f, "unexpected", &self.unexpected)?;
         for (name, there) in &self.near {
-            write!(f, "; there is no {name}, but there is {there}")?;
+            write!(f, "; there is no {name}, but there is {}", Shown(there))?;
         }
         for (name, what) in &self.unread {
-            write!(f, "; {name} is made by {what}, whose numbers are not read")?;
+            write!(f, "; {name} is made by {}, whose numbers are not read", Shown(what))?;
         }
         for (name, due, got) in &self.misshapen {
             write!(f, "; {name} has the shape {got:?}, {due:?} was expected")?;
@@ -88,7 +93,7 @@ impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             StateError::Mismatch(m) => m.fmt(f),
-            StateError::Value { name, what } => write!(f, "{name}: {what}"),
+            StateError::Value { name, what } => write!(f, "{}: {what}", Shown(name)),
             StateError::Read(e) => e.fmt(f),
             StateError::NoNetwork(why) => write!(f, "no residual network of basic blocks: {why}"),
             StateError::Trainer(e) => e.fmt(f),

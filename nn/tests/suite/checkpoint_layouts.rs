@@ -109,6 +109,18 @@ fn a_body_without_its_head() {
     assert!(error.contains("2 missing: fc.weight, fc.bias"), "{error}");
 }
 
+/// Names from a file may be terminal codes, or very long.
+#[test]
+fn names_in_errors_are_escaped_and_cut() {
+    let long = "x".repeat(5000);
+    let header = format!(r#"{{"\u001b[2J\u007f{long}":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}}"#);
+    let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0; 4]].concat();
+    let file = Checkpoint::parse(&bytes).expect("parses");
+    let error = check(&program(recipe()), &file, Head::Load).expect_err("another network").to_string();
+    let name = format!(r"1 unexpected: \u{{1b}}[2J\u{{7f}}{}…", "x".repeat(75));
+    assert!(error.contains(&name) && !error.contains(char::is_control), "{error}");
+}
+
 #[test]
 fn several_that_fit_are_a_question() {
     for (name, keys) in [("two_dicts.pth", ["model", "model_ema"]), ("two_prefixes.pth", ["encoder_k", "encoder_q"])] {

@@ -1,6 +1,7 @@
 //! Two slots in raw flash, and the power cut at every byte.
 
 use nunatak_nn::files::slots::{Flash, SlotError, Slots};
+use sha2::{Digest, Sha256};
 
 /// Flash that loses power after so many bytes were erased or programmed.
 #[derive(Clone)]
@@ -244,4 +245,22 @@ fn worn_flash_is_noticed() {
     let content = vec![0; 300];
     assert_eq!(slots.write(300, |sink| sink(&content)).expect_err("worn"), SlotError::ReadBack);
     assert_eq!(load(&slots.flash().0), Some(text(1, 300)));
+}
+
+/// Headers with right hashes and the highest counters: a save is still the newest.
+#[test]
+fn after_the_highest_counter_comes_zero() {
+    let (first, _) = save(Chip::new(8), &text(1, 50));
+    let (mut chip, _) = save(first.reboot(usize::MAX), &text(2, 60));
+    for (slot, counter) in [(0, u64::MAX - 1), (512, u64::MAX)] {
+        chip.bytes[slot + 8..slot + 16].copy_from_slice(&counter.to_le_bytes());
+        let hash = Sha256::digest(&chip.bytes[slot..slot + 56]);
+        chip.bytes[slot + 56..slot + 64].copy_from_slice(&hash[..8]);
+    }
+    assert_eq!(load(&chip), Some(text(2, 60)));
+    for (version, counter) in [(3, 0), (4, 1), (5, 2)] {
+        let (after, done) = save(chip.reboot(usize::MAX), &text(version, 70));
+        assert_eq!((done, load(&after)), (Ok(counter), Some(text(version, 70))));
+        chip = after;
+    }
 }
