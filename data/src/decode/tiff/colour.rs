@@ -72,8 +72,10 @@ impl Colour {
             (6, 8, 1) if samples == 3 && matches!(compression, Compression::Plain) => Self::Luma(Luma::of_pil(directory)?),
             (6, 8, 1) if samples == 3 => Self::Luma(Luma::of(directory)?),
             _ => {
+                // A damaged file may name thousands.
+                let (shown, more) = (&extra[..extra.len().min(4)], if extra.len() > 4 { ", …" } else { "" });
                 return unread(format_args!(
-                    "photometric {photometric} of {samples} samples of {bits} bits (format {format}, extra {extra:?})"
+                    "photometric {photometric} of {samples} samples of {bits} bits (format {format}, extra {shown:?}{more})"
                 ));
             }
         })
