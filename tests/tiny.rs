@@ -77,6 +77,22 @@ fn every_word_of_small_programs_can_be_wrong() {
     assert!(refused > 5000 && executed > 5000, "{refused} refused, {executed} executed");
 }
 
+/// A program that reads in place, and gives the file more numbers than it has, with a tensor among them.
+#[cfg(not(miri))]
+#[test]
+fn weights_behind_the_end_of_their_file_are_refused() {
+    let (programs, weights) = networks::programs();
+    let units = |program: &[u8]| word(program, 4 * 22);
+    let reads: Vec<_> = programs.iter().filter(|program| units(program) > 0).collect();
+    assert!(!reads.is_empty());
+    for program in reads {
+        let longer = with(program, &[(4 * 22, units(program) + 1000)]);
+        let checked = Program::check(&longer).expect("right by itself");
+        assert_eq!(execute::execute(&checked, weights, 0), None);
+        assert!(execute::execute(&Program::check(program).expect("a program"), weights, 0).is_some());
+    }
+}
+
 fn run(programs: &[Vec<u8>], weights: Native<'static>) {
     let two_steps = if cfg!(miri) { 0 } else { 2 };
     for (i, bytes) in programs.iter().enumerate().step_by(SHARE) {

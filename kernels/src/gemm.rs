@@ -6,6 +6,9 @@
 //! cache while the rows of a tile pass by it. Each sub-panel's sum starts from zero and is added to the
 //! output as a whole: the rounding error of a chain of 4608 products would be four times larger.
 
+#[cfg(nunatak_mve)]
+#[allow(unsafe_code)]
+pub(crate) mod helium;
 #[allow(unsafe_code)]
 pub(crate) mod micro;
 
@@ -120,6 +123,7 @@ impl Multiply<'_, '_> {
 
     /// `R` rows of a panel that begins at `row` and has `count`, from its row `r` on.
     #[inline(always)]
+    #[cfg_attr(nunatak_mve, allow(unsafe_code))]
     fn tile<I: Isa, const R: usize, const V: usize>(
         &mut self,
         isa: I,
@@ -144,6 +148,21 @@ impl Multiply<'_, '_> {
                     isa.prefetch(to.wrapping_add(line));
                 }
             }
+        }
+        #[cfg(nunatak_mve)]
+        if I::LANES == 1 && R == 4 && V == 4 && count == 4 && there == 4 && channels.is_multiple_of(GROUP) && group > 0 {
+            let mut tile = [[0.0; 4]; 4];
+            for (i, a) in a.chunks_exact(4 * group).enumerate() {
+                let b = &b[i * group * self.block..];
+                assert!(b.len() >= (group - 1) * self.block + 4);
+                // SAFETY: the panel's group has 4·`group` numbers, and the weights' last place was checked to be there.
+                unsafe { helium::sixteen(a.as_ptr(), b.as_ptr(), [self.block, self.taps * self.block], self.taps, i > 0, &mut tile) };
+            }
+            for (i, sums) in tile.iter().enumerate() {
+                let y = self.out.row(row + i)[column..].first_chunk_mut().expect("four columns");
+                helium::put(sums, y, load);
+            }
+            return;
         }
         let mut acc = [[isa.splat(0.0); V]; R];
         let window = Window { start: r * GROUP, ..Window::panel(self.taps, count) };

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares what a board printed with what a desktop did, and its counts of instructions with the record.
 
-    compare.py losses BOARD.txt DESKTOP.txt
+    compare.py losses BOARD.txt DESKTOP.txt [rounded-once]   Helium's products and sums are: other bits than on a desktop
     compare.py plan BOARD.txt DESKTOP.txt
     compare.py sizes BOARD.txt DESKTOP.txt
     compare.py count RECORD.csv RUSTC NAME BOARD.txt     NUNATAK_RECORD=1 writes the record
@@ -23,7 +23,7 @@ def losses_of(path):
     return found
 
 
-def losses(board, desktop):
+def losses(board, desktop, how=""):
     mine, theirs = losses_of(board)["board"], losses_of(desktop)
     twin, best = theirs["as-a-board"], theirs["desktop"]
     disturbed = theirs["disturbed"]
@@ -39,9 +39,10 @@ def losses(board, desktop):
         if not off(m, b) <= allowed:
             return f"loss {m[0]} {m[1]} is {m[2]}, the desktop's {b[2]}: off by {off(m, b):.1e}, allowed {allowed:.1e}"
     same = sum(m[3] == t[3] for m, t in zip(mine, twin))
-    if same != length:
+    if same != length and not how:
         return f"only {same} of {length} losses have the bits that the same arithmetic gives on a desktop"
-    print(f"  {length} losses: the bits of the same arithmetic on a desktop; off the desktop's best level by "
+    bits = "products and sums rounded once" if how else "the bits of the same arithmetic on a desktop"
+    print(f"  {length} losses: {bits}; off the desktop's best level by "
           f"{max(off(m, b) for m, b in zip(mine, best)):.1e} (rounding alone: {max(spread):.1e})")
 
 

@@ -164,6 +164,11 @@ impl Task for PackPanel<'_, '_> {
                     let whole = segment.low <= channel && (channel + GROUP).min(p.span) <= segment.high;
                     if whole && from >= 0 && from as usize + GROUP <= p.x.len() {
                         let from = &p.x[from as usize..][..GROUP];
+                        #[cfg(nunatak_mve)]
+                        if let (Some(from), Some(to)) = (from.first_chunk(), to.first_chunk_mut()) {
+                            crate::gemm::helium::copy(from, to);
+                            continue;
+                        }
                         for i in (0..GROUP).step_by(I::LANES) {
                             isa.store(isa.load(&from[i..]), &mut to[i..]);
                         }

@@ -1,6 +1,8 @@
 //! The two innermost loops: everything else only feeds them.
 
 use crate::bounds::{checked_product, inside};
+#[cfg(nunatak_mve)]
+use crate::gemm::helium;
 use crate::isa::Isa;
 
 /// Numbers of a row that lie side by side in a packed panel.
@@ -132,7 +134,18 @@ pub(crate) fn multiply_and<I: Isa, const R: usize, const V: usize>(
             let mut first = a.wrapping_offset(window.line_at(i));
             for _ in 0..window.taps[1] {
                 let mut w = tap;
-                for k in 0..depth {
+                // SAFETY: the places that the loop below reads: the tap's 4·16 numbers, and its weights in steps of `taps·stride`.
+                #[cfg(nunatak_mve)]
+                let steps = match four_by_four::<I, R, V>(&mut acc) {
+                    Some(tile) => {
+                        unsafe { helium::multiply(first, w, taps.wrapping_mul(stride), depth, tile) };
+                        0..0
+                    }
+                    None => 0..depth,
+                };
+                #[cfg(not(nunatak_mve))]
+                let steps = 0..depth;
+                for k in steps {
                     let mut columns = [isa.splat(0.0); V];
                     for (v, column) in columns.iter_mut().enumerate() {
                         // SAFETY: `w` is (channel, tap)'s place; the last was checked to be there.
@@ -159,6 +172,15 @@ pub(crate) fn multiply_and<I: Isa, const R: usize, const V: usize>(
         left -= depth;
     }
     *sum = acc;
+}
+
+/// A tile as Helium's loops take it, where it is 4 x 4 single numbers.
+#[cfg(nunatak_mve)]
+#[inline(always)]
+fn four_by_four<I: Isa, const R: usize, const V: usize>(tile: &mut [[I::V; V]; R]) -> Option<&mut helium::Tile> {
+    let single = I::LANES == 1 && size_of::<I::V>() == size_of::<f32>();
+    // SAFETY: there, a vector of one lane is an f32 (`isa/scalar.rs`), so that a tile of 4 x 4 is 16 of them.
+    (single && R == 4 && V == 4).then(|| unsafe { &mut *core::ptr::from_mut(tile).cast() })
 }
 
 /// Lines of pixels for [`outer`].
@@ -195,6 +217,13 @@ pub(crate) fn outer<I: Isa, const R: usize, const V: usize>(isa: I, x: &[f32], d
     let mut acc = *sum;
     for line in 0..shape.lines {
         let mut x = x.wrapping_add(line * shape.x_line);
+        #[cfg(nunatak_mve)]
+        if let Some(tile) = four_by_four::<I, R, V>(&mut acc) {
+            // SAFETY: the places that the loop below reads.
+            unsafe { helium::outer(x, shape.x_pixel, dy, shape.dy_pixel, shape.pixels, tile) };
+            dy = dy.wrapping_add(shape.pixels * shape.dy_pixel);
+            continue;
+        }
         for _ in 0..shape.pixels {
             let mut d = [isa.splat(0.0); V];
             for (v, d) in d.iter_mut().enumerate() {

@@ -351,6 +351,10 @@ fn read_in_place<'m>(program: &Program, weights: &Native<'m>) -> Result<&'m [f32
         return Err(Error::Delta("is a delta; give the file that it names as its base, and lay the delta over it"));
     }
     check_file(program, weights)?;
+    // What the program reads in place was checked to lie within the length that it gives.
+    if in_place.len() < program.weights_len() {
+        return Err(Error::Misfit("the weights file is shorter than it says"));
+    }
     Ok(in_place)
 }
 

@@ -2,8 +2,9 @@
 
 use super::plan::Exported;
 use crate::failure::Failure;
+use nunatak_core::arena;
 use nunatak_nn::step::{Digest, Event, Watch, Written, call_name};
-use nunatak_nn::{Denormals, Level, Native, Sgd, Threads, Trainer};
+use nunatak_nn::{Denormals, Level, Native, Program, Sgd, Threads, Trainer};
 use std::sync::Mutex;
 
 /// Steps of each program that trains; one that predicts is run once.
@@ -28,10 +29,29 @@ pub(super) struct Call {
     pub(super) name: String,
 }
 
+/// A tensor of the weights that a call reads where they lie.
+pub(super) struct Read {
+    /// The call's place in the step.
+    pub(super) call: usize,
+    /// Its first byte in the weights.
+    pub(super) at: usize,
+    /// Bytes.
+    pub(super) bytes: usize,
+    /// Their hash: [`hash`].
+    pub(super) hash: u32,
+}
+
+/// FNV-1a of 32 bits.
+fn hash(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
 /// What the steps of one program gave.
 pub(super) struct Trace {
     /// The calls of a step, in their order.
     pub(super) calls: Vec<Call>,
+    /// What they read of the weights.
+    pub(super) reads: Vec<Read>,
     /// What they wrote, step by step.
     pub(super) digests: Vec<Digest>,
     /// The loss of each step, where there is one.
@@ -91,10 +111,26 @@ pub(super) fn traces(exported: &Exported) -> Result<Vec<Trace>, Failure> {
         let written = std::mem::take(&mut *recorder.0.lock().expect("one thread"));
         let of_a_step = written.len() / if trains { STEPS } else { 1 };
         let named = |event: Event| Call { event, name: format!("{} {}", call_name(program, event), event.pass()) };
-        let calls = written[..of_a_step].iter().map(|(event, _)| named(*event)).collect();
-        traces.push(Trace { calls, digests: written.into_iter().map(|(_, digest)| digest).collect(), losses });
+        let calls: Vec<Call> = written[..of_a_step].iter().map(|(event, _)| named(*event)).collect();
+        let reads = reads(program, &calls, exported.weights.bytes());
+        traces.push(Trace { calls, reads, digests: written.into_iter().map(|(_, digest)| digest).collect(), losses });
     }
     Ok(traces)
+}
+
+/// What the forward calls of a step read of the weights in place.
+fn reads(program: &Program, calls: &[Call], weights: &[u8]) -> Vec<Read> {
+    let mut reads = Vec::new();
+    for of_program in program.forward() {
+        let here = |call: &Call| matches!(call.event, Event::Forward(value) if value.index() == of_program.node() as usize);
+        let Some(call) = calls.iter().position(here) else { continue };
+        let entries = (0..of_program.entry_count()).map(|position| program.entry(of_program.entry(position)));
+        for entry in entries.filter(|entry| entry.is_borrowed()) {
+            let (at, bytes) = (entry.place().unit as usize * arena::ALIGN, entry.place().len() * size_of::<f32>());
+            reads.push(Read { call, at, bytes, hash: hash(&weights[at..at + bytes]) });
+        }
+    }
+    reads
 }
 
 /// One step, or one prediction.

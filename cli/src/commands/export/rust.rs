@@ -90,6 +90,10 @@ fn data(exported: &Exported, traces: &[Trace]) -> String {
         for call in &trace.calls {
             let _ = writeln!(text, "            ({}, \"{}\"),", event(call.event), call.name);
         }
+        text.push_str("        ],\n        reads: &[\n");
+        for read in &trace.reads {
+            let _ = writeln!(text, "            ({}, {}..{}, 0x{:08x}),", read.call, read.at, read.at + read.bytes, read.hash);
+        }
         text.push_str("        ],\n        digests: &[\n");
         for d in &trace.digests {
             let _ = writeln!(text, "            Digest {{ hash: 0x{:08x}, sum: {:?}, magnitude: {:?} }},", d.hash, d.sum, d.magnitude);

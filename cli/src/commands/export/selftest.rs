@@ -23,7 +23,12 @@ pub(super) fn source(exported: &Exported, names: &Names, traces: &[Trace]) -> St
             let (kind, number) = code(call.event);
             let _ = writeln!(data, "  {{{kind}, {number}, \"{}\"}},", call.name);
         }
-        let _ = writeln!(data, "}};\nstatic const struct digest digests_{i}[] = {{");
+        // One that is no call's at the end: C knows no empty array.
+        let _ = writeln!(data, "}};\nstatic const struct read reads_{i}[] = {{");
+        for read in &trace.reads {
+            let _ = writeln!(data, "  {{{}, {}, {}, 0x{:08x}u}},", read.call, read.at, read.bytes, read.hash);
+        }
+        let _ = writeln!(data, "  {{UINT32_MAX, 0, 0, 0}},\n}};\nstatic const struct digest digests_{i}[] = {{");
         for d in &trace.digests {
             let _ = writeln!(data, "  {{0x{:08x}u, {:e}f, {:e}f}},", d.hash, d.sum, d.magnitude);
         }
@@ -34,7 +39,7 @@ pub(super) fn source(exported: &Exported, names: &Names, traces: &[Trace]) -> St
         let steps = trace.digests.len() / trace.calls.len().max(1);
         let trains = u32::from(!trace.losses.is_empty());
         let count = trace.calls.len();
-        let _ = writeln!(data, "  {{\"{}\", {}, {steps}, {trains}, {count}, calls_{i}, digests_{i}}},", purpose.name, purpose.batch);
+        let _ = writeln!(data, "  {{\"{}\", {}, {steps}, {trains}, {count}, calls_{i}, reads_{i}, digests_{i}}},", purpose.name, purpose.batch);
     }
     data.push_str("};");
     let most = exported.purposes.iter().map(|purpose| purpose.batch).max().unwrap_or(1);

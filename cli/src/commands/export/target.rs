@@ -12,7 +12,7 @@ pub(super) enum TargetArg {
     M7,
     /// Cortex-M33: single precision
     M33,
-    /// Cortex-M55: with the instructions of a Cortex-M4F
+    /// Cortex-M55: with Helium, for floats
     M55,
     /// RISC-V of 32 bits with single precision
     Riscv32imafc,
@@ -72,7 +72,15 @@ impl TargetArg {
                 flags: "-mcpu=cortex-m33 -mthumb -mfloat-abi=hard -mfpu=fpv5-sp-d16",
                 ..BOARD
             },
-            TargetArg::M55 => Target { name: "Cortex-M55", flags: "-mcpu=cortex-m55 -mthumb -mfloat-abi=hard", ..BOARD },
+            TargetArg::M55 => Target {
+                name: "Cortex-M55",
+                triple: "thumbv8m.main-none-eabihf",
+                flags: "-mcpu=cortex-m55 -mthumb -mfloat-abi=hard",
+                // Helium's products and sums are rounded once, and denormal numbers are zeros.
+                golden: ("scalar", false),
+                instructions: Some([1.1, 8.0]),
+                ..BOARD
+            },
             TargetArg::Riscv32imafc => Target {
                 name: "RISC-V rv32imafc",
                 triple: "riscv32imafc-unknown-none-elf",
