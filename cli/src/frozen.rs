@@ -59,9 +59,9 @@ impl Options {
         if paths.is_empty() {
             return Err(match &self.calibrate {
                 Some(folder) => Failure::with(folder.display(), "no image is in it or below"),
-                None => Failure::usage(
-                    "--frozen int8: --calibrate DIR names a folder of images; the range of every tensor is taken from them",
-                ),
+                None => {
+                    Failure::usage("--frozen int8: --calibrate DIR names a folder of images; the range of every tensor is taken from them")
+                }
             });
         }
         let order = shuffled(&mut nunatak_core::rng::Generator::manual_seed(0), paths.len());

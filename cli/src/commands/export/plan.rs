@@ -139,7 +139,8 @@ fn native(network: Network, args: &Args, file: Option<(&Path, &Checkpoint)>) -> 
     let view = told.filter(|view| view.size as usize == args.side()).unwrap_or(View::of(args.side() as u32));
     let threads = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
     // What any of the programs trains stays as it is.
-    let (network, state) = args.int8.quantize(network, &args.trainable.join(","), view, threads, &[], |trainer| fill(trainer, args, file))?;
+    let (network, state) =
+        args.int8.quantize(network, &args.trainable.join(","), view, threads, &[], |trainer| fill(trainer, args, file))?;
     let mut trainer = owning(network)?;
     trainer.set_state(&state)?;
     Ok((network, saved(&trainer)?))

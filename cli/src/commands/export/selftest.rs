@@ -39,7 +39,8 @@ pub(super) fn source(exported: &Exported, names: &Names, traces: &[Trace]) -> St
         let steps = trace.digests.len() / trace.calls.len().max(1);
         let trains = u32::from(!trace.losses.is_empty());
         let count = trace.calls.len();
-        let _ = writeln!(data, "  {{\"{}\", {}, {steps}, {trains}, {count}, calls_{i}, reads_{i}, digests_{i}}},", purpose.name, purpose.batch);
+        let _ =
+            writeln!(data, "  {{\"{}\", {}, {steps}, {trains}, {count}, calls_{i}, reads_{i}, digests_{i}}},", purpose.name, purpose.batch);
     }
     data.push_str("};");
     let most = exported.purposes.iter().map(|purpose| purpose.batch).max().unwrap_or(1);
