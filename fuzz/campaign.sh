@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs every fuzz target for as long as one likes, and says what was executed.
 #   fuzz/campaign.sh HOURS [TARGET...]     all targets, or these: HOURS in all (0.5 is half an hour)
+#   FUZZ_RUNS=0                            so many new inputs for each target, after those that are kept: 0 tries these alone
 #   FUZZ_JOBS=2                            so many processes at a time (default 1), of one target where no other is asked for
 # What is found lies in fuzz/artifacts, inputs of new coverage in fuzz/corpus (begun with fuzz/corpora, which minimise.sh makes),
 # what was printed in fuzz/logs. Ends with an error where a target failed.
@@ -28,6 +29,7 @@ fuzz() {
   esac
   # Programs and sequences of calls are lists of changes: long from the start, and never longer than those that count.
   local options=(-max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="artifacts/$target/" -rss_limit_mb=4096 -timeout=60)
+  [ -z "${FUZZ_RUNS:-}" ] || options+=(-runs="$FUZZ_RUNS")
   case $target in
     program | bundle) options+=(-len_control=0 -max_len=64) ;;
     capi) options+=(-len_control=0 -max_len=400) ;;

@@ -128,12 +128,11 @@ tests/faults.sh short | tee "$faults"
 while read -r line; do skipped+=("${line#SKIPPED }"); done < <(grep '^SKIPPED' "$faults")
 rm "$faults"
 
-step "fuzzing, a minute for each target, with AddressSanitizer"
+step "fuzz targets, with AddressSanitizer: what campaigns have found and kept"
 if compgen -G "$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/lib/librustc-*_rt.asan.a" >/dev/null; then
-  targets=$(grep -c '^\[\[bin\]\]' fuzz/Cargo.toml) jobs=$(nproc)
-  FUZZ_JOBS=$jobs fuzz/campaign.sh "$(awk "BEGIN { print $targets / 60 / $jobs }")"
+  FUZZ_RUNS=0 FUZZ_JOBS=$(nproc) fuzz/campaign.sh 1
 else
-  skip "fuzzing: this toolchain has no AddressSanitizer for this machine"
+  skip "fuzz targets: this toolchain has no AddressSanitizer for this machine"
 fi
 
 step "the pool of threads in every order, under loom"

@@ -1,8 +1,10 @@
-//! The fuzzer's good programs, small enough for Miri: every operation, every algorithm of a convolution, every order of
-//! updates, each executed for two steps; and with wrong words.
+//! The fuzzer's good programs: every operation, every algorithm of a convolution, every order of updates, each executed for two
+//! steps; and with wrong words. Miri executes them too (`tests/miri.sh`), planned before, since it takes a thousand times as long.
+
+use std::sync::OnceLock;
 
 use nunatak_core::program::{Program, checksum};
-use nunatak_nn::{Graph, Native, Step};
+use nunatak_nn::{Graph, Level, Native, Step};
 
 #[path = "../fuzz/fuzz_targets/program/execute.rs"]
 mod execute;
@@ -13,9 +15,6 @@ mod small;
 
 /// As in the fuzz target.
 const MOST: usize = 1 << 14;
-
-/// Miri takes a thousand times as long: one of so many programs, and one step.
-const SHARE: usize = if cfg!(miri) { 7 } else { 1 };
 
 fn word(program: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(program[at..at + 4].try_into().expect("four"))
@@ -32,7 +31,6 @@ fn with(program: &[u8], words: &[(usize, u32)]) -> Vec<u8> {
 
 /// A flag that is taken away and any other word that is zero: a backward call of a pooling was accepted without the
 /// places of its maxima, and without the room where they should be.
-#[cfg(not(miri))]
 #[test]
 fn two_words_of_a_poolings_program_can_be_zero() {
     let graph = Graph::new();
@@ -45,7 +43,7 @@ fn two_words_of_a_poolings_program_can_be_zero() {
     for flag in (28..bytes.len()).step_by(4).filter(|at| word(bytes, *at) == 1) {
         for at in (28..bytes.len()).step_by(4) {
             let changed = with(bytes, &[(flag, 0), (at, 0)]);
-            match Program::check(&changed).ok().and_then(|program| execute::execute(&program, weights, 4)) {
+            match Program::check(&changed).ok().and_then(|program| execute::execute(&program, weights, Level::PORTABLE, 4)) {
                 Some(_) => executed += 1,
                 None => refused += 1,
             }
@@ -55,7 +53,6 @@ fn two_words_of_a_poolings_program_can_be_zero() {
 }
 
 /// Words of small programs, set to zero or with another lowest bit: what is accepted is executed.
-#[cfg(not(miri))]
 #[test]
 fn every_word_of_small_programs_can_be_wrong() {
     let (_, weights) = networks::programs();
@@ -65,7 +62,7 @@ fn every_word_of_small_programs_can_be_wrong() {
             for wrong in [|_| 0, |old| old ^ 1_u32] {
                 let old = word(program, at);
                 let changed = with(program, &[(at, wrong(old))]);
-                let run = || Program::check(&changed).ok().and_then(|program| execute::execute(&program, weights, 4));
+                let run = || Program::check(&changed).ok().and_then(|program| execute::execute(&program, weights, Level::PORTABLE, 4));
                 match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
                     Ok(Some(_)) => executed += 1,
                     Ok(None) => refused += 1,
@@ -78,7 +75,6 @@ fn every_word_of_small_programs_can_be_wrong() {
 }
 
 /// A program that reads in place, and gives the file more numbers than it has, with a tensor among them.
-#[cfg(not(miri))]
 #[test]
 fn weights_behind_the_end_of_their_file_are_refused() {
     let (programs, weights) = networks::programs();
@@ -88,29 +84,83 @@ fn weights_behind_the_end_of_their_file_are_refused() {
     for program in reads {
         let longer = with(program, &[(4 * 22, units(program) + 1000)]);
         let checked = Program::check(&longer).expect("right by itself");
-        assert_eq!(execute::execute(&checked, weights, 0), None);
-        assert!(execute::execute(&Program::check(program).expect("a program"), weights, 0).is_some());
+        assert_eq!(execute::execute(&checked, weights, Level::PORTABLE, 0), None);
+        assert!(execute::execute(&Program::check(program).expect("a program"), weights, Level::PORTABLE, 0).is_some());
     }
 }
 
-fn run(programs: &[Vec<u8>], weights: Native<'static>) {
-    let two_steps = if cfg!(miri) { 0 } else { 2 };
-    for (i, bytes) in programs.iter().enumerate().step_by(SHARE) {
-        let program = Program::check(bytes).expect("a program");
-        // At the portable level, and at the best that there is, which Miri has not got.
-        for level in if cfg!(miri) { 0..1 } else { 0..2 } {
-            assert_eq!(execute::execute(&program, weights, two_steps | level), Some(Ok(())), "program {i}");
-        }
-    }
+/// Every good program of the fuzzer's, the small ones first.
+fn programs() -> (Vec<Vec<u8>>, Native<'static>) {
+    let (networks, weights) = networks::programs();
+    let mut programs = small::programs();
+    programs.extend(networks);
+    assert!(programs.len() > 150, "{} programs", programs.len());
+    (programs, weights)
 }
 
 #[test]
 fn every_program_that_the_fuzzer_begins_with_is_executed() {
-    let (mut programs, weights) = networks::programs();
-    if cfg!(miri) {
-        programs.clear();
+    let (programs, weights) = programs();
+    for (i, bytes) in programs.iter().enumerate() {
+        let program = Program::check(bytes).expect("a program");
+        // Two steps at the portable level, and at the best that there is.
+        for level in [Level::PORTABLE, Level::detect()] {
+            assert_eq!(execute::execute(&program, weights, level, 2), Some(Ok(())), "program {i}");
+        }
     }
-    programs.extend(small::programs());
-    assert!(programs.len() > 150, "{} programs", programs.len());
-    run(&programs, weights);
+}
+
+/// The same bytes at a multiple of 64 bytes, for as long as the process lives.
+fn aligned(bytes: &[u8]) -> &'static [u8] {
+    static ROOM: OnceLock<Vec<u8>> = OnceLock::new();
+    let room = ROOM.get_or_init(|| {
+        let mut room = vec![0; bytes.len() + 63];
+        let start = room.as_ptr().align_offset(64);
+        room[start..start + bytes.len()].copy_from_slice(bytes);
+        room
+    });
+    let start = room.as_ptr().align_offset(64);
+    &room[start..start + bytes.len()]
+}
+
+/// A file for Miri: the weights, then the programs, each behind its length.
+#[test]
+#[ignore = "writes a file for tests/miri.sh"]
+fn programs_are_written_for_miri() {
+    let path = std::env::var("NUNATAK_PROGRAMS").expect("NUNATAK_PROGRAMS names a file");
+    let (programs, weights) = programs();
+    let all = std::iter::once(weights.bytes()).chain(programs.iter().map(Vec::as_slice));
+    let file: Vec<u8> = all.flat_map(|bytes| [&u32::try_from(bytes.len()).expect("small").to_le_bytes(), bytes].concat()).collect();
+    std::fs::write(path, file).expect("can be written");
+}
+
+/// A part of the file's programs: each is checked, and executed for a step at the level that NUNATAK_LEVEL names, or the portable
+/// one.
+#[test]
+#[ignore = "what it executes was planned before: tests/miri.sh"]
+fn written_programs_are_executed() {
+    let path = std::env::var("NUNATAK_PROGRAMS").expect("NUNATAK_PROGRAMS names a file");
+    let file = std::fs::read(path).expect("a file of programs");
+    let mut left = &file[..];
+    let mut next = || {
+        let (length, rest) = left.split_first_chunk::<4>()?;
+        let (bytes, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        left = rest;
+        Some(bytes)
+    };
+    let first = next().expect("weights");
+    let weights = Native::parse(aligned(first)).expect("a native file");
+    let number = |name: &str| std::env::var(name).map_or(0, |v| v.parse::<usize>().expect("a number"));
+    let (part, parts) = (number("NUNATAK_PART"), number("NUNATAK_PARTS").max(1));
+    let level = std::env::var("NUNATAK_LEVEL").map_or(Level::PORTABLE, |name| Level::by_name(&name).expect("a level"));
+    let mut executed = 0;
+    for (i, bytes) in std::iter::from_fn(next).enumerate().filter(|(i, _)| i % parts == part) {
+        let began = std::time::Instant::now();
+        let program = Program::check(bytes).expect("a program");
+        assert_eq!(execute::execute(&program, weights, level, 0), Some(Ok(())), "program {i}");
+        executed += 1;
+        println!("program {i}: {:.1} s", began.elapsed().as_secs_f64());
+    }
+    println!("{executed} programs executed");
+    assert!(executed > 0);
 }

@@ -249,6 +249,8 @@ fn every_part_of_a_tiff() {
     bounded("fax", &tiff(&[(258, 3, 1, 1)], 3, &[0; 100_000]));
     bounded("fax", &tiff(&[(258, 3, 1, 1)], 4, &[0xFF; 100_000]));
     bounded("JPEG", &tiff(&[], 7, &jpeg(&[])));
+    bounded("samples of many sizes", &tiff(&[(258, 3, 1000, 10)], 1, &[0; 4000]));
+    bounded("chroma of many numbers", &tiff(&[(258, 3, 1, 8), (262, 3, 1, 6), (277, 3, 1, 3), (530, 3, 1000, 8)], 1, &[0; 4000]));
     bounded("samples of no known meaning", &tiff(&[(262, 3, 1, 2), (277, 3, 1, 4), (338, 3, 1000, 8)], 1, &[0; 4000]));
     // Every tag that is read, with four thousand million numbers, or with those that lie anywhere.
     for tag in [

@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use nunatak_core::program::Program;
-use nunatak_nn::Native;
+use nunatak_nn::{Level, Native};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -33,7 +33,7 @@ const EXECUTED: usize = 2;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(program) = Program::check(bytes) {
-        execute::execute(&program, good().1, 0);
+        execute::execute(&program, good().1, Level::PORTABLE, 0);
     }
     let mut repaired = bytes.to_vec();
     repaired.resize(bytes.len().next_multiple_of(64), 0);
@@ -79,9 +79,10 @@ fn run(bytes: &mut [u8], how: u8) -> bool {
         return false;
     }
     repair(bytes);
+    let level = if how & 1 == 0 { Level::PORTABLE } else { Level::detect() };
     let outcome = match Program::check(bytes) {
         Ok(program) if program.block_len() > MOST => TOO_LARGE,
-        Ok(program) if execute::execute(&program, good().1, how).is_some() => EXECUTED,
+        Ok(program) if execute::execute(&program, good().1, level, how).is_some() => EXECUTED,
         Ok(_) => REFUSED,
         Err(error) => {
             assert!(error.to_string().len() < 400);

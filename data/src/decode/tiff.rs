@@ -24,6 +24,15 @@ fn unread<T>(what: impl std::fmt::Display) -> Result<T, DecodeError> {
     Err(DecodeError::new(format!("a TIFF with {what} is not read; save it anew as PNG")))
 }
 
+/// The first numbers of a tag: a damaged file may have thousands.
+struct Few<'a>(&'a [u64]);
+
+impl std::fmt::Display for Few<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}{}", &self.0[..self.0.len().min(4)], if self.0.len() > 4 { " and more" } else { "" })
+    }
+}
+
 /// What every strip or tile has in common.
 struct Layout {
     little: bool,
@@ -61,7 +70,7 @@ impl Layout {
         let all_bits = directory.all(258)?;
         let bits = all_bits.first().copied().unwrap_or(1) as usize;
         if !(1..=6).contains(&samples) || all_bits.iter().take(samples).any(|b| *b as usize != bits) || !(1..=32).contains(&bits) {
-            return unread(format_args!("{samples} samples of {all_bits:?} bits"));
+            return unread(format_args!("{samples} samples of {} bits", Few(&all_bits)));
         }
         let formats = directory.all(339)?;
         let format = formats.first().copied().unwrap_or(1);

@@ -4,9 +4,8 @@ use nunatak_core::program::{Flags, Program, ValueRecord};
 use nunatak_nn::{Error, Level, Native, Sgd, Threads, Trainer, ValueId};
 
 /// One step or two, whatever they answer, and all that can be read: what the steps answered, or none where the executor
-/// does not take the program. `how` chooses the level, the number of steps, and what is read.
-pub(crate) fn execute(program: &Program, weights: Native<'static>, how: u8) -> Option<Result<(), Error>> {
-    let level = if how & 1 == 0 { Level::PORTABLE } else { Level::detect() };
+/// does not take the program. `how` chooses the number of steps, and what is read.
+pub(crate) fn execute(program: &Program, weights: Native<'static>, level: Level, how: u8) -> Option<Result<(), Error>> {
     let mut room = Vec::new();
     let bound = match program.weights_hash() {
         Some(_) => {

@@ -2,7 +2,7 @@
 
 use super::chunks::{Compression, number};
 use super::directory::Directory;
-use super::{Layout, broken, unread};
+use super::{Few, Layout, broken, unread};
 use crate::decode::{DecodeError, grey_16, grey_float, of_inks, of_palette, packed};
 
 pub(super) enum Colour {
@@ -72,10 +72,9 @@ impl Colour {
             (6, 8, 1) if samples == 3 && matches!(compression, Compression::Plain) => Self::Luma(Luma::of_pil(directory)?),
             (6, 8, 1) if samples == 3 => Self::Luma(Luma::of(directory)?),
             _ => {
-                // A damaged file may name thousands.
-                let (shown, more) = (&extra[..extra.len().min(4)], if extra.len() > 4 { ", …" } else { "" });
                 return unread(format_args!(
-                    "photometric {photometric} of {samples} samples of {bits} bits (format {format}, extra {shown:?}{more})"
+                    "photometric {photometric} of {samples} samples of {bits} bits (format {format}, extra {})",
+                    Few(extra)
                 ));
             }
         })
@@ -125,7 +124,7 @@ impl Luma {
         let shared = match directory.all(530)?[..] {
             [] => (2, 2),
             [h @ (1 | 2 | 4), v @ (1 | 2 | 4), ..] => (h as usize, v as usize),
-            ref other => return broken(format_args!("chroma shared by {other:?} pixels")),
+            ref other => return broken(format_args!("chroma shared by {} pixels", Few(other))),
         };
         if shared != (1, 1) && directory.one(284)? == Some(2) {
             return unread("chroma of fewer pixels in a plane of its own");
