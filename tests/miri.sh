@@ -1,33 +1,50 @@
 #!/usr/bin/env bash
-# What Miri, an interpreter that finds undefined behaviour, can be asked within minutes: core's tests, the kernels' smallest
-# ones, and every operation, every algorithm of a convolution and every order of updates through the executor (the programs that
-# the fuzzer begins with, planned before).
-#   tests/miri.sh
+# Miri, an interpreter that finds undefined behaviour, on core's tests, on those of the pool of threads and its parts of slices, and
+# on kernels and executor: every operation, every algorithm of a convolution and every order of updates on a few numbers (the
+# programs that the fuzzer begins with, planned before), one number at a time and with the portable level's vectors.
+#   tests/miri.sh          all: three quarters of an hour on two cores
+#   tests/miri.sh short    one of sixteen programs, at one level: some minutes
 # Needs a nightly toolchain; its component miri is installed where it is missing and can be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-if ! cargo +nightly miri --version >/dev/null 2>&1; then
-  rustup component add --toolchain nightly miri rust-src >/dev/null 2>&1 ||
-    { echo "SKIPPED Miri: not installed (rustup component add --toolchain nightly miri rust-src)"; exit; }
+if ! cargo +nightly miri --version >/dev/null 2>&1 &&
+  ! rustup component add --toolchain nightly miri rust-src >/dev/null 2>&1; then
+  echo "SKIPPED Miri: no nightly toolchain with it (rustup toolchain install nightly --component miri,rust-src)"
+  exit
 fi
 target=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
-# The programs are planned by the tests as they are built for everything else.
-export NUNATAK_PROGRAMS=$target/programs-for-miri
+cores=$(nproc)
+export NUNATAK_PROGRAMS=$target/programs-for-miri NUNATAK_PARTS=$cores RUST_BACKTRACE=0
+levels=(scalar portable)
+[ "${1:-}" != short ] || { NUNATAK_PARTS=$((16 * cores)) levels=(scalar); }
+# Planned by the tests as they are built for everything else.
 cargo test --locked -q --workspace --test tiny -- --ignored programs_are_written
-# Files and the clock can be asked for.
-export MIRIFLAGS="-Zmiri-disable-isolation" NUNATAK_PARTS
-NUNATAK_PARTS=$(nproc)
-cargo +nightly miri test --locked -q -p nunatak-core --lib
-cargo +nightly miri test --locked -q -p nunatak-kernels --lib -- parallel
-cargo +nightly miri test --locked -q -p nunatak-tests --test tiny --no-run
-parts=()
-for part in $(seq 0 $((NUNATAK_PARTS - 1))); do
-  NUNATAK_PART=$part cargo +nightly miri test --locked -q -p nunatak-tests --test tiny -- --ignored --nocapture written_programs >"$target/miri-$part.log" 2>&1 &
-  parts+=($!)
-done
+
+# Files and the clock can be asked for. In a step arithmetic wraps as in a release build.
+export MIRIFLAGS="-Zmiri-disable-isolation" CARGO_PROFILE_DEV_OVERFLOW_CHECKS=false
+miri() { cargo +nightly miri test --locked -q "$@"; }
+miri -p nunatak-core --lib
+# The small tests: the others loop over thousands of sizes.
+pool=(every_part_is_visited_once chunks_whose_ends parts_of_two_slices tiles_cover ranges_of_parts the_last_parts
+  scratch_that_two_threads overlapping_rows)
+# With several orders in which threads take turns.
+[ "${1:-}" = short ] || MIRIFLAGS+=" -Zmiri-many-seeds=0..4"
+miri -p nunatak-kernels --lib -- "${pool[@]/#/parallel::tests::}"
+
+MIRIFLAGS=${MIRIFLAGS%% -Zmiri-many*}
+tiny=(-p nunatak-tests --features nunatak-kernels/scalar --test tiny)
+miri "${tiny[@]}" --no-run
 failed=0
-for part in "${!parts[@]}"; do
-  wait "${parts[$part]}" || { failed=1; tail -n 40 "$target/miri-$part.log"; }
-  grep 'programs executed' "$target/miri-$part.log" || true
+for level in "${levels[@]}"; do
+  parts=()
+  for part in $(seq 0 $((cores - 1))); do
+    NUNATAK_LEVEL=$level NUNATAK_PART=$part miri "${tiny[@]}" -- --ignored --nocapture written_programs \
+      >"$target/miri-$level-$part.log" 2>&1 &
+    parts+=($!)
+  done
+  for part in "${!parts[@]}"; do
+    wait "${parts[$part]}" || { failed=1; tail -n 40 "$target/miri-$level-$part.log"; }
+    sed -n "s/programs executed/programs executed at the level $level/p" "$target/miri-$level-$part.log"
+  done
 done
 exit $failed

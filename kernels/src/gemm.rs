@@ -6,13 +6,12 @@
 //! cache while the rows of a tile pass by it. Each sub-panel's sum starts from zero and is added to the
 //! output as a whole: the rounding error of a chain of 4608 products would be four times larger.
 
-#[cfg(nunatak_mve)]
-#[allow(unsafe_code)]
-pub(crate) mod helium;
 #[allow(unsafe_code)]
 pub(crate) mod micro;
 
 use crate::dispatch::Task;
+#[cfg(nunatak_mve)]
+use crate::helium;
 use crate::isa::Isa;
 use crate::parallel::Tile;
 use micro::{GROUP, Window};
@@ -92,21 +91,22 @@ impl Multiply<'_, '_> {
             let channels = (pass * GROUP).min(self.channels - first * GROUP);
             for row in (0..rows).step_by(self.panel) {
                 let count = self.panel.min(rows - row);
+                if I::LANES == 1 {
+                    // Rows one at a time where there are no four: tiles of every size would be most of the code in a board's
+                    // flash.
+                    if count == 4 {
+                        self.rows::<I, 4>(isa, [row, 0, count], first, channels);
+                        continue;
+                    }
+                    for r in 0..count {
+                        self.rows::<I, 1>(isa, [row, r, count], first, channels);
+                    }
+                    continue;
+                }
                 for column in (0..self.out.columns()).step_by(V * I::LANES) {
-                    if I::LANES == 1 && count == 4 {
-                        self.tile::<I, 4, V>(isa, [row, 0, count], column, first, channels);
-                        continue;
-                    }
-                    if I::LANES == 1 {
-                        // Rows one at a time: tiles of every size would be most of the code in a board's flash.
-                        for r in 0..count {
-                            self.tile::<I, 1, V>(isa, [row, r, count], column, first, channels);
-                        }
-                        continue;
-                    }
                     macro_rules! tile {
                         ($n:literal) => {
-                            self.tile::<I, $n, V>(isa, [row, 0, count], column, first, channels)
+                            self.tile::<I, $n, V>(isa, row, column, first, channels)
                         };
                     }
                     for_rows!(count, tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
@@ -121,20 +121,46 @@ impl Multiply<'_, '_> {
         if self.out.rows() > 1 { self.out.row_start(1) - self.out.row_start(0) } else { 0 }
     }
 
-    /// `R` rows of a panel that begins at `row` and has `count`, from its row `r` on.
+    /// `R` rows of a panel that begins at `row` and has `count`, from its row `r` on, where a vector is one number: all columns, so
+    /// that the places of the rows are found once.
     #[inline(always)]
-    #[cfg_attr(nunatak_mve, allow(unsafe_code))]
-    fn tile<I: Isa, const R: usize, const V: usize>(
-        &mut self,
-        isa: I,
-        [row, r, count]: [usize; 3],
-        column: usize,
-        first: usize,
-        channels: usize,
-    ) {
-        let group = self.taps * GROUP;
+    fn rows<I: Isa, const R: usize>(&mut self, isa: I, [row, r, count]: [usize; 3], first: usize, channels: usize) {
+        let (taps, block, load) = (self.taps, self.block, self.add || first > 0);
+        let group = taps * GROUP;
         let groups = self.channels.div_ceil(GROUP);
         let a = &self.a[(row * groups + first * count) * group..][..channels.div_ceil(GROUP) * count * group];
+        let b = &self.b[first * group * block..][..channels * taps * block];
+        let window = Window { start: r * GROUP, ..Window::panel(taps, count) };
+        let columns = self.out.columns();
+        let mut rows = self.out.rows_at::<R>(row + r);
+        #[cfg(nunatak_mve)]
+        let done = if R == 4 && count == 4 { whole_tiles(a, b, [channels, taps, block], &mut rows, load) } else { 0 };
+        #[cfg(not(nunatak_mve))]
+        let done = 0;
+        for column in (done..columns).step_by(4) {
+            let b = b.get(column..).unwrap_or(&[]); // empty where there are no taps
+            let mut acc = [[isa.splat(0.0); 4]; R];
+            micro::multiply::<I, R, 4>(isa, a, &window, b, channels, block, &mut acc);
+            let mut sums = [[0.0; 4]; R];
+            for (acc, sums) in acc.as_flattened().iter().zip(sums.as_flattened_mut().chunks_exact_mut(1)) {
+                isa.store(*acc, sums);
+            }
+            for (y, sums) in rows.iter_mut().zip(&sums) {
+                match y[column..].first_chunk_mut::<4>() {
+                    Some(y) if load => y.iter_mut().zip(sums).for_each(|(y, sum)| *y += sum),
+                    Some(y) => *y = *sums,
+                    None => y[column..].iter_mut().zip(sums).for_each(|(y, sum)| *y = if load { *y + sum } else { *sum }),
+                }
+            }
+        }
+    }
+
+    /// One tile: the `R` rows of a panel that begins at `row`.
+    #[inline(always)]
+    fn tile<I: Isa, const R: usize, const V: usize>(&mut self, isa: I, row: usize, column: usize, first: usize, channels: usize) {
+        let group = self.taps * GROUP;
+        let groups = self.channels.div_ceil(GROUP);
+        let a = &self.a[(row * groups + first * R) * group..][..channels.div_ceil(GROUP) * R * group];
         let b = &self.b[first * group * self.block..][..channels * self.taps * self.block];
         let b = b.get(column..).unwrap_or(&[]); // empty where there are no taps
         let width = V * I::LANES;
@@ -142,55 +168,43 @@ impl Multiply<'_, '_> {
         let load = self.add || first > 0;
 
         if first == 0 && self.apart() >= FAR {
-            for i in r..r + R {
+            for i in 0..R {
                 let to = self.out.row(row + i).as_ptr().wrapping_add(column);
                 for line in (0..there).step_by(GROUP) {
                     isa.prefetch(to.wrapping_add(line));
                 }
             }
         }
-        #[cfg(nunatak_mve)]
-        if I::LANES == 1 && R == 4 && V == 4 && count == 4 && there == 4 && channels.is_multiple_of(GROUP) && group > 0 {
-            let mut tile = [[0.0; 4]; 4];
-            for (i, a) in a.chunks_exact(4 * group).enumerate() {
-                let b = &b[i * group * self.block..];
-                assert!(b.len() >= (group - 1) * self.block + 4);
-                // SAFETY: the panel's group has 4·`group` numbers, and the weights' last place was checked to be there.
-                unsafe { helium::sixteen(a.as_ptr(), b.as_ptr(), [self.block, self.taps * self.block], self.taps, i > 0, &mut tile) };
-            }
-            for (i, sums) in tile.iter().enumerate() {
-                let y = self.out.row(row + i)[column..].first_chunk_mut().expect("four columns");
-                helium::put(sums, y, load);
-            }
-            return;
-        }
         let mut acc = [[isa.splat(0.0); V]; R];
-        let window = Window { start: r * GROUP, ..Window::panel(self.taps, count) };
+        let window = Window::panel(self.taps, R);
         micro::multiply::<I, R, V>(isa, a, &window, b, channels, self.block, &mut acc);
-        if I::LANES == 1 {
-            let mut sums = [[0.0; V]; R];
-            for (acc, sums) in acc.iter().zip(&mut sums) {
-                for (acc, sum) in acc.iter().zip(sums) {
-                    isa.store(*acc, core::slice::from_mut(sum));
-                }
-            }
-            return add_rows(sums.as_flattened(), V, self.out, row + r, column, load);
-        }
         for (i, acc) in acc.iter().enumerate() {
-            add_row(isa, acc, &mut self.out.row(row + r + i)[column..][..there], load);
+            add_row(isa, acc, &mut self.out.row(row + i)[column..][..there], load);
         }
     }
 }
 
-/// Writes rows of `columns` sums each to a tile of the output, or adds them where `load`: [`add_row`] of all rows, where a
-/// vector is one number. Compiled once, which matters in a board's flash.
-#[inline(never)]
-fn add_rows(sums: &[f32], columns: usize, out: &mut Tile, row: usize, column: usize, load: bool) {
-    for (i, sums) in sums.chunks_exact(columns).enumerate() {
-        for (y, sum) in out.row(row + i)[column..].iter_mut().zip(sums) {
-            *y = if load { *y + sum } else { *sum };
+/// The columns of a panel of four rows that are whole tiles of whole groups of channels: how many were computed. `b` has so
+/// many channels and taps, in blocks of so many columns; its first columns are those of `rows`.
+#[cfg(nunatak_mve)]
+#[allow(unsafe_code)]
+#[inline(always)]
+fn whole_tiles<const R: usize>(a: &[f32], b: &[f32], [channels, taps, block]: [usize; 3], rows: &mut [&mut [f32]; R], load: bool) -> usize {
+    let group = taps * GROUP;
+    let Some(rows) = rows.first_chunk_mut::<4>().filter(|_| taps > 0 && channels > 0 && channels.is_multiple_of(GROUP)) else { return 0 };
+    let columns = rows[0].len() / 4 * 4;
+    assert!(rows.iter().all(|row| row.len() >= columns) && columns <= block);
+    assert!(a.len() >= channels / GROUP * 4 * group && b.len() >= channels * taps * block);
+    for i in 0..channels / GROUP {
+        let (a, b) = (&a[i * 4 * group..], &b[i * group * block..]);
+        let mut y = rows.each_mut().map(|row| row.as_mut_ptr());
+        for column in (0..columns).step_by(4) {
+            // SAFETY: a group of the panel has 4·`group` numbers, and of the weights `group` blocks; whole tiles fit a block, and
+            // every row.
+            unsafe { helium::sixteen(a.as_ptr(), b.as_ptr().add(column), [block, taps * block], taps, &mut y, load || i > 0) };
         }
     }
+    columns
 }
 
 /// Writes one row of a register tile to `y`, or adds it where `load`. At the edge of a matrix `y` may be

@@ -26,6 +26,9 @@ pub mod elementwise;
 pub mod finite;
 pub mod flatten;
 mod gemm;
+#[cfg(nunatak_mve)]
+#[allow(unsafe_code)]
+mod helium;
 pub mod images;
 pub mod int8;
 #[allow(unsafe_code)]
@@ -45,6 +48,8 @@ pub mod reduce_axes;
 pub mod reference;
 pub mod relu;
 pub mod sgd;
+#[allow(unsafe_code)]
+mod sixteen;
 pub mod smooth_l1;
 pub mod softmax;
 #[cfg(test)]

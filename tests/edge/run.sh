@@ -85,7 +85,7 @@ kit() { capi/kit/build.sh --out "$folder/kit-checked" m33 riscv32imafc && capi/k
 
 part_metal() {
   [ -e tests/bare_metal/run.sh ] || { skip "bare metal" "tests/bare_metal/run.sh is not there"; return; }
-  set_up m7 a64none c || { skip "bare metal" "no compiler or emulator: $logs/setup.log"; return; }
+  set_up m7 m55 a64none c || { skip "bare metal" "no compiler or emulator: $logs/setup.log"; return; }
   late "bare metal" "tests/bare_metal/run.sh" && return
   local began=$SECONDS
   if tests/bare_metal/run.sh 2>&1 | tee "$logs/metal.log"; then

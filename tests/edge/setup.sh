@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the runs at the edge need, in a folder of its own: targets, emulators, C cross compilers.
-#   tests/edge/setup.sh [builds] [m7] [a64] [a64none] [wasm] [wasi] [c] [x86] [kit]     (default: all but kit)
+#   tests/edge/setup.sh [builds] [m7] [m55] [a64] [a64none] [wasm] [wasi] [c] [x86] [kit]     (default: all but kit)
 # kit: what capi/kit/build.sh needs for the boards that no emulator runs here.
 # Goes to $CROSS_HOME (default target/edge); can be called again at no cost. Then
 #   . $CROSS_HOME/env.sh     runners for cargo, programs in the path, and `xcargo`: cargo with the targets
@@ -228,20 +228,28 @@ setup_c() {
   wrap arm-none-eabi-gcc arm-none-eabi-size arm-none-eabi-nm arm-none-eabi-objdump arm-none-eabi-objcopy arm-none-eabi-ld arm-none-eabi-ar
 }
 
+# also TARGET...: beside those that everything is built for
+also() {
+  if by_rustup; then rustup target add "$@" >&2; fi
+  library core,alloc,compiler_builtins "$@"
+}
+
+setup_m55() {
+  setup_m7
+  also thumbv8m.main-none-eabihf
+}
+
 setup_kit() {
   setup_builds
   setup_c
-  if by_rustup; then
-    rustup target add thumbv8m.main-none-eabihf riscv32imafc-unknown-none-elf >&2
-  fi
-  library core,alloc,compiler_builtins thumbv8m.main-none-eabihf riscv32imafc-unknown-none-elf
+  also thumbv8m.main-none-eabihf riscv32imafc-unknown-none-elf
   is_done riscv-gcc || { say "gcc for RISC-V" && add gcc-riscv64-unknown-elf binutils-riscv64-unknown-elf && mark riscv-gcc; }
   wrap riscv64-unknown-elf-gcc riscv64-unknown-elf-size riscv64-unknown-elf-nm riscv64-unknown-elf-objcopy riscv64-unknown-elf-ld riscv64-unknown-elf-ar
   is_done a64-binutils || { say "binutils for AArch64" && add binutils-aarch64-linux-gnu && mark a64-binutils; }
   wrap aarch64-linux-gnu-nm aarch64-linux-gnu-objcopy aarch64-linux-gnu-ld aarch64-linux-gnu-ar
 }
 
-[ $# -gt 0 ] || set -- builds m7 a64 a64none wasm wasi c x86
+[ $# -gt 0 ] || set -- builds m7 m55 a64 a64none wasm wasi c x86
 choose_compiler
 failed=()
 for part in "$@"; do

@@ -151,15 +151,12 @@ fn saved_tables<'t>(p: &BatchNorm, saved: &[f32], tables: &'t mut [f32]) -> [&'t
 }
 
 fn normalise(cpu: &Cpu, p: &BatchNorm, x: Option<&[f32]>, tables: [&[f32]; 3], then: Then, y: &mut [f32]) {
-    match (x, then.residual, then.relu) {
-        (Some(x), None, false) => rows(cpu, p, Normalise::<false>, [x], tables, y),
-        (Some(x), None, true) => rows(cpu, p, Normalise::<true>, [x], tables, y),
-        (None, None, false) => rows(cpu, p, Normalise::<false>, [], tables, y),
-        (None, None, true) => rows(cpu, p, Normalise::<true>, [], tables, y),
-        (Some(x), Some(residual), false) => rows(cpu, p, NormaliseAdd::<false>, [x, residual], tables, y),
-        (Some(x), Some(residual), true) => rows(cpu, p, NormaliseAdd::<true>, [x, residual], tables, y),
-        (None, Some(residual), false) => rows(cpu, p, NormaliseAdd::<false>, [residual], tables, y),
-        (None, Some(residual), true) => rows(cpu, p, NormaliseAdd::<true>, [residual], tables, y),
+    let floor = if then.relu { 0.0 } else { f32::NEG_INFINITY };
+    match (x, then.residual) {
+        (Some(x), None) => rows(cpu, p, Normalise { floor }, [x], tables, y),
+        (None, None) => rows(cpu, p, Normalise { floor }, [], tables, y),
+        (Some(x), Some(residual)) => rows(cpu, p, NormaliseAdd { floor }, [x, residual], tables, y),
+        (None, Some(residual)) => rows(cpu, p, NormaliseAdd { floor }, [residual], tables, y),
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::Task;
 use crate::isa::Isa;
 use crate::lanes::{load_padded, store_padded};
+use core::array::from_fn;
 
 /// A formula per element: what `y` becomes, given what it holds, `X` inputs and the channel's
 /// entries in `T` tables.
@@ -12,46 +13,51 @@ pub(super) trait Rows<const X: usize, const T: usize>: Copy + Sync {
     fn of<I: Isa>(self, isa: I, y: I::V, x: [I::V; X], tables: [I::V; T]) -> I::V;
 }
 
-/// `(x − mean)·scale + shift`, then relu where `RELU`.
+/// `(x − mean)·scale + shift`, and not below `floor`.
 #[derive(Clone, Copy)]
-pub(super) struct Normalise<const RELU: bool>;
+pub(super) struct Normalise {
+    pub(super) floor: f32,
+}
 
-impl<const RELU: bool> Rows<1, 3> for Normalise<RELU> {
+impl Rows<1, 3> for Normalise {
     #[inline(always)]
     fn of<I: Isa>(self, isa: I, _: I::V, [x]: [I::V; 1], [mean, scale, shift]: [I::V; 3]) -> I::V {
-        positive::<I, RELU>(isa, isa.fma(isa.sub(x, mean), scale, shift))
+        not_below(isa, isa.fma(isa.sub(x, mean), scale, shift), self.floor)
     }
 }
 
-impl<const RELU: bool> Rows<0, 3> for Normalise<RELU> {
+impl Rows<0, 3> for Normalise {
     #[inline(always)]
     fn of<I: Isa>(self, isa: I, y: I::V, []: [I::V; 0], tables: [I::V; 3]) -> I::V {
         <Self as Rows<1, 3>>::of(self, isa, y, [y], tables)
     }
 }
 
-/// The same with a residual, the last of the inputs, added before relu.
+/// The same with a residual, the last of the inputs, added before that.
 #[derive(Clone, Copy)]
-pub(super) struct NormaliseAdd<const RELU: bool>;
+pub(super) struct NormaliseAdd {
+    pub(super) floor: f32,
+}
 
-impl<const RELU: bool> Rows<2, 3> for NormaliseAdd<RELU> {
+impl Rows<2, 3> for NormaliseAdd {
     #[inline(always)]
     fn of<I: Isa>(self, isa: I, _: I::V, [x, residual]: [I::V; 2], [mean, scale, shift]: [I::V; 3]) -> I::V {
-        positive::<I, RELU>(isa, isa.add(isa.fma(isa.sub(x, mean), scale, shift), residual))
+        not_below(isa, isa.add(isa.fma(isa.sub(x, mean), scale, shift), residual), self.floor)
     }
 }
 
-impl<const RELU: bool> Rows<1, 3> for NormaliseAdd<RELU> {
+impl Rows<1, 3> for NormaliseAdd {
     #[inline(always)]
     fn of<I: Isa>(self, isa: I, y: I::V, [residual]: [I::V; 1], tables: [I::V; 3]) -> I::V {
         <Self as Rows<2, 3>>::of(self, isa, y, [y, residual], tables)
     }
 }
 
-/// `max(v, 0)` where `RELU`: as [`crate::relu::forward`].
+/// `max(v, floor)`: relu's result as [`crate::relu::forward`] has it where that is 0, v where it is −∞. NaN stays NaN.
 #[inline(always)]
-fn positive<I: Isa, const RELU: bool>(isa: I, v: I::V) -> I::V {
-    if RELU { isa.select(isa.lt(v, isa.splat(0.0)), isa.splat(0.0), v) } else { v }
+fn not_below<I: Isa>(isa: I, v: I::V, floor: f32) -> I::V {
+    let floor = isa.splat(floor);
+    isa.select(isa.lt(v, floor), floor, v)
 }
 
 /// dy where relu let `(x − mean)·scale + shift` through, else 0: as [`crate::relu::backward_input`].
@@ -128,6 +134,9 @@ pub(super) struct RowsTask<'a, const X: usize, const T: usize, F> {
 impl<const X: usize, const T: usize, F: Rows<X, T>> Task for RowsTask<'_, X, T, F> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
+        if I::LANES == 1 {
+            return self.plain(isa);
+        }
         let period = self.period;
         let zero = isa.splat(0.0);
         let mut tables = self.tables;
@@ -167,6 +176,40 @@ impl<const X: usize, const T: usize, F: Rows<X, T>> Task for RowsTask<'_, X, T, 
                 store_padded(isa, self.f.of(isa, load_padded(isa, y, 0.0), v, t), y);
             }
             start += len;
+        }
+    }
+}
+
+impl<const X: usize, const T: usize, F: Rows<X, T>> RowsTask<'_, X, T, F> {
+    /// Where a vector is one number: four columns of all periods after four, whose tables stay in registers; where a processor
+    /// has vectors after all, the compiler makes one of each four numbers. Then what is left.
+    #[inline(always)]
+    fn plain<I: Isa>(self, isa: I) {
+        let RowsTask { f, x, tables, period, y } = self;
+        let (len, whole) = (y.len(), period / 4 * 4);
+        let x = x.map(|x| &x[..len]);
+        for at in (0..whole).step_by(4) {
+            let tables = tables.map(|table| from_fn::<_, 4, _>(|j| isa.splat(table[at + j])));
+            let mut i = at;
+            while i + 4 <= len {
+                let v: [&[f32]; X] = x.map(|x| &x[i..i + 4]);
+                let y = &mut y[i..i + 4];
+                for j in 0..4 {
+                    let new = f.of(isa, isa.splat(y[j]), v.map(|v| isa.splat(v[j])), tables.map(|table| table[j]));
+                    isa.store(new, &mut y[j..=j]);
+                }
+                i += period;
+            }
+        }
+        if whole == period && len.is_multiple_of(4) {
+            return;
+        }
+        for start in (0..len).step_by(period) {
+            let there = period.min(len - start);
+            for j in there.min(whole) / 4 * 4..there {
+                let (v, y) = (x.map(|x| isa.splat(x[start + j])), &mut y[start + j..=start + j]);
+                isa.store(f.of(isa, isa.splat(y[0]), v, tables.map(|table| isa.splat(table[j]))), y);
+            }
         }
     }
 }

@@ -142,7 +142,7 @@ impl Task for Lines<'_, '_> {
             lines[..top * from_line].fill(f32::NEG_INFINITY);
             lines[(top + inside) * from_line..].fill(f32::NEG_INFINITY);
             RowsTask {
-                f: Normalise::<true>,
+                f: Normalise { floor: 0.0 },
                 x: [&x[(n * pool.h + start) * from_line..][..inside * from_line]],
                 tables,
                 period: p.period(),

@@ -3,6 +3,8 @@
 use super::BatchNorm;
 use super::pass::gate;
 use crate::Task;
+#[cfg(nunatak_mve)]
+use crate::helium;
 use crate::isa::Isa;
 use crate::lanes::MOST;
 use core::ops::Range;
@@ -261,6 +263,13 @@ impl<I: Isa, const N: usize> Columns<I, N> {
             }
         }
         let mut i = at;
+        #[cfg(nunatak_mve)]
+        if let Some((rows, [a, b])) = four_columns::<KIND>(N * I::LANES, at, x, others, masked, tables, period) {
+            for j in 0..N {
+                (first[j], second[j]) = (isa.splat(a[j]), isa.splat(b[j]));
+            }
+            i += rows * period;
+        }
         while i + N * I::LANES <= x.len() {
             let x = &x[i..i + N * I::LANES];
             let others = &others[i..i + N * I::LANES];
@@ -307,6 +316,39 @@ impl<I: Isa, const N: usize> Columns<I, N> {
             isa.store(second[j], &mut seconds[at + j * I::LANES..]);
         }
     }
+}
+
+/// The sums of [`over_rows`] of all whole rows of four columns from `at` on, with Helium: how many rows, and both sums. Otherwise
+/// none.
+#[cfg(nunatak_mve)]
+#[allow(unsafe_code)]
+#[inline(always)]
+fn four_columns<const KIND: u8>(
+    columns: usize,
+    at: usize,
+    x: &[f32],
+    others: &[f32],
+    masked: &mut [f32],
+    tables: [&[f32]; 3],
+    period: usize,
+) -> Option<(usize, [[f32; 4]; 2])> {
+    let rows = (x.len().checked_sub(at + 4)? / period) + 1;
+    if columns != 4 || KIND == ALL {
+        return None;
+    }
+    let [mean, scale, shift] = tables.map(|table| table.get(at..at + 4).map_or(core::ptr::null(), <[f32]>::as_ptr));
+    assert!(others.len() == x.len() && (KIND != WHERE || masked.len() == x.len()) && !mean.is_null());
+    assert!(KIND != RECOMPUTED || !scale.is_null() && !shift.is_null());
+    let (x, other) = (x[at..].as_ptr(), others[at..].as_ptr());
+    // SAFETY: the last row's four numbers lie before the end of x, and what is as long; the tables' were looked for.
+    let sums = unsafe {
+        match KIND {
+            SQUARES => helium::deviations(x, period, rows, &*mean.cast()),
+            RECOMPUTED => helium::gated(x, other, period, rows, [mean, scale, shift]),
+            _ => helium::masked(x, other, masked[at..].as_mut_ptr(), period, rows, mean),
+        }
+    };
+    Some((rows, sums))
 }
 
 /// Merges all chunks into the first, in order: Chan's formula.

@@ -13,6 +13,7 @@ use super::uniform::Uniform;
 use crate::dispatch::Task;
 use crate::gemm::micro::GROUP;
 use crate::isa::Isa;
+use crate::sixteen;
 
 /// Where the patches of a product lie.
 #[derive(Clone, Copy)]
@@ -141,6 +142,9 @@ pub(crate) struct PackPanel<'a, 'p> {
 impl Task for PackPanel<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
+        if I::LANES == 1 && self.patches.span == self.patches.c {
+            return self.pixels();
+        }
         let p = &self.patches;
         let mut at = [(0, 0, 0); 16];
         for (r, at) in at[..self.rows].iter_mut().enumerate() {
@@ -164,11 +168,6 @@ impl Task for PackPanel<'_, '_> {
                     let whole = segment.low <= channel && (channel + GROUP).min(p.span) <= segment.high;
                     if whole && from >= 0 && from as usize + GROUP <= p.x.len() {
                         let from = &p.x[from as usize..][..GROUP];
-                        #[cfg(nunatak_mve)]
-                        if let (Some(from), Some(to)) = (from.first_chunk(), to.first_chunk_mut()) {
-                            crate::gemm::helium::copy(from, to);
-                            continue;
-                        }
                         for i in (0..GROUP).step_by(I::LANES) {
                             isa.store(isa.load(&from[i..]), &mut to[i..]);
                         }
@@ -184,5 +183,57 @@ impl Task for PackPanel<'_, '_> {
                 }
             }
         }
+    }
+}
+
+impl PackPanel<'_, '_> {
+    /// Taps that are whole pixels, where a vector is one number: what is packed is the same, but the places of the rows' first
+    /// taps are found once, and 16 numbers are one copy.
+    #[inline(always)]
+    fn pixels(self) {
+        let (p, rows) = (&self.patches, self.rows);
+        let across = p.apart[1] * p.pixel as isize;
+        let down = p.apart[0] * (p.w * p.pixel) as isize;
+        let taps = p.taps[0] * p.taps[1];
+        for (panel, group) in self.panel.chunks_exact_mut(taps * rows * GROUP).zip(self.group..self.group + self.groups) {
+            let panel = panel.as_chunks_mut::<GROUP>().0;
+            let channel = group * GROUP;
+            for r in 0..rows {
+                let m = self.first + r;
+                let (line, ox) = (m / p.out_w, m % p.out_w);
+                let (image, oy) = (line / p.out_h, line % p.out_h);
+                let mut y = (oy * p.step[0]) as isize + p.origin[0];
+                let left = (ox * p.step[1]) as isize + p.origin[1];
+                let mut start = (((image * p.h) as isize + y) * p.w as isize + left) * p.pixel as isize + (p.first + channel) as isize;
+                let mut tap = r;
+                for _ in 0..p.taps[0] {
+                    let line = (y as usize) < p.h;
+                    let (mut x, mut from) = (left, start);
+                    for _ in 0..p.taps[1] {
+                        let to = &mut panel[tap];
+                        if line && (x as usize) < p.w {
+                            pixel(p.x, from as usize, p.c - channel, to)
+                        } else {
+                            sixteen::clear(to)
+                        }
+                        x += p.apart[1];
+                        from += across;
+                        tap += rows;
+                    }
+                    y += p.apart[0];
+                    start += down;
+                }
+            }
+        }
+    }
+}
+
+/// Copies the numbers of a pixel from `from` on, of which `left` are its own: all 16 where they are there, since nobody reads
+/// the surplus.
+#[inline(always)]
+fn pixel(x: &[f32], from: usize, left: usize, to: &mut [f32; GROUP]) {
+    match x.get(from..).and_then(|x| x.first_chunk()) {
+        Some(x) => sixteen::copy(x, to),
+        None => to[..left].copy_from_slice(&x[from..from + left]),
     }
 }

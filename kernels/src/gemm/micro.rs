@@ -2,7 +2,7 @@
 
 use crate::bounds::{checked_product, inside};
 #[cfg(nunatak_mve)]
-use crate::gemm::helium;
+use crate::helium;
 use crate::isa::Isa;
 
 /// Numbers of a row that lie side by side in a packed panel.
@@ -215,15 +215,19 @@ pub(crate) fn outer<I: Isa, const R: usize, const V: usize>(isa: I, x: &[f32], d
     assert!(inside(dy.len(), pixels, shape.dy_pixel, V * I::LANES));
     let (x, mut dy) = (x.as_ptr(), dy.as_ptr());
     let mut acc = *sum;
+    #[cfg(nunatak_mve)]
+    if let (Some(tile), 16 | 32) = (four_by_four::<I, R, V>(&mut acc), shape.dy_pixel) {
+        let pixels = helium::Pixels { lines: shape.lines, pixels: shape.pixels, x_pixel: shape.x_pixel, x_line: shape.x_line };
+        // SAFETY: the places that the loop below reads.
+        match shape.dy_pixel {
+            16 => unsafe { helium::outer::<16>(x, dy, &pixels, tile) },
+            _ => unsafe { helium::outer::<32>(x, dy, &pixels, tile) },
+        }
+        *sum = acc;
+        return;
+    }
     for line in 0..shape.lines {
         let mut x = x.wrapping_add(line * shape.x_line);
-        #[cfg(nunatak_mve)]
-        if let Some(tile) = four_by_four::<I, R, V>(&mut acc) {
-            // SAFETY: the places that the loop below reads.
-            unsafe { helium::outer(x, shape.x_pixel, dy, shape.dy_pixel, shape.pixels, tile) };
-            dy = dy.wrapping_add(shape.pixels * shape.dy_pixel);
-            continue;
-        }
         for _ in 0..shape.pixels {
             let mut d = [isa.splat(0.0); V];
             for (v, d) in d.iter_mut().enumerate() {

@@ -326,6 +326,28 @@ impl<T> Tile<'_, T> {
         // SAFETY: rows without a gap, each inside the slice (checked by `Tiles::new`), which this tile alone has.
         unsafe { core::slice::from_raw_parts_mut(self.data.add(at), count * self.columns) }
     }
+    /// Where `N` numbers of row 0 from column `at` on lie, and how far it is to the next row's, where that is so for all rows.
+    ///
+    /// # Panics
+    /// If there are not so many columns, or no rows.
+    #[cfg(nunatak_mve)]
+    #[inline(always)]
+    pub(crate) fn column<const N: usize>(&self, at: usize) -> Option<(*const T, usize)> {
+        assert!(self.rows > 0 && at <= self.columns && N <= self.columns - at);
+        // SAFETY: inside the slice (checked by `Tiles::new`).
+        let first = unsafe { self.data.add(self.row_start(0) + at) };
+        (self.row + self.rows <= self.map.w).then_some((first, self.map.pixel))
+    }
+    /// The tile's parts of `N` rows from row `i` on.
+    ///
+    /// # Panics
+    /// If there are not so many rows.
+    #[inline(always)]
+    pub(crate) fn rows_at<const N: usize>(&mut self, i: usize) -> [&mut [T]; N] {
+        assert!(i <= self.rows && N <= self.rows - i);
+        // SAFETY: as in `row`; rows of a matrix share no number (checked by `Tiles::new`).
+        core::array::from_fn(|r| unsafe { core::slice::from_raw_parts_mut(self.data.add(self.row_start(i + r)), self.columns) })
+    }
     /// `count` rows of the tile from row `i` on.
     ///
     /// # Panics

@@ -3,10 +3,11 @@
 use super::Args;
 use super::names::Names;
 use super::plan::Exported;
+use super::target::Instructions;
 use crate::calls::traffic;
 use crate::model::human_bytes;
 use nunatak_nn::Program;
-use nunatak_nn::step::{call_flops, each_call};
+use nunatak_nn::step::{call_flops, call_operation, each_call};
 use std::fmt::Write;
 
 /// What one batch of a program computes.
@@ -16,14 +17,15 @@ struct Work {
 }
 
 fn work(exported: &Exported, program: &Program) -> Work {
-    let (mut flops, mut bytes) = (0, 0);
+    let (mut products, mut byte_products, mut bytes) = (0, 0, 0);
     each_call(program, |event| {
-        flops += call_flops(program, event);
+        let of_bytes = call_operation(program, event).starts_with("int8");
+        *(if of_bytes { &mut byte_products } else { &mut products }) += call_flops(program, event) / 2;
         bytes += traffic(program, event);
     });
-    let (multiply_adds, numbers) = (flops / 2, bytes / 4);
-    let estimate = |[product, number]: [f64; 2]| multiply_adds as f64 * product + numbers as f64 * number;
-    Work { multiply_adds, instructions: exported.target.instructions.map(estimate) }
+    let estimate =
+        |each: Instructions| products as f64 * each.product + byte_products as f64 * each.byte_product + (bytes / 4) as f64 * each.number;
+    Work { multiply_adds: products + byte_products, instructions: exported.target.instructions.map(estimate) }
 }
 
 fn million(n: f64) -> String {

@@ -6,10 +6,13 @@
 //! own; parts are merged in order (T. Chan, G. Golub, R. LeVeque 1979). So the result does not depend
 //! on the number of threads; it does, in its last bits, on the algorithm and the instruction set.
 
+use super::load_of;
+#[cfg(nunatak_mve)]
+use crate::helium;
 use crate::isa::Isa;
-use crate::lanes::load_padded;
 use crate::parallel::{Cells, Tile};
 use crate::{Level, Task};
+use core::ops::Range;
 
 /// Rows of which sums are taken in `f32`.
 const BLOCK: usize = 128;
@@ -70,57 +73,37 @@ impl Task for TileTask<'_, '_, '_> {
         let mut at = 0;
         while at < columns {
             let left = columns - at;
-            if left >= 4 * I::LANES {
-                self.strip::<I, 4>(isa, part + COUNT, at);
-                at += 4 * I::LANES;
-            } else if left >= 2 * I::LANES {
-                self.strip::<I, 2>(isa, part + COUNT, at);
-                at += 2 * I::LANES;
-            } else {
-                self.strip::<I, 1>(isa, part + COUNT, at);
-                at += I::LANES;
-            }
+            // Room for so many numbers is all that a strip of them needs, which matters on a board's stack.
+            at += match (I::LANES, left / I::LANES) {
+                (1, 4..) => self.strip::<I, 4, 4>(isa, part + COUNT, at),
+                (1, _) => self.strip::<I, 1, 4>(isa, part + COUNT, at),
+                (_, 4..) => self.strip::<I, 4, WIDEST>(isa, part + COUNT, at),
+                (_, 2..) => self.strip::<I, 2, WIDEST>(isa, part + COUNT, at),
+                _ => self.strip::<I, 1, WIDEST>(isa, part + COUNT, at),
+            };
         }
     }
 }
 
 impl TileTask<'_, '_, '_> {
-    /// `V` vectors of columns from `at` on.
+    /// `V` vectors of columns from `at` on, at most `MOST` numbers: how many.
     #[inline(always)]
-    fn strip<I: Isa, const V: usize>(&mut self, isa: I, part: usize, at: usize) {
-        let there = (self.tile.columns() - at).min(V * I::LANES);
+    fn strip<I: Isa, const V: usize, const MOST: usize>(&mut self, isa: I, part: usize, at: usize) -> usize {
+        // Where there are several vectors all are whole: a constant, so that the loops have no way for a part.
+        let there = if V > 1 { V * I::LANES } else { (self.tile.columns() - at).min(I::LANES) };
         let rows = self.tile.rows();
-        let (mut mean, mut squares) = ([0.0_f64; WIDEST], [0.0_f64; WIDEST]);
+        let (mut mean, mut squares) = ([0.0_f64; MOST], [0.0_f64; MOST]);
         let mut before = 0;
         while before < rows {
             let count = BLOCK.min(rows - before);
-            let mut sum = [isa.splat(0.0); V];
-            for row in before..before + count {
-                let y = &self.tile.row(row)[at..at + there];
-                for v in 0..V {
-                    sum[v] = isa.add(sum[v], load_padded(isa, &y[v * I::LANES..], 0.0));
-                }
-            }
-            let share = isa.splat(1.0 / count as f32);
-            let mut centre = [isa.splat(0.0); V];
-            for v in 0..V {
-                centre[v] = isa.mul(sum[v], share);
-            }
-            // Deviations from the rounded mean: their sum corrects it.
-            let (mut first, mut second) = ([isa.splat(0.0); V], [isa.splat(0.0); V]);
-            for row in before..before + count {
-                let y = &self.tile.row(row)[at..at + there];
-                for v in 0..V {
-                    let d = isa.sub(load_padded(isa, &y[v * I::LANES..], 0.0), centre[v]);
-                    first[v] = isa.add(first[v], d);
-                    second[v] = isa.fma(d, d, second[v]);
-                }
-            }
-            let (mut centres, mut firsts, mut seconds) = ([0.0_f32; WIDEST], [0.0_f32; WIDEST], [0.0_f32; WIDEST]);
-            for v in 0..V {
-                isa.store(centre[v], &mut centres[v * I::LANES..]);
-                isa.store(first[v], &mut firsts[v * I::LANES..]);
-                isa.store(second[v], &mut seconds[v * I::LANES..]);
+            let (mut centres, mut firsts, mut seconds) = ([0.0_f32; MOST], [0.0_f32; MOST], [0.0_f32; MOST]);
+            let mut rows = self.tile.part(before, count);
+            #[cfg(nunatak_mve)]
+            let taken = V * I::LANES == 4 && four_columns(&rows, at, [&mut centres, &mut firsts, &mut seconds]);
+            #[cfg(not(nunatak_mve))]
+            let taken = false;
+            if !taken {
+                block::<I, V>(isa, &mut rows, at..at + there, [&mut centres, &mut firsts, &mut seconds]);
             }
             let share = count as f64 / (before + count) as f64;
             let weight = before as f64 * share;
@@ -140,6 +123,55 @@ impl TileTask<'_, '_, '_> {
             self.moments.cells.set(to + room + i, (mean[i] - f64::from(rounded)) as f32);
             self.moments.cells.set(to + 2 * room + i, squares[i] as f32);
         }
+        V * I::LANES
+    }
+}
+
+/// [`block`] of four columns with Helium, where rows lie at one distance: whether they do.
+#[cfg(nunatak_mve)]
+#[allow(unsafe_code)]
+#[inline(always)]
+fn four_columns<const MOST: usize>(rows: &Tile, at: usize, sums: [&mut [f32; MOST]; 3]) -> bool {
+    let ([Some(centres), Some(firsts), Some(seconds)], Some((y, step))) = (sums.map(|sums| sums.first_chunk_mut()), rows.column::<4>(at))
+    else {
+        return false;
+    };
+    let share = 1.0 / rows.rows() as f32;
+    // SAFETY: a row's four numbers from `at` on are there (checked by `column`), and so are those of the others.
+    unsafe {
+        *centres = helium::sums(y, step, rows.rows()).map(|sum| sum * share);
+        [*firsts, *seconds] = helium::deviations(y, step, rows.rows(), centres);
+    }
+    true
+}
+
+/// The mean of each of these columns of a block of rows, the sum of what they deviate from it, and of the squares of that.
+#[inline(always)]
+fn block<I: Isa, const V: usize>(isa: I, rows: &mut Tile, columns: Range<usize>, [centres, firsts, seconds]: [&mut [f32]; 3]) {
+    let count = rows.rows();
+    let mut sum = [isa.splat(0.0); V];
+    for row in 0..count {
+        let y = &rows.row(row)[columns.clone()];
+        for v in 0..V {
+            sum[v] = isa.add(sum[v], load_of::<I, V>(isa, &y[v * I::LANES..]));
+        }
+    }
+    let share = isa.splat(1.0 / count as f32);
+    let centre = sum.map(|sum| isa.mul(sum, share));
+    // Deviations from the rounded mean: their sum corrects it.
+    let (mut first, mut second) = ([isa.splat(0.0); V], [isa.splat(0.0); V]);
+    for row in 0..count {
+        let y = &rows.row(row)[columns.clone()];
+        for v in 0..V {
+            let d = isa.sub(load_of::<I, V>(isa, &y[v * I::LANES..]), centre[v]);
+            first[v] = isa.add(first[v], d);
+            second[v] = isa.fma(d, d, second[v]);
+        }
+    }
+    for v in 0..V {
+        isa.store(centre[v], &mut centres[v * I::LANES..]);
+        isa.store(first[v], &mut firsts[v * I::LANES..]);
+        isa.store(second[v], &mut seconds[v * I::LANES..]);
     }
 }
 
