@@ -62,6 +62,6 @@ for target in "${targets[@]}"; do
     inputs=$((inputs + $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") + 0))
     grep 'programs refused' "$log" | tail -n 1 || true
   done
-  echo "$target: $inputs inputs in $seconds s, $(grep -oh 'cov: [0-9]*' "logs/$target".[0-9] | sort -t' ' -k2n | tail -n 1)"
+  echo "$target: $inputs inputs in at most $seconds s, $(grep -oh 'cov: [0-9]*' "logs/$target".[0-9] | sort -t' ' -k2n | tail -n 1)"
 done
 exit $failed
