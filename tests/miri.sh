@@ -2,8 +2,8 @@
 # Miri, an interpreter that finds undefined behaviour, on core's tests, on those of the pool of threads and its parts of slices, and
 # on kernels and executor: every operation, every algorithm of a convolution and every order of updates on a few numbers (the
 # programs that the fuzzer begins with, planned before), one number at a time and with the portable level's vectors.
-#   tests/miri.sh          all: three quarters of an hour on two cores
-#   tests/miri.sh short    one of sixteen programs, at one level: some minutes
+#   tests/miri.sh          all: an hour on two cores
+#   tests/miri.sh short    core's memory, and one of sixteen programs, at one level: five minutes, most of them to build
 # Needs a nightly toolchain; its component miri is installed where it is missing and can be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,7 +23,10 @@ cargo test --locked -q --workspace --test tiny -- --ignored programs_are_written
 # Files and the clock can be asked for. In a step arithmetic wraps as in a release build.
 export MIRIFLAGS="-Zmiri-disable-isolation" CARGO_PROFILE_DEV_OVERFLOW_CHECKS=false
 miri() { cargo +nightly miri test --locked -q "$@"; }
-miri -p nunatak-core --lib
+# The others of core's have no unsafe code, and loop over thousands of numbers.
+core=()
+[ "${1:-}" != short ] || core=(arena:: list:: tensor::)
+miri -p nunatak-core --lib -- ${core[@]+"${core[@]}"}
 # The small tests: the others loop over thousands of sizes.
 pool=(every_part_is_visited_once chunks_whose_ends parts_of_two_slices tiles_cover ranges_of_parts the_last_parts
   scratch_that_two_threads overlapping_rows)
