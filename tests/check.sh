@@ -139,10 +139,11 @@ step "the pool of threads in every order, under loom"
 (cd tests/loom && cargo test --locked -q)
 
 step "Miri: core, the pool of threads, and every operation on a few numbers"
-miri=$(mktemp)
-tests/miri.sh short | tee "$miri"
-while read -r line; do skipped+=("${line#SKIPPED }"); done < <(grep '^SKIPPED' "$miri")
-rm "$miri"
+if cargo +nightly miri --version >/dev/null 2>&1; then
+  tests/miri.sh short
+else
+  skip "Miri: not installed (tests/miri.sh installs it)"
+fi
 
 step "the edge: builds without an operating system, the C library for boards, bare metal, ARM, wasm, older x86"
 edge=$(mktemp)
