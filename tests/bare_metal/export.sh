@@ -95,6 +95,22 @@ case_of() {
   fi
 }
 
+# odd WIDTH WIDTH POOL: the self-test of a network with so many channels, all of it trained, on planes of 13 x 13
+odd() {
+  local folder=$work/odd-$1-$2
+  printf '{"block":"basic","layers":[1,1],"widths":[%s,%s],"stem":{"kernel":3,"stride":1,"pad":1,"pool":%s},"in_channels":3,"classes":5}' "$@" \
+    > "$folder.json"
+  "$NUNATAK" export --name model --target "$board" --out "$folder" --arch "$folder.json" --trainable all --batch 3 --size 13 \
+    --region ram=1M > /dev/null 2>&1
+  build "$folder" "$folder.elf" -DSELFTEST
+  if emulate "$folder.elf" "$folder.out" && grep -q '^selftest: pass' "$folder.out"; then
+    passed "$1 and $2 channels: the self-test, $exact"
+  else
+    tail -n 5 "$folder.out"
+    fail "$1 and $2 channels: the self-test, $exact"
+  fi
+}
+
 # spoilt TENSOR CALL FLAGS...: a changed weight is found, and the call named that reads it
 spoilt() {
   local tensor=$1 call=$2 folder=$work/spoilt-$1
@@ -144,6 +160,8 @@ of_m7() {
 of_m4f() {
   case_of m4f 150000 TRAIN_FC 1 12 .1f --arch resnet8 --classes 10 --trainable fc --batch 1 --size 32 --region ram=200K
   case_of m4f-int8 130000 TRAIN_FC 1 12 .1f "${int8[@]}"
+  odd 10 18 false
+  odd 5 7 true
 }
 
 # With Helium, and with weights in a memory of their own.
@@ -152,6 +170,9 @@ of_m55() {
   case_of m55-int8 135000 TRAIN_FC 1 12 .1f "${int8[@]}"
   spoilt layer2.0.conv2.weight "layer2.0.conv2 forward" "${head[@]}"
   module "${head[@]}"
+  odd 10 18 false
+  odd 5 7 true
+  odd 17 33 false
   case_of m55-everything 205000 TRAIN_ALL 2 4 .02f --arch resnet8 --classes 10 --trainable all --batch 2 --size 32 --section .model --region ram=2200K
 }
 
