@@ -14,11 +14,11 @@ if ! cargo +nightly miri --version >/dev/null 2>&1 &&
 fi
 target=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 cores=$(nproc)
-export NUNATAK_PROGRAMS=$target/programs-for-miri NUNATAK_PARTS=$cores RUST_BACKTRACE=0
-levels=(scalar portable)
-[ "${1:-}" != short ] || { NUNATAK_PARTS=$((16 * cores)) levels=(scalar); }
+export RUST_BACKTRACE=0
+programs=$target/programs-for-miri parts=$cores levels=(scalar portable)
+[ "${1:-}" != short ] || { parts=$((16 * cores)) levels=(scalar); }
 # Planned by the tests as they are built for everything else.
-cargo test --locked -q --workspace --test tiny -- --ignored programs_are_written
+NUNATAK_PROGRAMS=$programs cargo test --locked -q --workspace --test tiny -- --ignored programs_are_written
 
 # Files and the clock can be asked for. In a step arithmetic wraps as in a release build.
 export MIRIFLAGS="-Zmiri-disable-isolation" CARGO_PROFILE_DEV_OVERFLOW_CHECKS=false
@@ -36,17 +36,18 @@ miri -p nunatak-kernels --lib -- "${pool[@]/#/parallel::tests::}"
 
 MIRIFLAGS=${MIRIFLAGS%% -Zmiri-many*}
 tiny=(-p nunatak-tests --features nunatak-kernels/scalar --test tiny)
+# Miri's programs see the variables of their build before those of their run: what follows is not set here.
 miri "${tiny[@]}" --no-run
 failed=0
 for level in "${levels[@]}"; do
-  parts=()
+  running=()
   for part in $(seq 0 $((cores - 1))); do
-    NUNATAK_LEVEL=$level NUNATAK_PART=$part miri "${tiny[@]}" -- --ignored --nocapture written_programs \
-      >"$target/miri-$level-$part.log" 2>&1 &
-    parts+=($!)
+    NUNATAK_PROGRAMS=$programs NUNATAK_PARTS=$parts NUNATAK_LEVEL=$level NUNATAK_PART=$part \
+      miri "${tiny[@]}" -- --ignored --nocapture written_programs >"$target/miri-$level-$part.log" 2>&1 &
+    running+=($!)
   done
-  for part in "${!parts[@]}"; do
-    wait "${parts[$part]}" || { failed=1; tail -n 40 "$target/miri-$level-$part.log"; }
+  for part in "${!running[@]}"; do
+    wait "${running[$part]}" || { failed=1; tail -n 40 "$target/miri-$level-$part.log"; }
     sed -n "s/programs executed/programs executed at the level $level/p" "$target/miri-$level-$part.log"
   done
 done
