@@ -241,6 +241,8 @@ pub(crate) unsafe fn gated(x: *const f32, dy: *const f32, step: usize, rows: usi
             "vldrw.u32 q5, [{mean}]",
             "vldrw.u32 q6, [{scale}]",
             "vldrw.u32 q7, [{shift}]",
+            // What a comparison changes is no register that can be named: it is put back.
+            "vmrs {before}, p0",
             "mov {zero}, #0",
             "vmov.i32 q0, #0",
             "vmov.i32 q1, #0",
@@ -260,6 +262,7 @@ pub(crate) unsafe fn gated(x: *const f32, dy: *const f32, step: usize, rows: usi
             "le lr, 2b",
             "vstrw.32 q0, [{both}]",
             "vstrw.32 q1, [{both}, #16]",
+            "vmsr p0, {before}",
             x = inout(reg) x => _,
             dy = inout(reg) dy => _,
             step = in(reg) 4 * step,
@@ -267,6 +270,7 @@ pub(crate) unsafe fn gated(x: *const f32, dy: *const f32, step: usize, rows: usi
             scale = in(reg) tables[1],
             shift = in(reg) tables[2],
             zero = out(reg) _,
+            before = out(reg) _,
             rows = in(reg) rows,
             both = in(reg) both.as_mut_ptr(),
             out("lr") _, out("d0") _, out("d1") _, out("d2") _, out("d3") _, out("d4") _, out("d5") _, out("d6") _, out("d7") _,
@@ -289,6 +293,8 @@ pub(crate) unsafe fn masked(x: *const f32, y: *const f32, dy: *mut f32, step: us
     unsafe {
         asm!(
             "vldrw.u32 q4, [{mean}]",
+            // What a comparison changes is no register that can be named: it is put back.
+            "vmrs {before}, p0",
             "mov {zero}, #0",
             "vmov.i32 q0, #0",
             "vmov.i32 q1, #0",
@@ -309,12 +315,14 @@ pub(crate) unsafe fn masked(x: *const f32, y: *const f32, dy: *mut f32, step: us
             "le lr, 2b",
             "vstrw.32 q0, [{both}]",
             "vstrw.32 q1, [{both}, #16]",
+            "vmsr p0, {before}",
             x = inout(reg) x => _,
             y = inout(reg) y => _,
             dy = inout(reg) dy => _,
             step = in(reg) 4 * step,
             mean = in(reg) mean,
             zero = out(reg) _,
+            before = out(reg) _,
             rows = in(reg) rows,
             both = in(reg) both.as_mut_ptr(),
             out("lr") _, out("d0") _, out("d1") _, out("d2") _, out("d3") _, out("d4") _, out("d5") _, out("d6") _, out("d7") _,
