@@ -19,11 +19,14 @@ if [ ${#standard[@]} -gt 0 ] && [ ! -e "$source" ]; then
   rustup component add rust-src >&2 || { echo "SKIPPED: $kind: the source of the standard library can't be installed (rustup component add rust-src)"; exit; }
 fi
 export RUSTC_BOOTSTRAP=1 CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$folder/sanitize-$kind
+export CARGO_PROFILE_TEST_DEBUG=line-tables-only # lines in reports
 export NUNATAK_TEST=emulated # without the largest networks: they execute the same code
 flags="-Zsanitizer=$kind"
 case "$kind" in
   address)
     flags+=" -Cunsafe-allow-abi-mismatch=sanitizer"
+    # Kernels with the checks that the test profile leaves out.
+    flags+=" -Coverflow-checks=on -Cdebug-assertions=on"
     export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
     ;;
   memory) flags+=" -Zsanitizer-memory-track-origins" ;;
@@ -35,7 +38,7 @@ case "$kind" in
 esac
 export RUSTFLAGS=$flags
 if [ "${2:-}" = pool ]; then
-  cargo test --locked -q -p nunatak-kernels --lib --target "$host" -- parallel linear maxpool
+  cargo test --locked -q -p nunatak-kernels --lib --target "$host" -- parallel linear
   exit
 fi
 # Nor those that train until they have learnt.

@@ -361,6 +361,3 @@ fn repeat<const N: usize>(channels: usize, tables: [&mut [f32]; N]) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -240,6 +240,3 @@ terms! {
         isa.mul(isa.sub(isa.splat(-0.0), dy), isa.div(isa.div(a, b), b))
     };
 }
-
-#[cfg(test)]
-mod tests;

@@ -25,7 +25,7 @@ mod im2col;
 #[cfg_attr(not(feature = "algorithms"), allow(dead_code))]
 mod nine;
 mod patches;
-mod product;
+pub(crate) mod product;
 #[cfg_attr(not(feature = "algorithms"), allow(dead_code))]
 mod rows;
 pub(crate) mod side;

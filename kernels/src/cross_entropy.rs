@@ -226,7 +226,3 @@ fn one_row(p: &CrossEntropy, logits: &[f32], target: Target, weights: Option<&[f
     }
     loss
 }
-
-#[cfg(test)]
-#[allow(clippy::excessive_precision, reason = "golden values as torch prints them")]
-mod tests;

@@ -4,6 +4,9 @@
 
 #[cfg(any(test, feature = "std"))]
 extern crate std;
+// The name that `testing` knows this crate by.
+#[cfg(test)]
+extern crate self as nunatak_kernels;
 
 pub mod avgpool;
 mod axes;
@@ -53,6 +56,8 @@ mod sixteen;
 pub mod smooth_l1;
 pub mod softmax;
 #[cfg(test)]
+#[path = "../tests/ops/testing.rs"]
+#[allow(dead_code)]
 mod testing;
 pub mod weights;
 pub mod window;

@@ -313,6 +313,3 @@ impl<F: Formula> Task for BackwardTask<'_, '_, F> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -28,6 +28,3 @@ pub mod relu;
 pub mod sgd;
 pub mod smooth_l1;
 pub mod softmax;
-
-#[cfg(test)]
-mod tests;

@@ -1,8 +1,8 @@
 //! Sizes that no memory has, and sizes of zero, in every public struct and function that takes some: each call
 //! returns or panics, at once, also where a product of them wraps to what the slices have.
 //!
-//! In builds without overflow checks, as a release build is, arithmetic that should not wrap does so without a
-//! word: `RUSTFLAGS="-C overflow-checks=off" cargo test -p nunatak-kernels --test any_numbers`.
+//! Kernels are tested as they are shipped, without overflow checks: arithmetic that should not wrap does so without a
+//! word.
 #![forbid(unsafe_code)]
 #![cfg(feature = "std")]
 

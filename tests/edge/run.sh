@@ -129,9 +129,9 @@ part_a64() {
 part_wasm() {
   command -v node >/dev/null || { skip "wasm32, simd128" "no node (apt-get install nodejs)"; return; }
   if set_up wasi; then
-    # No emulator: node compiles the module.
-    run "wasm32, simd128, node's WASI" "core and the kernels' suite, proptest too; portable level" \
-      env -u NUNATAK_TEST "${fast[@]}" xcargo test --release --target wasm32-wasip1 --lib --tests --no-default-features --features nunatak-kernels/algorithms -p nunatak-core -p nunatak-kernels
+    # No emulator: node compiles the module. With checks of sizes that wrap, at 32 bits.
+    run "wasm32, simd128, node's WASI" "core and the kernels' suite, proptest and checked sums too; portable level" \
+      env -u NUNATAK_TEST CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true "${fast[@]}" xcargo test --release --target wasm32-wasip1 --lib --tests --no-default-features --features nunatak-kernels/algorithms -p nunatak-core -p nunatak-kernels
   else
     skip "wasm32, node's WASI" "no compiler: $logs/setup.log"
   fi
@@ -163,7 +163,7 @@ part_x86() {
     # Those between differ in what is detected alone: they run the same code.
     case $cpu${EDGE_WHOLE:+ whole} in
       qemu64 | Haswell | *whole)
-        run "x86-64, $cpu ($what)" "exactly the levels $levels; every op but convolution" "${here[@]}" --lib
+        run "x86-64, $cpu ($what)" "exactly the levels $levels; every op but convolution" "${here[@]}" --lib --test ops
         # The desktop's suite runs the same code for the same levels; the tutorial above runs what is detected here.
         [ -z "${EDGE_WHOLE:-}" ] || run "x86-64, $cpu ($what)" "convolutions at the levels $levels, proptest too" \
           "${here[@]}" --no-fail-fast --test conv2d --test conv2d_finish

@@ -217,6 +217,3 @@ pub fn backward_input_gated(cpu: &Cpu, p: &BatchNorm, call: BackwardInput) {
         None => rows(cpu, p, InputBatchGated, [x], tables, dx),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -134,7 +134,7 @@ impl Gradient<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conv2d::{self, Algorithm, Finish, Memory, Pass};
+    use crate::conv2d::{self, Algorithm, Finish, Memory, Pass, product};
     use crate::testing::{Random, for_each_cpu};
     use std::vec;
     use std::vec::Vec;
@@ -143,6 +143,7 @@ mod tests {
         x.iter().map(|x| x.to_bits()).collect()
     }
 
+    /// The convolution's `gemm` is called by its own name: by the algorithm's the test would be built with all of them.
     /// Many inputs, so that there are several sums; many rows, so that there are several pieces.
     #[test]
     fn the_same_bits_as_the_convolution() {
@@ -160,12 +161,13 @@ mod tests {
                     let (mut y, mut due) = (dy.clone(), dy.clone());
                     forward(&p, cpu, &x, &w, &mut y, add);
                     let call = conv2d::Forward { x: &x, w: &w, y: &mut due, add, finish: Finish::None, scratch: &mut scratch };
-                    p.conv().forward(cpu, Algorithm::Gemm, call);
+                    product::forward(&p.conv(), cpu, call);
                     assert!(bits(&y) == bits(&due), "forward of {p:?} at {}, add {add}", cpu.level);
                     let scratch = &mut scratch[..of(Pass::BackwardWeight)];
                     let (mut dw, mut due) = (w.clone(), w.clone());
                     backward_weight(&p, cpu, BackwardWeight { x: &x, dy: &dy, dw: &mut dw, add, scratch });
-                    p.conv().backward_weight(cpu, Algorithm::Gemm, BackwardWeight { x: &x, dy: &dy, dw: &mut due, add, scratch });
+                    let call = BackwardWeight { x: &x, dy: &dy, dw: &mut due, add, scratch };
+                    conv2d::backward_weight::backward_weight(&p.conv(), cpu, call);
                     assert!(bits(&dw) == bits(&due), "the weight's gradient of {p:?} at {} with {memory:?}, add {add}", cpu.level);
                 });
             }

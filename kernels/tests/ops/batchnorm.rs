@@ -1,7 +1,7 @@
-use super::*;
-use crate::reference::batchnorm as reference;
-use crate::testing::*;
-use std::vec::Vec;
+use super::testing::*;
+use nunatak_kernels::Cpu;
+use nunatak_kernels::batchnorm::*;
+use nunatak_kernels::reference::batchnorm as reference;
 
 struct Case {
     p: BatchNorm,
@@ -56,7 +56,7 @@ fn batch_statistics_match_the_reference() {
         reference::backward_batch(p, gradients);
         same_bits(
             |cpu| {
-                let mut all = std::vec![f32::NAN; 2 * len + 6 * c];
+                let mut all = vec![f32::NAN; 2 * len + 6 * c];
                 let scratch = &mut Offset::scratch(p.scratch_len(cpu.threads.count()));
                 {
                     let (y, rest) = all.split_at_mut(len);
@@ -122,7 +122,7 @@ fn running_statistics_match_the_reference() {
                 out.copy_from_slice(dy);
                 backward_input_running(cpu, p, BackwardInputRunning { dy: None, gamma, running_var: var, dx: &mut out, scratch });
                 assert_close(&out, &dx, "dx in place");
-                let mut sums = std::vec![f32::NAN; 2 * c];
+                let mut sums = vec![f32::NAN; 2 * c];
                 scratch.fill(f32::NAN);
                 backward_sums_running(cpu, p, BackwardSumsRunning { x, dy, running, sums: &mut sums, scratch });
                 sums.extend_from_slice(&out);
@@ -196,7 +196,7 @@ fn nan_and_infinity_stay_in_their_channel() {
         let (Case { p, x, gamma, beta, .. }, len) = (&t, t.x.len());
         for_each_cpu(|cpu| {
             let scratch = &mut Offset::scratch(p.scratch_len(cpu.threads.count()));
-            let (y, saved) = (&mut Offset::nan(len, 0), &mut std::vec![0.0; 2 * channels]);
+            let (y, saved) = (&mut Offset::nan(len, 0), &mut vec![0.0; 2 * channels]);
             let (mut mean, mut var) = (t.mean.clone(), t.var.clone());
             let running = Moving { mean: &mut mean, var: &mut var, factor: 0.1 };
             forward_batch(cpu, p, ForwardBatch { x: Some(x), moments: None, gamma, beta, running, y, saved, scratch });
@@ -212,7 +212,7 @@ fn nan_and_infinity_stay_in_their_channel() {
 #[should_panic(expected = "1 rows in train mode")]
 fn one_row_has_no_variance() {
     let t = case(1, 16, 0);
-    let cpu = Cpu { level: crate::Level::PORTABLE, threads: &crate::Threads::serial() };
+    let cpu = Cpu { level: nunatak_kernels::Level::PORTABLE, threads: &nunatak_kernels::Threads::serial() };
     let Case { p, x, gamma, beta, .. } = &t;
     let scratch = &mut Offset::scratch(p.scratch_len(1));
     let running = Moving { mean: &mut [0.0; 16], var: &mut [0.0; 16], factor: 0.1 };
@@ -301,7 +301,7 @@ fn numbers_of_torch() {
 #[should_panic(expected = "numbers for a batchnorm that needs")]
 fn short_scratch_is_refused() {
     let p = BatchNorm { rows: 4, channels: 2, eps: 1e-5 };
-    let cpu = Cpu { level: crate::Level::PORTABLE, threads: &crate::Threads::serial() };
+    let cpu = Cpu { level: nunatak_kernels::Level::PORTABLE, threads: &nunatak_kernels::Threads::serial() };
     let scratch = &mut Offset::scratch(p.scratch_len(1) - 1);
     backward_sums(&cpu, &p, BackwardSums { x: &[0.0; 8], dy: &[0.0; 8], saved: &[0.0; 4], sums: &mut [0.0; 4], scratch });
 }

@@ -1,13 +1,13 @@
-use super::*;
-use crate::reference::pointwise as reference;
-use crate::testing::*;
-use crate::{Denormals, Level, Threads};
-use std::vec::Vec;
+use super::testing::*;
+use nunatak_kernels::Cpu;
+use nunatak_kernels::pointwise::*;
+use nunatak_kernels::reference::pointwise as reference;
+use nunatak_kernels::{Denormals, Level, Threads};
 
 /// Every function, the powers one for each way of computing them.
 fn all() -> Vec<Pointwise> {
     use Pointwise::*;
-    let mut all = std::vec![Relu6, Hardswish, Hardsigmoid, Silu, Sigmoid, Tanh, Gelu, GeluTanh, Exp, Log, Sqrt, Abs, Square, Reciprocal,];
+    let mut all = vec![Relu6, Hardswish, Hardsigmoid, Silu, Sigmoid, Tanh, Gelu, GeluTanh, Exp, Log, Sqrt, Abs, Square, Reciprocal];
     all.extend([0.0, 0.5, -0.5, 1.0, -1.0, 2.0, 3.0, -2.0, 4.0, -3.0, 1.5, 1.0 / 3.0, -0.7, 17.0, 100.5, -1e30, 1e-3].map(Pow));
     let (infinite, nan) = (f32::INFINITY, f32::NAN);
     all.extend(
@@ -118,7 +118,7 @@ fn gradients_are_accurate_everywhere() {
         let x: Vec<f32> = all_x.iter().copied().filter(|x| !(x.abs() < low || x.abs() > high)).collect();
         let saved = match op.backward_reads() {
             Reads::Y => {
-                let mut y = std::vec![0.0; x.len()];
+                let mut y = vec![0.0; x.len()];
                 forward(&Cpu { level: Level::PORTABLE, threads: &Threads::serial() }, op, Some(&x), &mut y);
                 y
             }
@@ -344,7 +344,7 @@ fn every_number() {
             reference::forward(op, &x, &mut expected);
             for level in Level::available() {
                 let threads = Threads::serial().with_denormals(Denormals::Keep);
-                let mut y = std::vec![0.0; x.len()];
+                let mut y = vec![0.0; x.len()];
                 forward(&Cpu { level, threads: &threads }, op, Some(&x), &mut y);
                 for ((x, y), e) in x.iter().zip(&y).zip(&expected) {
                     let (units, difference) = tolerance(op, *x);

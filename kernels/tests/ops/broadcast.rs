@@ -1,9 +1,11 @@
-use super::*;
-use crate::reference::broadcast as reference;
-use crate::testing::*;
-use crate::{Level, Threads};
+use super::testing::*;
+use nunatak_core::Error;
+use nunatak_core::Shape;
+use nunatak_kernels::Cpu;
+use nunatak_kernels::broadcast::*;
+use nunatak_kernels::reference::broadcast as reference;
+use nunatak_kernels::{Level, Threads};
 use proptest::prelude::*;
-use std::vec::Vec;
 
 const OPS: [Binary; 4] = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div];
 

@@ -1,8 +1,8 @@
 //! The two references that have no other test in this folder's twins: convolution and linear.
 
-use super::{conv2d, linear};
-use crate::conv2d::Conv2d;
-use crate::testing::*;
+use super::testing::*;
+use nunatak_kernels::conv2d::Conv2d;
+use nunatak_kernels::reference::{conv2d, linear};
 
 #[test]
 fn gradients_of_convolutions_are_slopes() {

@@ -1,10 +1,13 @@
 //! One pass against the ops one after the other: the same bits.
 
-use super::*;
-use crate::batchnorm::{BackwardSumsRunning, Running, backward_input, backward_sums, backward_sums_running};
-use crate::testing::*;
-use crate::{batchnorm, elementwise, relu};
-use std::vec::Vec;
+use super::testing::*;
+use nunatak_kernels::Cpu;
+use nunatak_kernels::batchnorm::fused::*;
+use nunatak_kernels::batchnorm::{
+    BackwardInput, BackwardSums, BackwardSumsMasking, BackwardSumsRunning, BackwardSumsRunningMasking, BatchNorm, ForwardBatch,
+    ForwardRunning, Moving, Running, backward_input, backward_sums, backward_sums_running,
+};
+use nunatak_kernels::{batchnorm, elementwise, relu};
 
 struct Case {
     p: BatchNorm,
@@ -68,13 +71,13 @@ fn forward_has_the_bits_of_the_ops_apart() {
                 |cpu| {
                     let scratch = &mut Offset::scratch(p.scratch_len(cpu.threads.count()));
                     let (expected, got) = (&mut Offset::nan(t.x.len(), 3), &mut Offset::nan(t.x.len(), 9));
-                    let (mut m, mut v, saved) = (mean.clone(), var.clone(), &mut std::vec![f32::NAN; 2 * c]);
+                    let (mut m, mut v, saved) = (mean.clone(), var.clone(), &mut vec![f32::NAN; 2 * c]);
                     let (x, running) = (Some(&t.x[..]), Moving { mean: &mut m, var: &mut v, factor: 0.1 });
                     let call = ForwardBatch { x, moments: None, gamma, beta, running, y: expected, saved, scratch };
                     batchnorm::forward_batch(cpu, p, call);
                     then_apart(cpu, then, expected);
                     for in_place in [false, true] {
-                        let (mut m2, mut v2, all_saved) = (mean.clone(), var.clone(), &mut std::vec![f32::NAN; 4 * c]);
+                        let (mut m2, mut v2, all_saved) = (mean.clone(), var.clone(), &mut vec![f32::NAN; 4 * c]);
                         scratch.fill(f32::NAN);
                         got.fill(f32::NAN);
                         if in_place {
@@ -118,7 +121,7 @@ fn given_moments_serve_as_well() {
         let scratch = &mut Offset::scratch(p.scratch_len(cpu.threads.count()));
         let [expected, got] = [None, Some(&*moments)].map(|moments| {
             let (mut m, mut v) = (mean.clone(), var.clone());
-            let (y, saved) = (&mut Offset::nan(t.x.len(), 1), &mut std::vec![f32::NAN; 4 * c]);
+            let (y, saved) = (&mut Offset::nan(t.x.len(), 1), &mut vec![f32::NAN; 4 * c]);
             let then = Then { residual: None, relu: true };
             let (x, running) = (Some(&*t.x), Moving { mean: &mut m, var: &mut v, factor: 0.1 });
             forward_batch(cpu, p, then, ForwardBatch { x, moments, gamma, beta, running, y, saved, scratch });
@@ -139,19 +142,19 @@ fn backward_has_the_bits_of_the_ops_apart() {
                 |cpu| {
                     let scratch = &mut Offset::scratch(p.scratch_len(cpu.threads.count()));
                     let (x, len) = (&*t.x, t.x.len());
-                    let (y, all_saved) = (&mut Offset::nan(len, 3), &mut std::vec![f32::NAN; 4 * c]);
+                    let (y, all_saved) = (&mut Offset::nan(len, 3), &mut vec![f32::NAN; 4 * c]);
                     let then = Then { residual, relu: true };
                     let running = Moving { mean: &mut mean.clone(), var: &mut var.clone(), factor: 0.1 };
                     let call = ForwardBatch { x: Some(x), moments: None, gamma, beta, running, y, saved: all_saved, scratch };
                     forward_batch(cpu, p, then, call);
                     let saved = &all_saved[..2 * c];
 
-                    let (masked, dx, sums) = (&mut Offset::nan(len, 7), &mut Offset::nan(len, 8), &mut std::vec![f32::NAN; 2 * c]);
+                    let (masked, dx, sums) = (&mut Offset::nan(len, 7), &mut Offset::nan(len, 8), &mut vec![f32::NAN; 2 * c]);
                     relu::backward_input(cpu, y, Some(&t.dy), masked);
                     backward_sums(cpu, p, BackwardSums { x, dy: masked, saved, sums, scratch });
                     backward_input(cpu, p, BackwardInput { x, dy: Some(masked), gamma, saved, sums, dx, scratch });
 
-                    let (dy, got) = (&mut Offset::copy(&t.dy, 11), &mut std::vec![f32::NAN; 2 * c]);
+                    let (dy, got) = (&mut Offset::copy(&t.dy, 11), &mut vec![f32::NAN; 2 * c]);
                     scratch.fill(f32::NAN);
                     backward_sums_masking(cpu, p, BackwardSumsMasking { x, y, dy, saved, sums: got, scratch });
                     assert_same(got, sums, &what);

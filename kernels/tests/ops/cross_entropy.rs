@@ -1,7 +1,7 @@
-use super::*;
-use crate::reference::cross_entropy as reference;
-use crate::testing::*;
-use std::vec::Vec;
+use super::testing::*;
+use nunatak_kernels::Cpu;
+use nunatak_kernels::cross_entropy::*;
+use nunatak_kernels::reference::cross_entropy as reference;
 
 const LOGITS: [f32; 6] = [1.0, 2.0, 3.0, 1.0, -1.0, 0.0];
 const WEIGHTS: [f32; 3] = [1.0, 2.0, 3.0];

@@ -1,6 +1,6 @@
 //! What the tests of all ops share.
 
-use crate::{Cpu, Level, Threads};
+use nunatak_kernels::{Cpu, Level, Threads};
 use std::vec::Vec;
 
 /// Channel counts below, at and above every vector length.
