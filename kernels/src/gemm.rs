@@ -178,9 +178,7 @@ impl Multiply<'_, '_> {
         let mut acc = [[isa.splat(0.0); V]; R];
         let window = Window::panel(self.taps, R);
         micro::multiply::<I, R, V>(isa, a, &window, b, channels, self.block, &mut acc);
-        for (i, acc) in acc.iter().enumerate() {
-            add_row(isa, acc, &mut self.out.row(row + i)[column..][..there], load);
-        }
+        add_tile(isa, &acc, &mut self.out.rows_at::<R>(row), column, load);
     }
 }
 
@@ -205,6 +203,40 @@ fn whole_tiles<const R: usize>(a: &[f32], b: &[f32], [channels, taps, block]: [u
         }
     }
     columns
+}
+
+/// Writes a register tile to rows of equal length, from column `at` on, or adds it where `load`. At the edge of a matrix fewer
+/// columns may be there than the tile has.
+#[inline(always)]
+pub(crate) fn add_tile<I: Isa, const R: usize, const V: usize>(
+    isa: I,
+    sums: &[[I::V; V]; R],
+    rows: &mut [&mut [f32]; R],
+    at: usize,
+    load: bool,
+) {
+    let width = V * I::LANES;
+    if rows[0].len() - at < width {
+        for (sums, y) in sums.iter().zip(rows) {
+            let there = (y.len() - at).min(width);
+            add_row(isa, sums, &mut y[at..][..there], load);
+        }
+        return;
+    }
+    // Loops of constant length, with the question outside of them: the sums stay in registers.
+    if load {
+        for (sums, y) in sums.iter().zip(rows) {
+            for (sum, y) in sums.iter().zip(y[at..][..width].chunks_exact_mut(I::LANES)) {
+                isa.store(isa.add(isa.load(y), *sum), y);
+            }
+        }
+    } else {
+        for (sums, y) in sums.iter().zip(rows) {
+            for (sum, y) in sums.iter().zip(y[at..][..width].chunks_exact_mut(I::LANES)) {
+                isa.store(*sum, y);
+            }
+        }
+    }
 }
 
 /// Writes one row of a register tile to `y`, or adds it where `load`. At the edge of a matrix `y` may be

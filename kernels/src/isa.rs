@@ -35,7 +35,7 @@ pub(crate) trait Isa: Copy + Send + Sync {
     const ROWS: usize;
     /// Columns of the register tile, in numbers: 16 or 32.
     const COLUMNS: usize;
-    /// Rows of the register tile of a weight gradient; divides 16.
+    /// Rows of the register tile of a weight gradient: 4, 6 or 8.
     const GRADIENT_ROWS: usize;
 
     /// `x` in every lane.

@@ -251,6 +251,7 @@ impl Outer<'_, '_> {
                 while c < depth {
                     match (depth - c).min(I::GRADIENT_ROWS) {
                         8.. => self.tile::<I, 8, V>(isa, tap, c, column, &mut c),
+                        6 | 7 if I::GRADIENT_ROWS >= 6 => self.tile::<I, 6, V>(isa, tap, c, column, &mut c),
                         4..=7 => self.tile::<I, 4, V>(isa, tap, c, column, &mut c),
                         2 | 3 if I::LANES > 1 => self.tile::<I, 2, V>(isa, tap, c, column, &mut c),
                         _ => self.tile::<I, 1, V>(isa, tap, c, column, &mut c),

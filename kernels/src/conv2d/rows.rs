@@ -13,7 +13,7 @@ use super::transposed::Transposed;
 use super::{BackwardInput, Finish, Forward, Normalise, Pass, Uniform};
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, GROUP, Window};
-use crate::gemm::{add_row, for_rows, panel_rows, sub_panel};
+use crate::gemm::{add_tile, for_rows, panel_rows, sub_panel};
 use crate::isa::Isa;
 use crate::parallel::{Cpu, RowMap, Tile, Tiles};
 use crate::weights::block;
@@ -241,19 +241,18 @@ impl Rows<'_, '_, '_> {
         let (width, block) = (V * I::LANES, block(self.n));
         let pass = sub_panel(1);
         let mut ahead = self.next(row, R, width);
-        for column in (0..self.n).step_by(width) {
-            let there = (self.n - column).min(width);
-            let w = &self.w[column / block * self.room * block..][..self.room * block];
-            for first in (0..self.channels.div_ceil(GROUP)).step_by(pass) {
-                let channels = (pass * GROUP).min(self.channels - first * GROUP);
-                let a = &self.panel[first * GROUP * R..][..channels.div_ceil(GROUP) * GROUP * R];
+        let Rows { w, channels, room, n, add, ref panel, ref mut out, .. } = *self;
+        let mut y = out.rows_at::<R>(row);
+        for column in (0..n).step_by(width) {
+            let w = &w[column / block * room * block..][..room * block];
+            for first in (0..channels.div_ceil(GROUP)).step_by(pass) {
+                let channels = (pass * GROUP).min(channels - first * GROUP);
+                let a = &panel[first * GROUP * R..][..channels.div_ceil(GROUP) * GROUP * R];
                 let b = &w[first * GROUP * block..][..channels * block];
                 let mut acc = [[isa.splat(0.0); V]; R];
                 let ask = || ahead.iter_mut().for_each(|ahead| ahead.ask(isa));
                 micro::multiply_and::<I, R, V>(isa, a, &Window::panel(1, R), &b[column % block..], channels, block, &mut acc, ask);
-                for (r, acc) in acc.iter().enumerate() {
-                    add_row(isa, acc, &mut self.out.row(row + r)[column..][..there], self.add || first > 0);
-                }
+                add_tile(isa, &acc, &mut y, column, add || first > 0);
             }
         }
     }

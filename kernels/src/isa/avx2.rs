@@ -25,7 +25,7 @@ impl Isa for Avx2 {
     const LANES: usize = 8;
     const ROWS: usize = 6;
     const COLUMNS: usize = 16;
-    const GRADIENT_ROWS: usize = 4;
+    const GRADIENT_ROWS: usize = 6;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {

@@ -161,6 +161,7 @@ impl Outer<'_, '_, '_> {
                             let to = (c * window.taps[0] * window.taps[1] + i * window.taps[1] + j) * self.block + column;
                             match (self.channels - c).min(I::GRADIENT_ROWS) {
                                 8.. => self.tile::<I, 8, V>(isa, at, to, row > 0, &mut c),
+                                6 | 7 if I::GRADIENT_ROWS >= 6 => self.tile::<I, 6, V>(isa, at, to, row > 0, &mut c),
                                 4..=7 => self.tile::<I, 4, V>(isa, at, to, row > 0, &mut c),
                                 2 | 3 => self.tile::<I, 2, V>(isa, at, to, row > 0, &mut c),
                                 _ => self.tile::<I, 1, V>(isa, at, to, row > 0, &mut c),

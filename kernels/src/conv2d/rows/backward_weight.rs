@@ -123,6 +123,7 @@ impl Range<'_, '_> {
                             let tile = Place { block: j, channel: group * GROUP + i, column, count, again: row > begin };
                             i += match (channels - i).min(I::GRADIENT_ROWS) {
                                 8.. => self.tile::<I, 8, V>(isa, tile),
+                                6 | 7 if I::GRADIENT_ROWS >= 6 => self.tile::<I, 6, V>(isa, tile),
                                 4..=7 => self.tile::<I, 4, V>(isa, tile),
                                 2 | 3 => self.tile::<I, 2, V>(isa, tile),
                                 _ => self.tile::<I, 1, V>(isa, tile),
