@@ -396,14 +396,15 @@ proptest! {
     }
 }
 
-/// Numbers of every size: up to 2 to the power of 64.
+/// Numbers of every size, with as many bits as one can have.
 fn any_number() -> impl Strategy<Value = usize> {
-    (0_u32..=64, any::<usize>()).prop_map(|(bits, number)| if bits == 64 { number } else { number & ((1_usize << bits) - 1) })
+    (0..=usize::BITS, any::<usize>()).prop_map(|(bits, number)| if bits == usize::BITS { number } else { number & ((1_usize << bits) - 1) })
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: if emulated() { 100 } else { 20_000 }, ..Default::default() })]
-    /// Whatever the numbers are: an error, or a convolution whose sizes fit (tests stop at an overflow).
+    /// Whatever the numbers are: an error, or a convolution whose sizes fit (builds with overflow checks stop at a
+    /// sum that wraps: `tests/edge/run.sh wasm`).
     #[test]
     fn huge_numbers_are_errors(
         input in [any_number(), any_number(), any_number(), any_number()], k in any_number(), square in any::<bool>(),
