@@ -134,6 +134,29 @@ fn accumulating_is_backward_with_a_share() {
     assert_eq!(bits(&trainers[0]), bits(&trainers[1]));
 }
 
+/// After a step `accumulate` begins anew, but loses nothing of a `backward` that came between.
+#[test]
+fn accumulating_adds_to_a_backward() {
+    let setup = setup(Update::After);
+    let values = plan(&setup).1;
+    let after = [false, true].map(|accumulate| {
+        let mut trainer = Trainer::owning(plan(&setup).0, Level::detect(), Threads::serial()).expect("a trainer");
+        trainer.init(7);
+        learn(&mut trainer, &setup, 1);
+        for micro in 0..2 {
+            Batch::random(&setup, 3 + micro).set(&mut trainer, &values).expect("set");
+            trainer.forward().expect("forward");
+            match accumulate && micro > 0 {
+                true => trainer.accumulate(0.5, usual()).expect("accumulate"),
+                false => trainer.backward_with(&[0.5]).expect("backward"),
+            }
+        }
+        trainer.step(usual()).expect("step");
+        bits(&trainer)
+    });
+    assert!(after[0] == after[1]);
+}
+
 /// One buffer less for every parameter, but for the largest ones of a moment.
 #[test]
 fn sums_in_the_momentum_take_no_memory_of_their_own() {

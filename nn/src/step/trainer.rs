@@ -51,7 +51,7 @@ pub struct Trainer<'m> {
     pub(super) began: Option<u32>,
     /// What the last forward moved can be taken back: nothing was set or updated since.
     pub(super) fresh: bool,
-    /// Parameters were updated by the gradients that are there.
+    /// Parameters were updated by the gradients that are there, and nothing was added to them since.
     pub(super) used_up: bool,
     pub(super) watch: Watcher<'m>,
 }
@@ -264,15 +264,17 @@ impl<'m> Trainer<'m> {
             return Err(Error::SumsInMomentum("call accumulate instead of backward"));
         }
         let walked = self.walk_back(gradient, None);
-        if walked == Err(Error::Stopped) {
-            self.zero_grad(); // some are new, some are not
+        match walked {
+            Ok(()) => self.used_up = false,          // what is there is no longer the last step's alone
+            Err(Error::Stopped) => self.zero_grad(), // some are new, some are not
+            Err(_) => {}
         }
         walked
     }
 
     /// One of several micro-batches that make a step: walks back from the root, which must be a single number (a loss
     /// that is a mean), with the gradient `share`, and adds up. Then [`Trainer::step`] updates, and the next call of this
-    /// function begins anew. With micro-batches of equal size the share is 1 divided by how many there are: what
+    /// function begins anew (after a [`Trainer::backward`] it adds to what is there). With micro-batches of equal size the share is 1 divided by how many there are: what
     /// PyTorch's loop `(loss / n).backward()` does; where they differ, the images of this one divided by all; of a
     /// loss with class weights, the sum of its images' weights divided by that of all. A normalisation sees
     /// micro-batches, as there.
