@@ -38,7 +38,7 @@ case "$kind" in
 esac
 export RUSTFLAGS=$flags
 if [ "${2:-}" = pool ]; then
-  cargo test --locked -q -p nunatak-kernels --lib --target "$host" -- parallel linear
+  cargo test --locked -q -p nunatak-kernels --lib --test ops --target "$host" -- parallel linear maxpool
   exit
 fi
 # Nor those that train until they have learnt.

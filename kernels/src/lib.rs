@@ -57,7 +57,7 @@ pub mod smooth_l1;
 pub mod softmax;
 #[cfg(test)]
 #[path = "../tests/ops/testing.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the tests of ops use the rest")]
 mod testing;
 pub mod weights;
 pub mod window;

@@ -143,8 +143,8 @@ mod tests {
         x.iter().map(|x| x.to_bits()).collect()
     }
 
-    /// The convolution's `gemm` is called by its own name: by the algorithm's the test would be built with all of them.
-    /// Many inputs, so that there are several sums; many rows, so that there are several pieces.
+    /// Many inputs, so that there are several sums; many rows, so that there are several pieces. The convolution's `gemm` is
+    /// called by its own name: by the algorithm's the test would be built with all of them.
     #[test]
     fn the_same_bits_as_the_convolution() {
         let mut random = Random::new(7);

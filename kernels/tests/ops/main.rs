@@ -30,6 +30,6 @@ mod relu;
 mod sgd;
 mod smooth_l1;
 mod softmax;
-#[allow(dead_code)] // the unit tests use it too
+#[allow(dead_code, reason = "the unit tests in src use the rest")]
 mod testing;
 mod weights;

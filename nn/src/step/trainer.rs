@@ -274,10 +274,10 @@ impl<'m> Trainer<'m> {
 
     /// One of several micro-batches that make a step: walks back from the root, which must be a single number (a loss
     /// that is a mean), with the gradient `share`, and adds up. Then [`Trainer::step`] updates, and the next call of this
-    /// function begins anew (after a [`Trainer::backward`] it adds to what is there). With micro-batches of equal size the share is 1 divided by how many there are: what
-    /// PyTorch's loop `(loss / n).backward()` does; where they differ, the images of this one divided by all; of a
-    /// loss with class weights, the sum of its images' weights divided by that of all. A normalisation sees
-    /// micro-batches, as there.
+    /// function begins anew (after a [`Trainer::backward`] it adds to what is there). With micro-batches of equal size the
+    /// share is 1 divided by how many there are: what PyTorch's loop `(loss / n).backward()` does; where they differ, the
+    /// images of this one divided by all; of a loss with class weights, the sum of its images' weights divided by that of
+    /// all. A normalisation sees micro-batches, as there.
     ///
     /// The gradients are added up in their own memory, or, in programs planned with
     /// [`Update::Summed`](nunatak_core::Update), in the momentum, which has the share of the old one and
