@@ -85,8 +85,15 @@ else
 fi
 
 # Less and less address space: an error that says so, and never a signal.
+# Where the system's loader has too little for the program itself, none of the program's lines runs: the first limit is
+# one with which it can say its version.
+least=20000
+until (ulimit -v $least; "$program" --version >/dev/null 2>&1); do
+  least=$((least + 1000))
+  [ $least -lt 100000 ] || { echo "the program can't be loaded in $least kB"; exit 1; }
+done 2>/dev/null
 tried=0 refused=0
-for kilobytes in $(seq 30000 $([ -n "$short" ] && echo 20000 || echo 2000) 140000); do
+for kilobytes in $(seq $least $([ -n "$short" ] && echo 20000 || echo 2000) 140000); do
   for threads in 1 4; do
     code=0
     said=$(ulimit -v "$kilobytes"; "$program" ${tune/--threads 1/--threads $threads} --out "$place/memory.safetensors" --overwrite 2>&1 >/dev/null) || code=$?
@@ -94,4 +101,4 @@ for kilobytes in $(seq 30000 $([ -n "$short" ] && echo 20000 || echo 2000) 14000
     tried=$((tried + 1)) refused=$((refused + code))
   done
 done
-echo "$tried runs with 30 to 140 MB of address space, $refused refused: an error each time, never a signal"
+echo "$tried runs with $((least / 1000)) to 140 MB of address space, $refused refused: an error each time, never a signal"
