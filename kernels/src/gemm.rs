@@ -57,20 +57,36 @@ pub(crate) struct Multiply<'a, 't> {
 impl Task for Multiply<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // Constant but for the block: what does not apply to `I` is never compiled.
-        match (I::LANES, I::COLUMNS.min(self.block) / I::LANES) {
-            (16, 1) => self.columns::<I, 1>(isa),
-            (16 | 8, _) => self.columns::<I, 2>(isa),
-            _ => self.columns::<I, 4>(isa),
-        }
+        for_vectors!(self.block, self.columns(isa));
     }
 }
 
-/// Calls a macro with the number of rows as a literal.
+/// Calls a method of a [`Task`] with the vectors that a tile has side by side as a constant `V`, where weights lie in blocks of so
+/// many columns. Conditions are constants of `I`, so that what does not apply to a level is not compiled for it.
+macro_rules! for_vectors {
+    ($block:expr, $self:ident.$method:ident($isa:ident)) => {
+        if const { I::LANES == 16 } {
+            if $block < 32 { $self.$method::<I, 1>($isa) } else { $self.$method::<I, 2>($isa) }
+        } else if const { I::LANES == 8 } {
+            $self.$method::<I, 2>($isa)
+        } else {
+            $self.$method::<I, 4>($isa)
+        }
+    };
+}
+
+pub(crate) use for_vectors;
+
+/// Calls a macro with the number of rows as a literal, each in a function of its own.
 macro_rules! for_rows {
-    ($rows:expr, $call:ident!($($n:literal)+)) => {
+    ($isa:ident, $rows:expr, $call:ident!($($n:literal)+)) => {
         match $rows {
-            $($n => if I::ROWS >= $n { $call!($n) },)+
+            $($n => if const { I::ROWS >= $n } {
+                $isa.apart(
+                    #[inline(always)]
+                    || $call!($n),
+                )
+            },)+
             _ => unreachable!("a panel of {} rows", $rows),
         }
     };
@@ -91,7 +107,7 @@ impl Multiply<'_, '_> {
             let channels = (pass * GROUP).min(self.channels - first * GROUP);
             for row in (0..rows).step_by(self.panel) {
                 let count = self.panel.min(rows - row);
-                if I::LANES == 1 {
+                if const { I::LANES == 1 } {
                     // Rows one at a time where there are no four: tiles of every size would be most of the code in a board's
                     // flash.
                     if count == 4 {
@@ -109,7 +125,7 @@ impl Multiply<'_, '_> {
                             self.tile::<I, $n, V>(isa, row, column, first, channels)
                         };
                     }
-                    for_rows!(count, tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
+                    for_rows!(isa, count, tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
                 }
             }
         }

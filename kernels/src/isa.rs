@@ -33,8 +33,6 @@ pub(crate) trait Isa: Copy + Send + Sync {
     const LANES: usize;
     /// Rows of the largest register tile of a matrix product: as many as leave no spills.
     const ROWS: usize;
-    /// Columns of the register tile, in numbers: 16 or 32.
-    const COLUMNS: usize;
     /// Rows of the register tile of a weight gradient: 4, 6 or 8.
     const GRADIENT_ROWS: usize;
 
@@ -140,6 +138,13 @@ pub(crate) trait Isa: Copy + Send + Sync {
     }
     /// The sum of the lanes, in a fixed order.
     fn sum(self, v: Self::V) -> f32;
+
+    /// Calls `work`, which must be `#[inline(always)]`, as a function of its own that is compiled for this level. A register tile
+    /// of every size inside one function makes that function take many times as long to compile.
+    #[inline(always)]
+    fn apart<T>(self, work: impl FnOnce() -> T) -> T {
+        work()
+    }
 
     /// Asks for the cache line at `x`, which will be read soon, to come to the second-level cache. Any address may be given: nothing is
     /// read, and where there is no such instruction nothing is done.

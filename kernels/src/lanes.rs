@@ -20,6 +20,27 @@ pub(crate) fn load_padded<I: Isa>(isa: I, x: &[f32], pad: f32) -> I::V {
     isa.load(&all)
 }
 
+/// A vector of every operand from number `i` on. A loop and not `map`, whose closure is no part of a function that is compiled
+/// for a level: it would be called for every vector.
+#[inline(always)]
+pub(crate) fn load_each<I: Isa, const N: usize>(isa: I, x: &[&[f32]; N], i: usize) -> [I::V; N] {
+    let mut v = [isa.splat(0.0); N];
+    for (v, x) in v.iter_mut().zip(x) {
+        *v = isa.load(&x[i..i + I::LANES]);
+    }
+    v
+}
+
+/// The same where fewer are left: the rest is zeros.
+#[inline(always)]
+pub(crate) fn load_each_padded<I: Isa, const N: usize>(isa: I, x: &[&[f32]; N], i: usize) -> [I::V; N] {
+    let mut v = [isa.splat(0.0); N];
+    for (v, x) in v.iter_mut().zip(x) {
+        *v = load_padded(isa, &x[i..], 0.0);
+    }
+    v
+}
+
 /// As many lanes as `y` has room for, at most `LANES`.
 #[inline(always)]
 pub(crate) fn store_padded<I: Isa>(isa: I, v: I::V, y: &mut [f32]) {
@@ -60,31 +81,20 @@ impl<const N: usize, F: Map<N>> Task for MapTask<'_, N, F> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let (len, whole) = (self.y.len(), self.y.len() / I::LANES * I::LANES);
-        let x = self.x.map(|x| &x[..len]);
+        let mut x = self.x;
+        for x in &mut x {
+            *x = &x[..len];
+        }
         let mut i = 0;
         while i < whole {
             let y = &mut self.y[i..i + I::LANES];
-            let v = self.f.of(
-                isa,
-                isa.load(y),
-                x.map(
-                    #[inline(always)]
-                    |x| isa.load(&x[i..i + I::LANES]),
-                ),
-            );
+            let v = self.f.of(isa, isa.load(y), load_each(isa, &x, i));
             isa.store(v, y);
             i += I::LANES;
         }
         if whole < len {
             let y = &mut self.y[whole..];
-            let v = self.f.of(
-                isa,
-                load_padded(isa, y, 0.0),
-                x.map(
-                    #[inline(always)]
-                    |x| load_padded(isa, &x[whole..], 0.0),
-                ),
-            );
+            let v = self.f.of(isa, load_padded(isa, y, 0.0), load_each_padded(isa, &x, whole));
             store_padded(isa, v, y);
         }
     }

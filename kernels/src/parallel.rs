@@ -225,21 +225,25 @@ impl Cpu<'_> {
             self.threads.count
         );
         let scratch = Chunks::new(&mut scratch[..each * threads], each.max(1), threads);
-        let left = Left::new(count, threads);
-        let worker = |thread: usize| {
+        self.each_part(count, threads, &|thread, index| {
             let scratch: &mut [S] = if each == 0 {
                 &mut []
             } else {
-                // SAFETY: every thread has a number of its own, and takes this part once.
+                // SAFETY: every thread has a number of its own, and one part of the work at a time.
                 unsafe { scratch.part(thread) }
             };
+            // SAFETY: `each_part` gives each index below `count` to one thread, once.
+            work(index, unsafe { outputs.part(index) }, scratch);
+        });
+    }
+
+    /// Calls `part(thread, index)` once for each index below `count`, on so many threads. Compiled once, unlike its callers.
+    fn each_part(&self, count: usize, threads: usize, part: &(dyn Fn(usize, usize) + Sync)) {
+        let left = Left::new(count, threads);
+        self.threads.workers(threads, &|thread| {
             let _guard = Guard::new(self.threads.denormals);
-            left.each(thread, |index| {
-                // SAFETY: `each` gives each index below `count` to one thread, once.
-                work(index, unsafe { outputs.part(index) }, scratch);
-            });
-        };
-        self.threads.workers(threads, &worker);
+            left.each(thread, |index| part(thread, index));
+        });
     }
 }
 

@@ -6,7 +6,7 @@
 //! number of threads and far more precise than a sum in `f32`.
 
 use crate::isa::Isa;
-use crate::lanes::{MOST, Map, PART, as_f64, load_padded, map};
+use crate::lanes::{MOST, Map, PART, as_f64, load_each, load_each_padded, map};
 use crate::{Cpu, Task, parallel::Chunks};
 
 /// Numbers that are added in `f32` before the sum goes on in `f64`.
@@ -104,11 +104,11 @@ pub(crate) fn total_of_part<I: Isa, const N: usize, F: Term<N>>(isa: I, f: F, x:
     let mut start = 0;
     while start < len {
         let end = len.min(start + BLOCK);
-        let x = x.map(
-            #[inline(always)]
-            |x| &x[start..end],
-        );
-        sum += block(isa, f, x, end - start);
+        let mut block_of = x;
+        for x in &mut block_of {
+            *x = &x[start..end];
+        }
+        sum += block(isa, f, block_of, end - start);
         start = end;
     }
     sum
@@ -122,28 +122,12 @@ fn block<I: Isa, const N: usize, F: Term<N>>(isa: I, f: F, x: [&[f32]; N], len: 
     while i + 4 * I::LANES <= len {
         for (j, sum) in sums.iter_mut().enumerate() {
             let at = i + j * I::LANES;
-            *sum = isa.add(
-                *sum,
-                f.of(
-                    isa,
-                    x.map(
-                        #[inline(always)]
-                        |x| isa.load(&x[at..at + I::LANES]),
-                    ),
-                ),
-            );
+            *sum = isa.add(*sum, f.of(isa, load_each(isa, &x, at)));
         }
         i += 4 * I::LANES;
     }
     while i < len {
-        let term = f.of(
-            isa,
-            x.map(
-                #[inline(always)]
-                |x| load_padded(isa, &x[i..], 0.0),
-            ),
-        );
-        sums[0] = isa.add(sums[0], term);
+        sums[0] = isa.add(sums[0], f.of(isa, load_each_padded(isa, &x, i)));
         i += I::LANES;
     }
     let sum = isa.add(isa.add(sums[0], sums[1]), isa.add(sums[2], sums[3]));

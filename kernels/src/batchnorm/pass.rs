@@ -134,7 +134,7 @@ pub(super) struct RowsTask<'a, const X: usize, const T: usize, F> {
 impl<const X: usize, const T: usize, F: Rows<X, T>> Task for RowsTask<'_, X, T, F> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        if I::LANES == 1 {
+        if const { I::LANES == 1 } {
             return self.plain(isa);
         }
         let period = self.period;

@@ -9,6 +9,7 @@
 use super::group::{self, Group};
 use super::{BackwardWeight, Conv2d, thin as lines};
 use crate::dispatch::Task;
+use crate::gemm::for_vectors;
 use crate::gemm::micro::{self, GROUP, Lines};
 use crate::isa::Isa;
 use crate::parallel::{Chunks, Cpu, RowMap, Tile, Tiles};
@@ -232,12 +233,7 @@ struct Outer<'a, 't> {
 impl Task for Outer<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // Constant but for the block: what does not apply to `I` is never compiled.
-        match (I::LANES, I::COLUMNS.min(self.block) / I::LANES) {
-            (16, 1) => self.taps::<I, 1>(isa),
-            (16 | 8, _) => self.taps::<I, 2>(isa),
-            _ => self.taps::<I, 4>(isa),
-        }
+        for_vectors!(self.block, self.taps(isa));
     }
 }
 
@@ -250,10 +246,10 @@ impl Outer<'_, '_> {
                 let mut c = 0;
                 while c < depth {
                     match (depth - c).min(I::GRADIENT_ROWS) {
-                        8.. => self.tile::<I, 8, V>(isa, tap, c, column, &mut c),
-                        6 | 7 if I::GRADIENT_ROWS >= 6 => self.tile::<I, 6, V>(isa, tap, c, column, &mut c),
+                        8.. if const { I::GRADIENT_ROWS >= 8 } => self.tile::<I, 8, V>(isa, tap, c, column, &mut c),
+                        6 | 7 if const { I::GRADIENT_ROWS >= 6 } => self.tile::<I, 6, V>(isa, tap, c, column, &mut c),
                         4..=7 => self.tile::<I, 4, V>(isa, tap, c, column, &mut c),
-                        2 | 3 if I::LANES > 1 => self.tile::<I, 2, V>(isa, tap, c, column, &mut c),
+                        2 | 3 if const { I::LANES > 1 } => self.tile::<I, 2, V>(isa, tap, c, column, &mut c),
                         _ => self.tile::<I, 1, V>(isa, tap, c, column, &mut c),
                     }
                 }

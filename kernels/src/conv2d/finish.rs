@@ -268,7 +268,7 @@ struct NormaliseTask<'a, 't, 'p> {
 impl Task for NormaliseTask<'_, '_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        if I::LANES == 1 {
+        if const { I::LANES == 1 } {
             return self.plain(isa);
         }
         match self.with.activation {
@@ -398,7 +398,7 @@ struct BiasTask<'a, 't, 'p> {
 impl Task for BiasTask<'_, '_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        if I::LANES == 1 {
+        if const { I::LANES == 1 } {
             return self.plain(isa);
         }
         match self.with.activation {

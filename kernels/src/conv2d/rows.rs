@@ -13,7 +13,7 @@ use super::transposed::Transposed;
 use super::{BackwardInput, Finish, Forward, Normalise, Pass, Uniform};
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, GROUP, Window};
-use crate::gemm::{add_tile, for_rows, panel_rows, sub_panel};
+use crate::gemm::{add_tile, for_rows, for_vectors, panel_rows, sub_panel};
 use crate::isa::Isa;
 use crate::parallel::{Cpu, RowMap, Tile, Tiles};
 use crate::weights::block;
@@ -170,12 +170,7 @@ struct Rows<'a, 'p, 't> {
 impl Task for Rows<'_, '_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // Constant but for the block: what does not apply to `I` is never compiled.
-        match (I::LANES, I::COLUMNS.min(block(self.n)) / I::LANES) {
-            (16, 1) => self.panels::<I, 1>(isa),
-            (16 | 8, _) => self.panels::<I, 2>(isa),
-            _ => self.panels::<I, 4>(isa),
-        }
+        for_vectors!(block(self.n), self.panels(isa));
     }
 }
 
@@ -192,7 +187,7 @@ impl Rows<'_, '_, '_> {
                     self.tile::<I, $n, V>(isa, row)
                 };
             }
-            for_rows!(count, tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
+            for_rows!(isa, count, tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
             self.finish.rows(isa, self.out.part(row, count));
         }
     }

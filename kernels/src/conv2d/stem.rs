@@ -20,7 +20,7 @@ pub(crate) mod polyphase;
 use super::Uniform;
 use crate::conv2d;
 use crate::dispatch::Task;
-use crate::gemm::{for_rows, panel_rows};
+use crate::gemm::{for_rows, for_vectors, panel_rows};
 use crate::isa::Isa;
 use crate::lanes::{load_padded, store_padded};
 use crate::parallel::{Cpu, RowMap, Tile, Tiles};
@@ -146,12 +146,7 @@ struct Forward<'a, 't> {
 impl Task for Forward<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // Constant but for the block: what does not apply to `I` is never compiled.
-        match (I::LANES, I::COLUMNS.min(self.conv.weights().block()) / I::LANES) {
-            (16, 1) => self.columns::<I, 1>(isa),
-            (16 | 8, _) => self.columns::<I, 2>(isa),
-            _ => self.columns::<I, 4>(isa),
-        }
+        for_vectors!(self.conv.weights().block(), self.columns(isa));
     }
 }
 
@@ -169,7 +164,7 @@ impl Forward<'_, '_> {
                             self.tile::<I, $n, V>(isa, line, pixel, column)
                         };
                     }
-                    for_rows!(panel.min(wide - pixel), tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
+                    for_rows!(isa, panel.min(wide - pixel), tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
                 }
             }
         }

@@ -96,10 +96,10 @@ impl Row<'_, '_, '_, '_> {
             if pixel < low || pixel >= end {
                 self.strip::<I, 1>(isa, pixel, scale);
                 pixel += 1;
-            } else if I::PIXELS >= 8 && end - pixel >= 8 {
+            } else if const { I::PIXELS >= 8 } && end - pixel >= 8 {
                 self.strip::<I, 8>(isa, pixel, scale);
                 pixel += 8;
-            } else if I::PIXELS >= 4 && end - pixel >= 4 {
+            } else if const { I::PIXELS >= 4 } && end - pixel >= 4 {
                 self.strip::<I, 4>(isa, pixel, scale);
                 pixel += 4;
             } else if end - pixel >= 2 {

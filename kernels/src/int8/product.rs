@@ -152,13 +152,13 @@ impl Band<'_, '_, '_> {
             let row = self.row + done;
             match count {
                 1 => self.next_tile::<I, 1, B>(isa, &mut pixels, row, block, start, &scale),
-                2 if I::PIXELS >= 2 => self.next_tile::<I, 2, B>(isa, &mut pixels, row, block, start, &scale),
-                3 if I::PIXELS >= 3 => self.next_tile::<I, 3, B>(isa, &mut pixels, row, block, start, &scale),
-                4 if I::PIXELS >= 4 => self.next_tile::<I, 4, B>(isa, &mut pixels, row, block, start, &scale),
-                5 if I::PIXELS >= 5 => self.next_tile::<I, 5, B>(isa, &mut pixels, row, block, start, &scale),
-                6 if I::PIXELS >= 6 => self.next_tile::<I, 6, B>(isa, &mut pixels, row, block, start, &scale),
-                7 if I::PIXELS >= 7 => self.next_tile::<I, 7, B>(isa, &mut pixels, row, block, start, &scale),
-                8 if I::PIXELS >= 8 => self.next_tile::<I, 8, B>(isa, &mut pixels, row, block, start, &scale),
+                2 if const { I::PIXELS >= 2 } => self.next_tile::<I, 2, B>(isa, &mut pixels, row, block, start, &scale),
+                3 if const { I::PIXELS >= 3 } => self.next_tile::<I, 3, B>(isa, &mut pixels, row, block, start, &scale),
+                4 if const { I::PIXELS >= 4 } => self.next_tile::<I, 4, B>(isa, &mut pixels, row, block, start, &scale),
+                5 if const { I::PIXELS >= 5 } => self.next_tile::<I, 5, B>(isa, &mut pixels, row, block, start, &scale),
+                6 if const { I::PIXELS >= 6 } => self.next_tile::<I, 6, B>(isa, &mut pixels, row, block, start, &scale),
+                7 if const { I::PIXELS >= 7 } => self.next_tile::<I, 7, B>(isa, &mut pixels, row, block, start, &scale),
+                8 if const { I::PIXELS >= 8 } => self.next_tile::<I, 8, B>(isa, &mut pixels, row, block, start, &scale),
                 _ => unreachable!("a tile of {count} pixels, {} at most", I::PIXELS),
             }
             done += count;
@@ -202,8 +202,11 @@ impl Band<'_, '_, '_> {
         start: [I::Sums; B],
         scale: &[I::Scale; B],
     ) {
-        let starts: [usize; P] = core::array::from_fn(|_| pixels.next());
-        self.tile::<I, P, B>(isa, &starts, &core::array::from_fn(|i| row + i), block, start, scale);
+        let (mut starts, mut rows) = ([0; P], [0; P]);
+        for (i, (start, at)) in starts.iter_mut().zip(&mut rows).enumerate() {
+            (*start, *at) = (pixels.next(), row + i);
+        }
+        self.tile::<I, P, B>(isa, &starts, &rows, block, start, scale);
     }
 
     /// `P` pixels and `B` blocks: where the pixels begin, and their rows of the part.

@@ -24,9 +24,18 @@ impl Isa for Avx2 {
     type M = __m256;
     const LANES: usize = 8;
     const ROWS: usize = 6;
-    const COLUMNS: usize = 16;
     const GRADIENT_ROWS: usize = 6;
 
+    #[inline(always)]
+    fn apart<T>(self, work: impl FnOnce() -> T) -> T {
+        #[inline(never)]
+        #[target_feature(enable = "avx2,fma")]
+        fn call<T>(work: impl FnOnce() -> T) -> T {
+            work()
+        }
+        // SAFETY: see above.
+        unsafe { call(work) }
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
         // SAFETY: see above.

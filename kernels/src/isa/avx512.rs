@@ -24,9 +24,18 @@ impl Isa for Avx512 {
     type M = __mmask16;
     const LANES: usize = 16;
     const ROWS: usize = 14;
-    const COLUMNS: usize = 32;
     const GRADIENT_ROWS: usize = 8;
 
+    #[inline(always)]
+    fn apart<T>(self, work: impl FnOnce() -> T) -> T {
+        #[inline(never)]
+        #[target_feature(enable = "avx512f,avx2,fma")]
+        fn call<T>(work: impl FnOnce() -> T) -> T {
+            work()
+        }
+        // SAFETY: see above.
+        unsafe { call(work) }
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         // SAFETY: see above.

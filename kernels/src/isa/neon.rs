@@ -24,7 +24,6 @@ impl Isa for Neon {
     type M = uint32x4_t;
     const LANES: usize = 4;
     const ROWS: usize = 6;
-    const COLUMNS: usize = 16;
     const GRADIENT_ROWS: usize = 4;
 
     #[inline(always)]

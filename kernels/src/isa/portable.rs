@@ -13,7 +13,6 @@ impl Isa for Portable {
     type M = f32x8;
     const LANES: usize = 8;
     const ROWS: usize = 4;
-    const COLUMNS: usize = 16;
     const GRADIENT_ROWS: usize = 4;
 
     #[inline(always)]

@@ -14,7 +14,6 @@ impl Isa for Portable {
     type M = bool;
     const LANES: usize = 1;
     const ROWS: usize = 4;
-    const COLUMNS: usize = 16;
     const GRADIENT_ROWS: usize = 4;
 
     #[inline(always)]

@@ -15,7 +15,7 @@ pub(crate) unsafe trait Parts: Sync {
     /// How many parts there are.
     fn count(&self) -> usize;
     /// # Safety
-    /// `index < count()`, and each index is asked for at most once.
+    /// `index < count()`, and of one index there is at most one part at a time.
     unsafe fn part(&self, index: usize) -> Self::Part;
 }
 

@@ -12,6 +12,7 @@ use super::{Band, Shape};
 use crate::conv2d::direct::lines::CopyLines;
 use crate::conv2d::{BackwardWeight, Uniform};
 use crate::dispatch::Task;
+use crate::gemm::for_vectors;
 use crate::gemm::micro::{self, GROUP, Lines};
 use crate::isa::Isa;
 use crate::parallel::{Chunks, Cpu, RowMap, Tile, Tiles};
@@ -134,12 +135,7 @@ struct Outer<'a, 'p, 't> {
 impl Task for Outer<'_, '_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // Constant but for the block: what does not apply to `I` is never compiled.
-        match (I::LANES, I::COLUMNS.min(self.block) / I::LANES) {
-            (16, 1) => self.runs::<I, 1>(isa),
-            (16 | 8, _) => self.runs::<I, 2>(isa),
-            _ => self.runs::<I, 4>(isa),
-        }
+        for_vectors!(self.block, self.runs(isa));
     }
 }
 
@@ -160,8 +156,8 @@ impl Outer<'_, '_, '_> {
                             let at = [x + c, (row * self.block) + column, count];
                             let to = (c * window.taps[0] * window.taps[1] + i * window.taps[1] + j) * self.block + column;
                             match (self.channels - c).min(I::GRADIENT_ROWS) {
-                                8.. => self.tile::<I, 8, V>(isa, at, to, row > 0, &mut c),
-                                6 | 7 if I::GRADIENT_ROWS >= 6 => self.tile::<I, 6, V>(isa, at, to, row > 0, &mut c),
+                                8.. if const { I::GRADIENT_ROWS >= 8 } => self.tile::<I, 8, V>(isa, at, to, row > 0, &mut c),
+                                6 | 7 if const { I::GRADIENT_ROWS >= 6 } => self.tile::<I, 6, V>(isa, at, to, row > 0, &mut c),
                                 4..=7 => self.tile::<I, 4, V>(isa, at, to, row > 0, &mut c),
                                 2 | 3 => self.tile::<I, 2, V>(isa, at, to, row > 0, &mut c),
                                 _ => self.tile::<I, 1, V>(isa, at, to, row > 0, &mut c),

@@ -4,7 +4,7 @@ use super::{Band, Filters, Shape, Side};
 use crate::conv2d::transposed::Transposed;
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, GROUP};
-use crate::gemm::{add_row, for_rows, panel_rows, sub_panel};
+use crate::gemm::{add_row, for_rows, for_vectors, panel_rows, sub_panel};
 use crate::isa::Isa;
 use crate::parallel::Tile;
 
@@ -76,12 +76,7 @@ impl Walk {
 impl Task for Convolve<'_, '_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // Constant but for the block: what does not apply to `I` is never compiled.
-        match (I::LANES, I::COLUMNS.min(self.s.block()) / I::LANES) {
-            (16, 1) => self.phases::<I, 1>(isa),
-            (16 | 8, _) => self.phases::<I, 2>(isa),
-            _ => self.phases::<I, 4>(isa),
-        }
+        for_vectors!(self.s.block(), self.phases(isa));
     }
 }
 
@@ -140,7 +135,7 @@ impl Convolve<'_, '_, '_> {
                             self.tile::<I, $n, V>(isa, &block, place)
                         };
                     }
-                    for_rows!(panel.min(block.rows - row), tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
+                    for_rows!(isa, panel.min(block.rows - row), tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
                 }
             }
         }

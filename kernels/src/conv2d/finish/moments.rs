@@ -157,7 +157,10 @@ fn block<I: Isa, const V: usize>(isa: I, rows: &mut Tile, columns: Range<usize>,
         }
     }
     let share = isa.splat(1.0 / count as f32);
-    let centre = sum.map(|sum| isa.mul(sum, share));
+    let mut centre = sum;
+    for v in &mut centre {
+        *v = isa.mul(*v, share);
+    }
     // Deviations from the rounded mean: their sum corrects it.
     let (mut first, mut second) = ([isa.splat(0.0); V], [isa.splat(0.0); V]);
     for row in 0..count {

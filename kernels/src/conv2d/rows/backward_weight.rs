@@ -10,6 +10,7 @@
 use super::GROUP;
 use crate::conv2d::{BackwardWeight, Uniform};
 use crate::dispatch::Task;
+use crate::gemm::for_vectors;
 use crate::gemm::micro::{self, Lines};
 use crate::isa::Isa;
 use crate::parallel::{Chunks, Cpu};
@@ -92,12 +93,7 @@ struct Range<'a, 'p> {
 impl Task for Range<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // Constant but for the block: what does not apply to `I` is never compiled.
-        match (I::LANES, I::COLUMNS.min(self.layout.block()) / I::LANES) {
-            (16, 1) => self.runs::<I, 1>(isa),
-            (16 | 8, _) => self.runs::<I, 2>(isa),
-            _ => self.runs::<I, 4>(isa),
-        }
+        for_vectors!(self.layout.block(), self.runs(isa));
     }
 }
 
@@ -122,8 +118,8 @@ impl Range<'_, '_> {
                         while i < channels {
                             let tile = Place { block: j, channel: group * GROUP + i, column, count, again: row > begin };
                             i += match (channels - i).min(I::GRADIENT_ROWS) {
-                                8.. => self.tile::<I, 8, V>(isa, tile),
-                                6 | 7 if I::GRADIENT_ROWS >= 6 => self.tile::<I, 6, V>(isa, tile),
+                                8.. if const { I::GRADIENT_ROWS >= 8 } => self.tile::<I, 8, V>(isa, tile),
+                                6 | 7 if const { I::GRADIENT_ROWS >= 6 } => self.tile::<I, 6, V>(isa, tile),
                                 4..=7 => self.tile::<I, 4, V>(isa, tile),
                                 2 | 3 => self.tile::<I, 2, V>(isa, tile),
                                 _ => self.tile::<I, 1, V>(isa, tile),

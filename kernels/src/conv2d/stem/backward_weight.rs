@@ -16,7 +16,7 @@ use crate::conv2d::add_up::add_up;
 use crate::conv2d::{BackwardWeight, Uniform, thin};
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, Lines};
-use crate::gemm::{for_rows, panel_rows};
+use crate::gemm::{for_rows, for_vectors, panel_rows};
 use crate::isa::Isa;
 use crate::parallel::{Chunks, Cpu};
 
@@ -105,12 +105,7 @@ struct Sum<'a, 'p> {
 impl Task for Sum<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // Constant but for the block: what does not apply to `I` is never compiled.
-        match (I::LANES, I::COLUMNS.min(self.conv.weights().block()) / I::LANES) {
-            (16, 1) => self.lines::<I, 1>(isa),
-            (16 | 8, _) => self.lines::<I, 2>(isa),
-            _ => self.lines::<I, 4>(isa),
-        }
+        for_vectors!(self.conv.weights().block(), self.lines(isa));
     }
 }
 
@@ -177,7 +172,7 @@ impl Block<'_, '_> {
                             self.tile::<I, $n, V>(isa, line, row, column)
                         };
                     }
-                    for_rows!(panel.min(span - row), tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
+                    for_rows!(isa, panel.min(span - row), tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
                 }
             }
         }

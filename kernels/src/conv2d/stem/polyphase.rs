@@ -23,7 +23,7 @@ use super::micro::{self, Offsets};
 use super::{CHANNELS, KERNEL, PIXELS, lines_read, part_lines};
 use crate::conv2d::{self, Uniform, thin};
 use crate::dispatch::Task;
-use crate::gemm::{for_rows, panel_rows};
+use crate::gemm::{for_rows, for_vectors, panel_rows};
 use crate::isa::Isa;
 use crate::lanes::{load_padded, store_padded};
 use crate::parallel::{Chunks, Cpu, RowMap, Tile, Tiles};
@@ -209,12 +209,7 @@ struct Forward<'a, 'p, 't> {
 impl Task for Forward<'_, '_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // Constant but for the block: what does not apply to `I` is never compiled.
-        match (I::LANES, I::COLUMNS.min(self.s.conv.weights().block()) / I::LANES) {
-            (16, 1) => self.columns::<I, 1>(isa),
-            (16 | 8, _) => self.columns::<I, 2>(isa),
-            _ => self.columns::<I, 4>(isa),
-        }
+        for_vectors!(self.s.conv.weights().block(), self.columns(isa));
     }
 }
 
@@ -246,7 +241,7 @@ impl Forward<'_, '_, '_> {
                         self.tile::<I, $n, V>(isa, column, line, p, first + row, p * count + row)
                     };
                 }
-                for_rows!(panel.min(count - row), tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
+                for_rows!(isa, panel.min(count - row), tile!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
             }
         }
     }

@@ -253,11 +253,12 @@ struct Outer<'a, 'p> {
 impl Task for Outer<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
-        match (I::LANES, I::COLUMNS.min(self.cut.plane.block()) / I::LANES) {
-            (16, 1) => self.positions::<I, 8, 1>(isa),
-            (16, _) => self.positions::<I, 8, 2>(isa),
-            (8, _) => self.positions::<I, 4, 2>(isa),
-            _ => self.positions::<I, 4, 4>(isa),
+        if const { I::LANES == 16 } {
+            if self.cut.plane.block() < 32 { self.positions::<I, 8, 1>(isa) } else { self.positions::<I, 8, 2>(isa) }
+        } else if const { I::LANES == 8 } {
+            self.positions::<I, 4, 2>(isa)
+        } else {
+            self.positions::<I, 4, 4>(isa)
         }
     }
 }

@@ -5,6 +5,7 @@ use super::order::Order;
 use super::plane::{Panels, Plane};
 use crate::dispatch::Task;
 use crate::gemm::micro::GROUP;
+use crate::gemm::{for_rows, for_vectors};
 use crate::isa::Isa;
 
 /// Products of all tiles with one block of output channels: `m` is `[positions][tiles][block]`.
@@ -29,11 +30,7 @@ pub(super) struct Products<'a, 'p> {
 impl Task for Products<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        match (I::LANES, I::COLUMNS.min(self.plane.block()) / I::LANES) {
-            (16, 1) => self.positions::<I, 1>(isa),
-            (16 | 8, _) => self.positions::<I, 2>(isa),
-            _ => self.positions::<I, 4>(isa),
-        }
+        for_vectors!(self.plane.block(), self.positions(isa));
     }
 }
 
@@ -52,7 +49,7 @@ impl Products<'_, '_> {
                             self.rows::<I, $n, V>(isa, p, column, panel, tile)
                         };
                     }
-                    crate::gemm::for_rows!(count, rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
+                    for_rows!(isa, count, rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14));
                 }
                 tile += count;
             }

@@ -13,7 +13,7 @@ use crate::conv2d::stem::part_lines;
 use crate::conv2d::{BackwardWeight, Uniform};
 use crate::dispatch::Task;
 use crate::gemm::micro::{self, Lines};
-use crate::gemm::{for_rows, panel_rows};
+use crate::gemm::{for_rows, for_vectors, panel_rows};
 use crate::isa::Isa;
 use crate::lanes::load_padded;
 use crate::parallel::Cpu;
@@ -83,12 +83,7 @@ struct Place {
 impl Task for Sum<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // Constant but for the block: what does not apply to `I` is never compiled.
-        match (I::LANES, I::COLUMNS.min(self.s.conv.weights().block()) / I::LANES) {
-            (16, 1) => self.lines::<I, 1>(isa),
-            (16 | 8, _) => self.lines::<I, 2>(isa),
-            _ => self.lines::<I, 4>(isa),
-        }
+        for_vectors!(self.s.conv.weights().block(), self.lines(isa));
     }
 }
 
@@ -155,7 +150,7 @@ impl Sum<'_, '_> {
                                 self.tile::<I, $n, V>(isa, lines, Place { j, column, p, i, row }, add)
                             };
                         }
-                        for_rows!(panel.min(self.s.group - row), tile!(1 2 3 4 5 6 7 8));
+                        for_rows!(isa, panel.min(self.s.group - row), tile!(1 2 3 4 5 6 7 8));
                     }
                 }
             }
