@@ -10,6 +10,8 @@
 //! Scratch: [`Conv2d::scratch_len`]. Reference: [`crate::reference::conv2d`].
 
 mod add_up;
+#[cfg_attr(not(feature = "algorithms"), allow(dead_code))]
+mod ahead;
 pub(crate) mod backward_weight;
 mod calls;
 mod depthwise;

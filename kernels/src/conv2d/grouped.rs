@@ -17,6 +17,7 @@ mod exchange;
 mod micro;
 mod spread;
 
+use super::ahead::Ahead;
 use super::side::Side;
 use super::{BackwardInput, Conv2d, Finish, Forward};
 use crate::dispatch::Task;
@@ -196,12 +197,8 @@ impl Task for Lines<'_, '_, '_> {
         let (first, count) = (self.out.first_row() / wide, self.out.rows() / wide);
         let (image, first) = (first / high, first % high);
         let (lines, columns) = (s.span(0, first, count), s.span(1, 0, wide));
-        spread::ask(isa, self.run.x, s.from, image, &lines, [0, s.from[2]]);
+        let mut ahead = self.next(isa, image, first, count, &lines);
         let sides = s.sides();
-        let rows = self.out.rows();
-        for part in self.out.rows_from(0, rows).chunks(16) {
-            isa.prefetch(part.as_ptr());
-        }
         let take = Take::new(s.from[3], per_to, I::LANES);
         for channel in (0..k).step_by(I::LANES) {
             let spread = Spread { x: self.run.x, from: s.from, per_to, image, lines: lines.clone(), columns: columns.clone(), channel, k };
@@ -210,6 +207,7 @@ impl Task for Lines<'_, '_, '_> {
                 spread.run(isa, self.copy);
             }
             for line in 0..count {
+                ahead.iter_mut().for_each(|ahead| ahead.ask(isa));
                 for phase in 0..s.phases(1) {
                     match take {
                         Take::Broadcast => self.line::<I, { Take::BROADCAST }>(isa, &spread, &sides, first + line, line, phase),
@@ -223,6 +221,23 @@ impl Task for Lines<'_, '_, '_> {
 }
 
 impl Lines<'_, '_, '_> {
+    /// What the next lines read that these (`count` of an image from `first` on, which read `lines`) have not read, and what they
+    /// write: to be asked for before each line of each vector of channels.
+    #[inline(always)]
+    fn next<I: Isa>(&mut self, _: I, image: usize, first: usize, count: usize, lines: &Range<isize>) -> [Ahead; 2] {
+        let s = &self.run.sizes;
+        let ([from_high, from_wide, c, _], [high, wide, k, _]) = (s.from, s.to);
+        let (next, read) = if first + count < high { (first + count, lines.end) } else { (0, 0) };
+        let image = image + usize::from(next == 0);
+        let there = if image < s.conv.n() { s.span(0, next, count.min(high - next)) } else { 0..0 };
+        let inside = |line: isize| line.clamp(0, from_high as isize) as usize;
+        let (low, high) = (inside(there.start.max(read)), inside(there.end));
+        let steps = count * k.div_ceil(I::LANES);
+        let x = self.run.x.as_ptr().wrapping_add((image * from_high + low) * from_wide * c);
+        let y = self.out.row(0).as_ptr().wrapping_add(count * wide * k);
+        [Ahead::new(x, high.saturating_sub(low) * from_wide * c, steps), Ahead::new(y, count * wide * k, steps)]
+    }
+
     /// One phase of line `at` of an image, which is line `line` of the tile, for one vector of channels.
     #[inline(always)]
     fn line<I: Isa, const TAKE: u8>(&mut self, isa: I, spread: &Spread, sides: &Sides, at: usize, line: usize, phase: usize) {

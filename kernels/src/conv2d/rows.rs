@@ -9,6 +9,7 @@
 
 pub(super) mod backward_weight;
 
+use super::ahead::Ahead;
 use super::transposed::Transposed;
 use super::{BackwardInput, Finish, Forward, Normalise, Pass, Uniform};
 use crate::dispatch::Task;
@@ -124,32 +125,6 @@ impl Run<'_> {
             cpu.level.run(Rows { x, w, channels, room, n, add, finish, panel, out: &mut out });
             finish.behind().tile(cpu.level, &mut out);
         });
-    }
-}
-
-/// Numbers that are needed soon: they are asked for a few lines at a time, so that weights, which come from the
-/// second-level cache, never queue behind hundreds of lines from memory.
-struct Ahead {
-    at: *const f32,
-    lines: usize,
-    each: usize,
-}
-
-impl Ahead {
-    /// So many numbers, in so many steps.
-    #[inline(always)]
-    fn new(at: *const f32, numbers: usize, steps: usize) -> Ahead {
-        let lines = numbers.div_ceil(GROUP);
-        Ahead { at, lines, each: lines.div_ceil(steps.max(1)) }
-    }
-    /// Asks for the next lines.
-    #[inline(always)]
-    fn ask<I: Isa>(&mut self, isa: I) {
-        for _ in 0..self.each.min(self.lines) {
-            isa.prefetch(self.at);
-            self.at = self.at.wrapping_add(GROUP);
-        }
-        self.lines -= self.each.min(self.lines);
     }
 }
 

@@ -8,12 +8,14 @@
 
 use super::micro::Take;
 use super::micro::{self, Sums};
-use super::{COPY, Sizes, Spread, spread};
+use super::{COPY, Sizes, Spread};
 use crate::conv2d::add_up::add_up;
+use crate::conv2d::ahead::Ahead;
 use crate::conv2d::{BackwardWeight, Conv2d};
 use crate::dispatch::Task;
 use crate::isa::Isa;
 use crate::parallel::{Chunks, Cpu};
+use core::ops::Range;
 
 /// The most ranges of lines.
 const RANGES: usize = 8;
@@ -86,18 +88,18 @@ impl Task for Part<'_, '_> {
             let count = most.min(high - at).min(self.end - line);
             let (lines, columns) = (sizes.span(0, at, count), sizes.span(1, 0, conv.out_w()));
             let block = conv.weights().block();
-            let there = [self.channel * sizes.from[3] / per_to, (block * sizes.from[3]).div_ceil(per_to)];
-            spread::ask(isa, self.x, sizes.from, image, &lines, there);
+            let mut ahead = self.next::<I>(&sizes, line + count, &lines);
             for channel in (self.channel..k.min(self.channel + block)).step_by(I::LANES) {
                 let (from, lines, columns) = (sizes.from, lines.clone(), columns.clone());
                 let spread = Spread { x: self.x, from, per_to, image, lines, columns, channel, k };
                 if take != Take::Broadcast || channel % per_to == 0 || channel == self.channel {
                     spread.run(isa, self.copy);
                 }
+                let ahead = &mut ahead;
                 match take {
-                    Take::Broadcast => self.channels::<I, { Take::BROADCAST }>(isa, &spread, line, count),
-                    Take::Permute => self.channels::<I, { Take::PERMUTE }>(isa, &spread, line, count),
-                    Take::Spread => self.channels::<I, { Take::SPREAD }>(isa, &spread, line, count),
+                    Take::Broadcast => self.channels::<I, { Take::BROADCAST }>(isa, &spread, line, count, ahead),
+                    Take::Permute => self.channels::<I, { Take::PERMUTE }>(isa, &spread, line, count, ahead),
+                    Take::Spread => self.channels::<I, { Take::SPREAD }>(isa, &spread, line, count, ahead),
                 }
             }
             line += count;
@@ -106,9 +108,29 @@ impl Task for Part<'_, '_> {
 }
 
 impl Part<'_, '_> {
+    /// What the output lines from `line` on read of x that those before, which read `read`, have not read, and of dy: to be
+    /// asked for before each of the sums of [`Part::channels`].
+    #[inline(always)]
+    fn next<I: Isa>(&self, sizes: &Sizes, line: usize, read: &Range<isize>) -> [Ahead; 2] {
+        let (conv, block) = (self.conv, self.conv.weights().block());
+        let ([from_high, from_wide, c, per_from], [high, wide, k, per_to]) = (sizes.from, sizes.to);
+        let (image, at) = (line / high, line % high);
+        let count = lines_at_once(conv).min(high - at).min(self.end - line);
+        let there = if count > 0 { sizes.span(0, at, count) } else { 0..0 };
+        let inside = |line: isize| line.clamp(0, from_high as isize) as usize;
+        let first = if at > 0 { there.start.max(read.end) } else { there.start };
+        let lines = inside(there.end).saturating_sub(inside(first));
+        let (channel, channels) = (self.channel * per_from / per_to, (block * per_from).div_ceil(per_to));
+        let [down, across] = conv.kernel();
+        let steps = block.div_ceil(I::LANES) * down * across.div_ceil(COLUMNS) * per_from.div_ceil(CHANNELS);
+        let x = self.x.as_ptr().wrapping_add((image * from_high + inside(first)) * from_wide * c + channel);
+        let dy = self.dy.as_ptr().wrapping_add(line * wide * k + self.channel);
+        [Ahead::runs(x, [lines * from_wide, channels.min(c)], c, steps), Ahead::runs(dy, [count * wide, block.min(k)], k, steps)]
+    }
+
     /// What `count` output lines from `line` on add to the sums of a vector of output channels.
     #[inline(always)]
-    fn channels<I: Isa, const TAKE: u8>(&mut self, isa: I, spread: &Spread, line: usize, count: usize) {
+    fn channels<I: Isa, const TAKE: u8>(&mut self, isa: I, spread: &Spread, line: usize, count: usize, ahead: &mut [Ahead; 2]) {
         let (conv, layout) = (self.conv, self.conv.weights());
         let ([high, wide], [step_h, step_w], [apart_h, apart_w]) = (conv.kernel(), conv.stride(), conv.dilation());
         let take = Take::new(layout.c(), conv.k() / conv.groups(), I::LANES);
@@ -139,6 +161,7 @@ impl Part<'_, '_> {
                         sum_column: block,
                         sum_channel: layout.taps() * block,
                     };
+                    ahead.iter_mut().for_each(|ahead| ahead.ask(isa));
                     match (channels, columns) {
                         (CHANNELS, COLUMNS) => micro::sums::<I, CHANNELS, COLUMNS, TAKE>(isa, &sums, self.copy, self.dy, self.sum),
                         (CHANNELS, _) => micro::sums::<I, CHANNELS, 1, TAKE>(isa, &sums, self.copy, self.dy, self.sum),

@@ -21,24 +21,6 @@ pub(super) struct Spread<'a> {
     pub(super) k: usize,
 }
 
-/// Asks for the lines of an image that will be copied: `count` channels from `channel` on.
-#[inline(always)]
-pub(super) fn ask<I: Isa>(
-    isa: I,
-    x: &[f32],
-    [high, wide, c, _]: [usize; 4],
-    image: usize,
-    lines: &Range<isize>,
-    [channel, count]: [usize; 2],
-) {
-    let line = |line: isize| (image * high + line.clamp(0, high as isize) as usize) * wide * c;
-    for pixel in x[line(lines.start)..line(lines.end).max(line(lines.start))].chunks_exact(c) {
-        for part in pixel[channel..].chunks(16).take(count.div_ceil(16)) {
-            isa.prefetch(part.as_ptr());
-        }
-    }
-}
-
 impl Spread<'_> {
     /// Fills `to`, `[line][column][pixel]`, with the pixels as [`Take`] says: the channels of the one group; those of all
     /// the vector's groups; or for each channel of a group a vector. Zeros stand beyond the last output channel.
