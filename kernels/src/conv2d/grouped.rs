@@ -197,7 +197,7 @@ impl Task for Lines<'_, '_, '_> {
         let (first, count) = (self.out.first_row() / wide, self.out.rows() / wide);
         let (image, first) = (first / high, first % high);
         let (lines, columns) = (s.span(0, first, count), s.span(1, 0, wide));
-        let mut ahead = self.next(isa, image, first, count, &lines);
+        let mut ahead = self.next::<I>(image, first, count, &lines);
         let sides = s.sides();
         let take = Take::new(s.from[3], per_to, I::LANES);
         for channel in (0..k).step_by(I::LANES) {
@@ -224,7 +224,7 @@ impl Lines<'_, '_, '_> {
     /// What the next lines read that these (`count` of an image from `first` on, which read `lines`) have not read, and what they
     /// write: to be asked for before each line of each vector of channels.
     #[inline(always)]
-    fn next<I: Isa>(&mut self, _: I, image: usize, first: usize, count: usize, lines: &Range<isize>) -> [Ahead; 2] {
+    fn next<I: Isa>(&mut self, image: usize, first: usize, count: usize, lines: &Range<isize>) -> [Ahead; 2] {
         let s = &self.run.sizes;
         let ([from_high, from_wide, c, _], [high, wide, k, _]) = (s.from, s.to);
         let (next, read) = if first + count < high { (first + count, lines.end) } else { (0, 0) };
