@@ -104,11 +104,11 @@ pub(crate) fn total_of_part<I: Isa, const N: usize, F: Term<N>>(isa: I, f: F, x:
     let mut start = 0;
     while start < len {
         let end = len.min(start + BLOCK);
-        let mut block_of = x;
-        for x in &mut block_of {
+        let mut part = x;
+        for x in &mut part {
             *x = &x[start..end];
         }
-        sum += block(isa, f, block_of, end - start);
+        sum += block(isa, f, part, end - start);
         start = end;
     }
     sum

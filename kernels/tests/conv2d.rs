@@ -96,7 +96,7 @@ fn check(conv: Conv2d, offset: usize, levels: impl Iterator<Item = Level>) {
     let mut w = vec![0.0; layout.len()];
     layout.pack(&oihw, &mut w);
     let (x, dy, w) = (shifted(&x, offset), shifted(&dy, offset), shifted(&w, offset));
-    let (x, dy, w) = (&x[offset..], &dy[offset..], &w[offset..]);
+    let operands = Operands { conv, x: &x[offset..], dy: &dy[offset..], w: &w[offset..], truth };
     for (l, level) in levels.enumerate() {
         for &algorithm in Algorithm::ALL.iter().filter(|algorithm| l == 0 || !same_at_every_level(**algorithm)) {
             let mut seen = Vec::new();
@@ -113,62 +113,78 @@ fn check(conv: Conv2d, offset: usize, levels: impl Iterator<Item = Level>) {
                 for (i, threads) in all.iter().enumerate() {
                     // What is added is computed alike: with the most threads alone.
                     let adds = i + 1 == all.len();
-                    let cpu = Cpu { level, threads };
-                    let what = |pass: Pass| format!("{conv:?} {pass} {algorithm} {level} {memory:?} {} threads", threads.count());
-                    let scratch = |pass| vec![f32::NAN; conv.scratch_len(pass, algorithm, memory, threads.count())];
-
-                    // Adding the same once more doubles everything, to a rounding.
-                    let twice = |v: &[f64]| v.iter().map(|v| 2.0 * v).collect::<Vec<_>>();
-                    let (mut y, mut dx, mut dw) = (Vec::new(), Vec::new(), Vec::new());
-                    if conv.accepts(Pass::Forward, algorithm) {
-                        let (finish, scratch) = (Finish::None, &mut scratch(Pass::Forward));
-                        y = vec![f32::NAN; truth.y.len()];
-                        conv.forward(&cpu, algorithm, conv2d::Forward { x, w, y: &mut y, add: false, finish, scratch });
-                        compare(&what(Pass::Forward), &y, &truth.y);
-                        if adds {
-                            let mut y = y.clone();
-                            scratch.fill(f32::NAN);
-                            conv.forward(&cpu, algorithm, conv2d::Forward { x, w, y: &mut y, add: true, finish, scratch });
-                            compare(&what(Pass::Forward), &y, &twice(&truth.y));
-                        }
-                    }
-                    if conv.accepts(Pass::BackwardInput, algorithm) {
-                        let scratch = &mut scratch(Pass::BackwardInput);
-                        dx = vec![f32::NAN; truth.dx.len()];
-                        conv.backward_input(&cpu, algorithm, conv2d::BackwardInput { w, dy, dx: &mut dx, add: false, scratch });
-                        compare(&what(Pass::BackwardInput), &dx, &truth.dx);
-                        if adds {
-                            let mut dx = dx.clone();
-                            scratch.fill(f32::NAN);
-                            conv.backward_input(&cpu, algorithm, conv2d::BackwardInput { w, dy, dx: &mut dx, add: true, scratch });
-                            compare(&what(Pass::BackwardInput), &dx, &twice(&truth.dx));
-                        }
-                    }
-                    if conv.accepts(Pass::BackwardWeight, algorithm) {
-                        let (scratch, mut unpacked) = (&mut scratch(Pass::BackwardWeight), vec![0.0; truth.dw.len()]);
-                        dw = vec![f32::NAN; layout.len()];
-                        conv.backward_weight(&cpu, algorithm, conv2d::BackwardWeight { x, dy, dw: &mut dw, add: false, scratch });
-                        layout.unpack(&dw, &mut unpacked);
-                        compare(&what(Pass::BackwardWeight), &unpacked, &truth.dw);
-                        let mut padded = vec![0.0; layout.len()];
-                        layout.pack(&unpacked, &mut padded);
-                        assert!(padded.iter().zip(&dw).all(|(a, b)| a == b), "what the layout pads is not zero");
-                        if adds {
-                            let mut dw = dw.clone();
-                            scratch.fill(f32::NAN);
-                            conv.backward_weight(&cpu, algorithm, conv2d::BackwardWeight { x, dy, dw: &mut dw, add: true, scratch });
-                            layout.unpack(&dw, &mut unpacked);
-                            compare(&what(Pass::BackwardWeight), &unpacked, &twice(&truth.dw));
-                        }
-                    }
-
-                    let now = [y, dx, dw];
+                    let now = operands.passes(&Cpu { level, threads }, algorithm, memory, adds);
                     let bits = |all: &[Vec<f32>; 3]| all.concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
                     assert!(before.is_none_or(|b| bits(&b) == bits(&now)), "{conv:?} at {level}: bits depend on the threads");
                     before = Some(now);
                 }
             }
         }
+    }
+}
+
+/// What the passes read, and what they should write.
+struct Operands<'a> {
+    conv: Conv2d,
+    x: &'a [f32],
+    dy: &'a [f32],
+    w: &'a [f32],
+    truth: Truth,
+}
+
+impl Operands<'_> {
+    /// y, dx and dw by an algorithm, each compared with the truth and empty where it can't do the pass; with `adds` also added to
+    /// themselves.
+    fn passes(&self, cpu: &Cpu, algorithm: Algorithm, memory: Memory, adds: bool) -> [Vec<f32>; 3] {
+        let Operands { conv, x, dy, w, ref truth } = *self;
+        let (layout, count) = (conv.weights(), cpu.threads.count());
+        let what = |pass: Pass| format!("{conv:?} {pass} {algorithm} {} {memory:?} {count} threads", cpu.level);
+        let scratch = |pass| vec![f32::NAN; conv.scratch_len(pass, algorithm, memory, count)];
+        // Adding the same once more doubles everything, to a rounding.
+        let twice = |v: &[f64]| v.iter().map(|v| 2.0 * v).collect::<Vec<_>>();
+        let (mut y, mut dx, mut dw) = (Vec::new(), Vec::new(), Vec::new());
+        if conv.accepts(Pass::Forward, algorithm) {
+            let (finish, scratch) = (Finish::None, &mut scratch(Pass::Forward));
+            y = vec![f32::NAN; truth.y.len()];
+            conv.forward(cpu, algorithm, conv2d::Forward { x, w, y: &mut y, add: false, finish, scratch });
+            compare(&what(Pass::Forward), &y, &truth.y);
+            if adds {
+                let mut y = y.clone();
+                scratch.fill(f32::NAN);
+                conv.forward(cpu, algorithm, conv2d::Forward { x, w, y: &mut y, add: true, finish, scratch });
+                compare(&what(Pass::Forward), &y, &twice(&truth.y));
+            }
+        }
+        if conv.accepts(Pass::BackwardInput, algorithm) {
+            let scratch = &mut scratch(Pass::BackwardInput);
+            dx = vec![f32::NAN; truth.dx.len()];
+            conv.backward_input(cpu, algorithm, conv2d::BackwardInput { w, dy, dx: &mut dx, add: false, scratch });
+            compare(&what(Pass::BackwardInput), &dx, &truth.dx);
+            if adds {
+                let mut dx = dx.clone();
+                scratch.fill(f32::NAN);
+                conv.backward_input(cpu, algorithm, conv2d::BackwardInput { w, dy, dx: &mut dx, add: true, scratch });
+                compare(&what(Pass::BackwardInput), &dx, &twice(&truth.dx));
+            }
+        }
+        if conv.accepts(Pass::BackwardWeight, algorithm) {
+            let (scratch, mut unpacked) = (&mut scratch(Pass::BackwardWeight), vec![0.0; truth.dw.len()]);
+            dw = vec![f32::NAN; layout.len()];
+            conv.backward_weight(cpu, algorithm, conv2d::BackwardWeight { x, dy, dw: &mut dw, add: false, scratch });
+            layout.unpack(&dw, &mut unpacked);
+            compare(&what(Pass::BackwardWeight), &unpacked, &truth.dw);
+            let mut padded = vec![0.0; layout.len()];
+            layout.pack(&unpacked, &mut padded);
+            assert!(padded.iter().zip(&dw).all(|(a, b)| a == b), "what the layout pads is not zero");
+            if adds {
+                let mut dw = dw.clone();
+                scratch.fill(f32::NAN);
+                conv.backward_weight(cpu, algorithm, conv2d::BackwardWeight { x, dy, dw: &mut dw, add: true, scratch });
+                layout.unpack(&dw, &mut unpacked);
+                compare(&what(Pass::BackwardWeight), &unpacked, &twice(&truth.dw));
+            }
+        }
+        [y, dx, dw]
     }
 }
 
